@@ -1,0 +1,122 @@
+"""The one frame layout: between gateway and worker over a Unix stream socket, and between machines over ZeroMQ.
+
+    offset  size  field
+    0       1     layout version, 1
+    1       1     kind (Kind)
+    2       2     zero, room to grow
+    4       4     head size in bytes, unsigned little-endian
+    8       8     body size in bytes, unsigned little-endian
+    16      head  msgpack array: Invoke, Answer or Failure below; fields are only ever added at the end
+    ..      body  tensor buffers and texts one after another, in the order and of the sizes the head gives
+
+A tensor in the body is RAW (little-endian, C order; BYTES elements each behind a 4-byte little-endian length), JSON
+(the text of a list, nested or flat, as the caller wrote it), or lies in the REGION of shared memory that was handed to
+the worker when it started, at `offset`.
+"""
+
+import struct
+from enum import IntEnum
+
+import msgspec
+
+LAYOUT_VERSION = 1
+PREFIX = struct.Struct("<BBHIQ")
+PREFIX_SIZE = PREFIX.size
+MAX_HEAD_BYTES = 4 * 1024 * 1024
+
+
+class Kind(IntEnum):
+    INVOKE = 1
+    ANSWER = 2
+    FAILURE = 3
+    LOADED = 4
+
+
+class Encoding(IntEnum):
+    """How a tensor's elements, or a plain call's content, are written."""
+
+    RAW = 0
+    JSON = 1
+    CONTENT = 2  # a plain call's body: what it is, `Invoke.content_type` says
+
+
+class AnswerForm(IntEnum):
+    """What the caller wants back."""
+
+    TENSORS = 0  # every output RAW, described by the head
+    V2_JSON = 1  # the text of V2's "outputs" array first (`text_size` bytes), then the binary outputs it describes
+    PLAIN = 2  # the text of a plain answer's "outputs" and "labels" members
+
+
+class TensorHead(msgspec.Struct, array_like=True):
+    """One tensor in a frame. `offset` is -1 for the body, else the place in the shared region."""
+
+    name: str
+    dtype: str
+    shape: list[int]
+    encoding: int
+    size_bytes: int
+    offset: int = -1
+
+
+class OutputWish(msgspec.Struct, array_like=True, frozen=True):
+    """One output that the caller named. `class_count` > 0 asks for V2's classification strings."""
+
+    name: str
+    binary: bool = False
+    class_count: int = 0
+
+
+class Invoke(msgspec.Struct, array_like=True):
+    """Run the model once on these tensors. `outputs` None: all of them, binary where `binary` says so."""
+
+    call: int
+    form: int
+    tensors: list[TensorHead]
+    outputs: list[OutputWish] | None = None
+    binary: bool = False
+    content_type: str = ""
+
+
+class Answer(msgspec.Struct, array_like=True):
+    """The outputs of one call, and where its time went. `rows` and `executions` are for the statistics:
+    the first call of a batch counts its one execution and the batch's rows, the others 0."""
+
+    call: int
+    tensors: list[TensorHead]
+    text_size: int = 0
+    decode_ns: int = 0
+    wait_ns: int = 0
+    run_ns: int = 0
+    encode_ns: int = 0
+    executions: int = 1
+    batch_rows: int = 1
+
+
+class Failure(msgspec.Struct, array_like=True):
+    """Why a call was not answered: a code of core.errors and a sentence."""
+
+    call: int
+    code: str
+    sentence: str
+
+
+class Loaded(msgspec.Struct, array_like=True):
+    """The worker's first word: its session is open and answers. `error` is set where it could not be opened."""
+
+    providers: list[str]
+    load_ns: int
+    error: str = ""
+
+
+_encoder = msgspec.msgpack.Encoder()
+decode_invoke = msgspec.msgpack.Decoder(Invoke).decode
+decode_answer = msgspec.msgpack.Decoder(Answer).decode
+decode_failure = msgspec.msgpack.Decoder(Failure).decode
+decode_loaded = msgspec.msgpack.Decoder(Loaded).decode
+
+
+def frame_start(kind: Kind, head: msgspec.Struct, body_size: int) -> bytes:
+    """The prefix and the head; the caller sends `body_size` bytes of body after it."""
+    packed = _encoder.encode(head)
+    return PREFIX.pack(LAYOUT_VERSION, kind, 0, len(packed), body_size) + packed

@@ -1,0 +1,170 @@
+"""The manifest: what a model's owner says of it. TOML in a bundle, JSON in the catalogue.
+
+Every field may be left out. What the ONNX file itself tells (names, dtypes, shapes) is not repeated here but where a
+declaration narrows it: how a picture, a text, a row or a recording becomes the input's tensor.
+"""
+
+import tomllib
+from typing import Any, Literal
+
+import msgspec
+
+from appliance.core.errors import BadInputError
+
+Sizes = tuple[int, ...]
+
+
+class _Declaration(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="as", kw_only=True):
+    name: str
+    description: str = ""
+    dtype: str = ""
+    shape: Sizes = ()
+
+
+class TensorInput(_Declaration, frozen=True, tag="tensor"):
+    """Numbers as they are: the declaration when a manifest says nothing else."""
+
+
+class ImageInput(_Declaration, frozen=True, tag="image"):
+    """A picture. Pixels become `(pixel * scale - mean) / std`, channel by channel, in `layout`.
+
+    `size` is (height, width); left out, the model's own fixed shape tells. `resize`: `stretch` to the size, `crop`
+    the middle after scaling the shorter side, `pad` with zeros after scaling the longer.
+    """
+
+    size: Sizes = ()
+    layout: Literal["NCHW", "NHWC", ""] = ""
+    colour: Literal["RGB", "BGR", "L"] = "RGB"
+    resize: Literal["stretch", "crop", "pad"] = "stretch"
+    scale: float = 1.0
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+
+
+class TextInput(_Declaration, frozen=True, tag="text"):
+    """A text, given to a string input as one element."""
+
+
+class BytesInput(_Declaration, frozen=True, tag="bytes"):
+    """A file's bytes as numbers 0-255.
+
+    With `head` or `tail`: the first `head` and the last `tail` bytes of the content, each filled up with `padding`
+    (after the head's bytes, before the tail's). `strip` drops leading white space from the head's block and trailing
+    from the tail's, each block being `block` bytes at most, as Magika's models were trained.
+    """
+
+    head: int = 0
+    tail: int = 0
+    padding: int = 0
+    strip: bool = False
+    block: int = 4096
+
+
+class AudioInput(_Declaration, frozen=True, tag="audio"):
+    """A recording as samples in -1..1 at `rate` Hz. `channels` 1 mixes down; `layout` says where channels go."""
+
+    rate: int = 16000
+    channels: int = 1
+    layout: Literal["samples", "channels_samples", "samples_channels"] = "samples"
+
+
+class ColumnsInput(_Declaration, frozen=True, tag="columns"):
+    """A table's row: the columns, in the order in which the input wants them. `missing` stands for an empty cell."""
+
+    columns: tuple[str, ...]
+    missing: float | None = None
+
+
+InputDeclaration = TensorInput | ImageInput | TextInput | BytesInput | AudioInput | ColumnsInput
+
+
+class OutputDeclaration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    name: str
+    description: str = ""
+    dtype: str = ""
+    shape: Sizes = ()
+    labels: bool = False  # this is the output the manifest's labels belong to
+
+
+class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What one worker of this model may use. 0: the node's default."""
+
+    memory_bytes: int = 0
+    run_s: float = 0.0
+    batch: int = 0
+    queue: int = 0
+
+
+class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    name: str = ""
+    version: str = ""
+    description: str = ""
+    tags: tuple[str, ...] = ()
+    licence: str = ""
+    input: tuple[InputDeclaration, ...] = ()
+    output: tuple[OutputDeclaration, ...] = ()
+    labels: tuple[str, ...] = ()
+    top_k: int = 5
+    sample: dict[str, Any] | None = None  # input name to nested list, for a plain call and the check at deploy
+    limits: Limits = Limits()
+    permissions: dict[str, Any] = {}
+
+    def declaration(self, input_name: str) -> InputDeclaration:
+        """What is declared of this input; TensorInput where nothing is."""
+        for declared in self.input:
+            if declared.name == input_name:
+                return declared
+        return TensorInput(name=input_name)
+
+
+_BYTES = {"": 1, "B": 1, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "KB": 10**3, "MB": 10**6, "GB": 10**9}
+
+
+def parse_size(value: object) -> int:
+    """`4GiB`, `512 MB` or a number of bytes, as bytes. Raises BadInputError."""
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        return value
+    text = str(value).strip()
+    digits = text.rstrip("BKMGikmgbB ")
+    unit = text[len(digits) :].strip().upper()
+    try:
+        number = float(digits)
+    except ValueError:
+        number = -1.0
+    if unit not in _BYTES or not 0 <= number < 2**60:
+        raise BadInputError(f"'{text[:40]}' is no size: expected bytes, or a number with KiB, MiB, GiB, kB, MB or GB")
+    return int(number * _BYTES[unit])
+
+
+def manifest_from_table(table: dict[str, Any]) -> Manifest:
+    """A manifest from a parsed TOML or JSON table. Raises BadInputError naming the field that is wrong.
+
+    Accepted besides the fields' own names: `limits.memory` (a size with its unit) and `limits.run_seconds`.
+    """
+    table = dict(table)
+    limits = table.get("limits")
+    if isinstance(limits, dict):
+        limits = dict(limits)
+        if "memory" in limits:
+            limits["memory_bytes"] = parse_size(limits.pop("memory"))
+        if "run_seconds" in limits:
+            limits["run_s"] = limits.pop("run_seconds")
+        table["limits"] = limits
+    inputs = table.get("input")
+    if isinstance(inputs, list):
+        table["input"] = [{"as": "tensor", **row} if isinstance(row, dict) else row for row in inputs]
+    try:
+        manifest = msgspec.convert(table, Manifest)
+    except msgspec.ValidationError as error:
+        raise BadInputError(f"the manifest is wrong: {error}") from None
+    if manifest.top_k < 1 or min(manifest.limits.run_s, manifest.limits.batch, manifest.limits.queue) < 0:
+        raise BadInputError("the manifest is wrong: top_k must be 1 or more, and limits must not be negative")
+    return manifest
+
+
+def parse_manifest(text: str) -> Manifest:
+    """A manifest from TOML. Raises BadInputError with the line that cannot be read."""
+    try:
+        return manifest_from_table(tomllib.loads(text))
+    except tomllib.TOMLDecodeError as error:
+        raise BadInputError(f"the manifest is no TOML: {error}") from None

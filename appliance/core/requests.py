@@ -1,0 +1,51 @@
+"""A call on its way through the node: what every front makes and the data plane answers. No protocol in it."""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from appliance.core.frames import AnswerForm, OutputWish, TensorHead
+
+Buffer = bytes | bytearray | memoryview
+
+
+class CallRequest(msgspec.Struct):
+    """One call. `parts[i]` is the body of `tensors[i]`; a plain call has one part, its content.
+
+    `version` is as asked for. With `by_ordinal` a bare integer is V2's ordinal. `deadline_s` counts from now; 0: the node's default.
+    """
+
+    model: str
+    version: str
+    form: AnswerForm
+    tensors: list[TensorHead]
+    parts: Sequence[Buffer]
+    outputs: list[OutputWish] | None = None
+    binary: bool = False
+    content_type: str = ""
+    by_ordinal: bool = False
+    deadline_s: float = 0.0
+
+
+class Seconds(msgspec.Struct):
+    """Where a call's time went. `load` is 0 where the model was warm."""
+
+    queue: float
+    load: float
+    run: float
+    total: float
+
+
+class CallAnswer(msgspec.Struct):
+    """What came back. `body` holds, by form: every tensor of `tensors` RAW in order; the text of V2's outputs array
+    (its first `text_size` bytes) and then binary outputs; the text of a plain answer's members."""
+
+    call: str
+    node: str
+    model: str  # owner/name
+    version: str
+    ordinal: int
+    tensors: list[TensorHead]
+    body: memoryview
+    text_size: int
+    seconds: Seconds
