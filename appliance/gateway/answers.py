@@ -1,0 +1,229 @@
+"""The shapes of the management's JSON: what is answered and what is asked, as structs.
+
+Used by the gateway's management handlers; the OpenAPI document is made from the same structs, so that it cannot say
+anything else. Holds no behaviour but the copying from what the catalogue and the data plane know.
+"""
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from appliance.core.models import ModelVersion
+from appliance.core.requests import Seconds
+
+_WORD = "[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
+SCOPE_PATTERN = rf"^(call|deploy|admin)(:(\*|{_WORD}/(\*|{_WORD})))?$"
+
+Scope = Annotated[str, msgspec.Meta(pattern=SCOPE_PATTERN, max_length=300, examples=["call:*", "deploy:local/*"])]
+
+
+class ErrorAnswer(msgspec.Struct):
+    """What was wrong, as a sentence for people and a word for programs."""
+
+    error: str
+    code: str
+
+
+class ModelSummary(msgspec.Struct):
+    """One model in a list. `version` is the default one; `state` is that version's."""
+
+    model: str
+    version: str
+    versions: list[str]
+    aliases: dict[str, str]
+    description: str
+    tags: list[str]
+    size_bytes: int
+    created_s: float
+    state: str
+
+
+class ModelList(msgspec.Struct):
+    models: list[ModelSummary]
+
+
+class TensorDescription(msgspec.Struct):
+    """One input or output. -1 in `shape`: any size."""
+
+    name: str
+    dtype: str
+    shape: list[int]
+    optional: bool
+    description: str
+
+
+class VersionSummary(msgspec.Struct):
+    version: str
+    ordinal: int
+    digest: str
+    size_bytes: int
+    created_s: float
+    source: str
+    state: str
+
+
+class WorkerDescription(msgspec.Struct):
+    pid: int
+    providers: list[str]
+    in_flight: int
+    load_s: float
+
+
+class ModelDescription(msgspec.Struct):
+    """What one version of a model wants and gives, how to call it, and how it fares on this node."""
+
+    model: str
+    version: str
+    ordinal: int
+    digest: str
+    size_bytes: int
+    created_s: float
+    default: str
+    aliases: dict[str, str]
+    versions: list[VersionSummary]
+    description: str
+    tags: list[str]
+    licence: str
+    inputs: list[TensorDescription]
+    outputs: list[TensorDescription]
+    labels: list[str]
+    top_k: int
+    accepts: list[str]
+    example: dict[str, Any]
+    curl: str
+    batchable: bool
+    batch_reason: str
+    state: str
+    reason: str
+    workers: list[WorkerDescription]
+    waiting: int
+
+
+class DeployAnswer(msgspec.Struct):
+    """`created` is false where the very same version was already there and nothing was to do."""
+
+    model: str
+    version: str
+    digest: str
+    ordinal: int
+    warnings: list[str]
+    created: bool
+
+
+class DeletedVersions(msgspec.Struct):
+    model: str
+    deleted: list[str]
+
+
+class AliasRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """The version an alias shall mean: `1.2.3`, `1.2`, `latest` or another alias, resolved once, now."""
+
+    version: Annotated[
+        str, msgspec.Meta(min_length=1, max_length=200, pattern="^[A-Za-z0-9][A-Za-z0-9.*_-]*$", examples=["1.2"])
+    ]
+
+
+class AliasAnswer(msgspec.Struct):
+    """What an alias means now. A rollback answers with the alias `default`."""
+
+    model: str
+    alias: str
+    version: str
+
+
+class DeletedAlias(msgspec.Struct):
+    model: str
+    alias: str
+
+
+class LogLines(msgspec.Struct):
+    """The last lines that a model's workers wrote, oldest first."""
+
+    model: str
+    lines: list[str]
+
+
+class KeyRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """A key to be made. A scope is `call`, `deploy` or `admin`, for `:*` (as without), `:owner/*` or `:owner/name`."""
+
+    label: Annotated[str, msgspec.Meta(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f]+$")]
+    scopes: Annotated[list[Scope], msgspec.Meta(min_length=1, max_length=50)]
+
+
+class KeyDescription(msgspec.Struct):
+    """A key without its secret. `revoked_s` is null while it works."""
+
+    id: str
+    label: str
+    scopes: list[str]
+    created_s: float
+    revoked_s: float | None
+
+
+class KeyList(msgspec.Struct):
+    keys: list[KeyDescription]
+
+
+class NewKey(msgspec.Struct):
+    """A key just made. `key` is its secret, shown this once."""
+
+    id: str
+    label: str
+    scopes: list[str]
+    created_s: float
+    key: str
+
+
+class NodeDescription(msgspec.Struct):
+    """A node of the mesh, as this node sees it."""
+
+    name: str
+    state: Literal["ready", "not_ready"]
+    this: bool
+    version: str
+    models: int
+    workers: int
+
+
+class NodeList(msgspec.Struct):
+    nodes: list[NodeDescription]
+
+
+class DrainAnswer(msgspec.Struct):
+    """Every call that was in flight has been answered; new ones are refused."""
+
+    node: str
+    drained: bool
+
+
+class Health(msgspec.Struct):
+    status: Literal["live", "ready"]
+
+
+class LabelScore(msgspec.Struct):
+    label: str
+    score: float
+
+
+class PlainAnswer(msgspec.Struct):
+    """The answer to a plain call. `labels`, a list a row, is there where the model's manifest has labels."""
+
+    model: str
+    version: str
+    outputs: dict[str, Any]
+    node: str
+    call: str
+    seconds: Seconds
+    labels: list[list[LabelScore]] | msgspec.UnsetType = msgspec.UNSET
+
+
+def deploy_answer(version: ModelVersion, *, created: bool, warnings: tuple[str, ...]) -> DeployAnswer:
+    """What a deploy answers."""
+    return DeployAnswer(
+        model=str(version.name),
+        version=str(version.version),
+        digest=version.digest,
+        ordinal=version.ordinal,
+        warnings=list(warnings),
+        created=created,
+    )
