@@ -1,0 +1,49 @@
+# Everything a fresh machine needs is Python 3.11 or newer, make and pip; the rest is installed into .venv.
+#   make install | demo | test | check | bench      RUNTIME=cpu|gpu   PYTHON=python3.12   ONCE=1 (demo)
+
+VENV := .venv
+BIN := $(VENV)/bin
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3.14 python3 python; do \
+	"$$p" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo "$$p"; exit; }; done)
+# onnxruntime-gpu works without a GPU but weighs hundreds of megabytes, so it is taken only where a driver is present.
+RUNTIME ?= $(shell if [ -e /proc/driver/nvidia/version ] || nvidia-smi -L >/dev/null 2>&1; then echo gpu; else echo cpu; fi)
+PYTEST_ARGS ?=
+
+# The stamp's name carries the runtime: changing it, or pyproject.toml, installs anew.
+STAMP := $(VENV)/.installed-$(RUNTIME)
+
+.PHONY: install demo test check bench clean
+
+install: $(STAMP)
+
+$(STAMP): pyproject.toml
+	@case "$(RUNTIME)" in cpu|gpu) ;; *) echo "RUNTIME is '$(RUNTIME)': expected cpu or gpu." >&2; exit 2;; esac
+	@test -n "$(PYTHON)" || { echo "No Python 3.11 or newer with venv and pip was found: install one, or name it with PYTHON=..." >&2; exit 2; }
+	@rm -f $(VENV)/.installed-*
+	@test -x $(BIN)/python || "$(PYTHON)" -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
+# Both runtimes bring the package `onnxruntime`: the other one must go first, or its files would be mixed with this one's.
+	@$(BIN)/python -m pip uninstall --quiet --yes $(if $(filter gpu,$(RUNTIME)),onnxruntime,onnxruntime-gpu) 2>/dev/null
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$(RUNTIME),test,bench]'
+# For its model alone: its own dependencies would bring a second onnxruntime.
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps 'magika>=1.0,<2'
+	@touch $@
+
+demo: $(STAMP)
+	@$(BIN)/ingle demo $(if $(ONCE),--once)
+
+test: $(STAMP)
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+# What `test` checks of the code's form, by itself, and the formatting put right.
+check: $(STAMP)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(STAMP)
+	$(BIN)/python -m benchmarks
+
+clean:
+	rm -rf $(VENV) .demo

@@ -1,0 +1,168 @@
+"""Settings: every one has three spellings and is documented, the nearer source wins, mistakes are named."""
+
+from pathlib import Path
+
+import pytest
+
+from appliance.core.addresses import Address, parse_address
+from appliance.core.errors import BadInputError
+from appliance.settings import SETTINGS, Setting, Settings, check_offered, default_data_dir, load_settings
+
+DOCUMENTED_IN = Path(__file__).parents[2] / "README.md"
+OTHER_VALUES = {
+    "http": "127.0.0.1:1",
+    "grpc": "127.0.0.1:2",
+    "zmq": "off",
+    "mesh": "off",
+    "data_dir": "/tmp/elsewhere",
+    "ready_file": "/tmp/ready.json",
+    "open": "true",
+    "device": "cpu",
+    "memory_budget": "4GiB",
+    "fronts": "2",
+    "allow_shared_memory": "true",
+    "mesh_key_file": "/tmp/mesh.key",
+    "join": "10.0.0.2:8004",
+    "name": "loft",
+    "tls_cert": "/tmp/cert.pem",
+    "tls_key": "/tmp/key.pem",
+    "tls": "self",
+    "gateway.max_body": "1MiB",
+    "gateway.default_deadline_s": "5",
+    "gateway.drain_s": "6",
+    "workers.idle_s": "7",
+    "workers.threads": "2",
+    "workers.run_s": "8",
+    "workers.max_batch": "9",
+    "workers.queue": "10",
+}
+each_setting = pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: setting.key)
+
+
+def value_in(settings: Settings, setting: Setting) -> object:
+    value: object = settings
+    for part in setting.path:
+        value = getattr(value, part)
+    return value
+
+
+@each_setting
+def test_every_setting_is_documented_with_its_three_spellings(setting: Setting) -> None:
+    row = next((line for line in DOCUMENTED_IN.read_text().splitlines() if f"`{setting.flag}`" in line), "")
+    assert f"`{setting.variable}`" in row
+    assert f"`{setting.key}`" in row
+    assert setting.description
+
+
+@each_setting
+def test_every_setting_can_be_said_by_flag_by_variable_and_by_toml(setting: Setting, tmp_path: Path) -> None:
+    said = OTHER_VALUES[setting.key]
+    config = tmp_path / "some.toml"
+    table, _, key = setting.key.rpartition(".")
+    config.write_text(f"[{table}]\n{key} = '{said}'\n" if table else f"{key} = '{said}'\n")
+    nothing = {"INGLE_DATA_DIR": str(tmp_path)} if setting.key != "data_dir" else {}
+    by_flag = load_settings({setting.key: said}, nothing)
+    by_variable = load_settings({}, {**nothing, setting.variable: said})
+    by_toml = load_settings({}, nothing, config)
+    assert value_in(by_flag, setting) == value_in(by_variable, setting) == value_in(by_toml, setting)
+    assert value_in(by_flag, setting) != value_in(load_settings({}, {"INGLE_DATA_DIR": str(tmp_path)}), setting)
+
+
+def test_a_flag_beats_a_variable_beats_the_file_beats_the_default(tmp_path: Path) -> None:
+    config = tmp_path / "ingle.toml"
+    config.write_text('name = "file"\nopen = true\n[workers]\nqueue = 1\n')
+    environ = {"INGLE_DATA_DIR": str(tmp_path), "INGLE_NAME": "variable", "INGLE_WORKERS_QUEUE": "2"}
+    settings = load_settings({"workers.queue": 3, "open": None}, environ)
+    assert (settings.workers.queue, settings.name) == (3, "variable")
+    assert (settings.open, settings.workers.max_batch) == (True, 64)
+
+
+def test_the_file_in_the_data_folder_is_read_only_when_no_other_is_named(tmp_path: Path) -> None:
+    (tmp_path / "ingle.toml").write_text('name = "found"')
+    (tmp_path / "other.toml").write_text('name = "named"')
+    environ = {"INGLE_DATA_DIR": str(tmp_path)}
+    assert load_settings({}, environ).name == "found"
+    assert load_settings({}, environ, tmp_path / "other.toml").name == "named"
+    assert load_settings({}, {**environ, "INGLE_CONFIG": str(tmp_path / "other.toml")}).name == "named"
+
+
+@pytest.mark.parametrize(
+    ("written", "sentence"),
+    [
+        ("memory_budjet = 3", "the nearest is 'memory_budget'"),
+        ("[workers]\nidle = 3", "the nearest is 'workers.idle_s'"),
+        ("workers = 3", "'workers' is no setting"),
+        ("http = 8000", "expected HOST:PORT"),
+        ("open = 'perhaps'", "open: 'perhaps' cannot be taken"),
+        ("fronts = 0", ">= 1"),
+        ("memory_budget = '4 parsecs'", "is no size"),
+        ("name = 'my box'", "what this node is called"),
+        ("data_dir = '/tmp'", "--data-dir or --config"),
+        ("this is not toml", "is no TOML"),
+    ],
+)
+def test_what_cannot_be_taken_is_named_with_what_was_expected(tmp_path: Path, written: str, sentence: str) -> None:
+    (tmp_path / "ingle.toml").write_text(written)
+    with pytest.raises(BadInputError) as caught:
+        load_settings({}, {"INGLE_DATA_DIR": str(tmp_path)})
+    assert sentence in str(caught.value)
+    assert "ingle.toml" in str(caught.value)
+
+
+def test_a_config_that_is_not_there_is_an_error_and_not_ignored(tmp_path: Path) -> None:
+    with pytest.raises(BadInputError, match="cannot be read"):
+        load_settings({}, {"INGLE_DATA_DIR": str(tmp_path)}, tmp_path / "absent.toml")
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        {"device": "cuda"},
+        {"fronts": 2},
+        {"tls": "self"},
+        {"tls_cert": Path("c.pem")},
+        {"tls_key": Path("k.pem")},
+        {"join": "10.0.0.2:8004"},
+        {"mesh_key_file": Path("k")},
+        {"allow_shared_memory": True},
+        {"http": "off", "grpc": "off"},
+    ],
+)
+def test_what_this_version_lacks_is_refused_rather_than_ignored(tmp_path: Path, flags: dict[str, object]) -> None:
+    with pytest.raises(BadInputError):
+        check_offered(load_settings({"data_dir": tmp_path, **flags}, {}))
+
+
+def test_addresses_of_fronts_that_do_not_exist_yet_are_noted(tmp_path: Path) -> None:
+    assert check_offered(load_settings({"data_dir": tmp_path}, {})) == []
+    assert check_offered(load_settings({"data_dir": tmp_path, "zmq": "off", "mesh": "off"}, {})) == []
+    (note,) = check_offered(load_settings({"data_dir": tmp_path, "zmq": "127.0.0.1:0", "mesh": "off"}, {}))
+    assert "--zmq" in note
+
+
+def test_the_data_folder_follows_the_xdg_rules_for_a_user(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert default_data_dir({"XDG_DATA_HOME": "/somewhere"}) == Path("/somewhere/ingle")
+    assert default_data_dir({"XDG_DATA_HOME": "relative"}) == tmp_path / ".local" / "share" / "ingle"
+    assert default_data_dir({}) == tmp_path / ".local" / "share" / "ingle"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("0.0.0.0:8000", Address("0.0.0.0", 8000)),
+        ("[::1]:0", Address("::1", 0)),
+        ("localhost:65535", Address("localhost", 65535)),
+        ("off", None),
+    ],
+)
+def test_addresses_are_read_and_written_alike(text: str, expected: Address | None) -> None:
+    assert parse_address(text) == expected
+    assert expected is None or str(expected) == text
+
+
+@pytest.mark.parametrize("text", ["", "8000", ":8000", "host", "host:", "host:65536", "host:-1", "::1:8000", "host:٣"])
+def test_what_is_no_address_is_refused(text: str) -> None:
+    with pytest.raises(BadInputError, match="HOST:PORT"):
+        parse_address(text)
