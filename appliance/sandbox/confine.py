@@ -1,0 +1,113 @@
+"""Confining the calling process, in layers: no network, no new privileges, bounded resources, death with its parent.
+
+Runs in the zygote (network and privileges, inherited by every worker at no cost) and in each worker (limits). Linux
+only, through ctypes: Python 3.11 has no os.unshare and no prctl. Each layer is best effort and says what it got,
+since an appliance must also run on kernels that forbid one of them.
+Sources: unshare(2), user_namespaces(7), prctl(2), getrlimit(2).
+"""
+
+import ctypes
+import os
+import resource
+import signal
+from pathlib import Path
+from typing import NamedTuple
+
+_CLONE_NEWUSER = 0x10000000
+_CLONE_NEWNET = 0x40000000
+_PR_SET_PDEATHSIG = 1
+_PR_SET_DUMPABLE = 4
+_PR_SET_NO_NEW_PRIVS = 38
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class Layer(NamedTuple):
+    """One layer of the sandbox and whether it holds in this process; `detail` is a sentence for `ingle doctor`."""
+
+    name: str
+    active: bool
+    detail: str
+
+
+def _prctl(option: int, argument: int) -> None:
+    if _libc.prctl(option, argument, 0, 0, 0) != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+
+
+def _unshare(flags: int) -> None:
+    if _libc.unshare(flags) != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+
+
+def leave_network() -> Layer:
+    """Moves this process, and all it forks, into a network namespace with no interface up.
+
+    Through a user namespace, which an ordinary user may make and which takes root's capabilities over the host away;
+    where the kernel forbids that, directly, which needs root. The process must be single-threaded.
+    """
+    uid, gid = os.geteuid(), os.getegid()
+    try:
+        _unshare(_CLONE_NEWUSER | _CLONE_NEWNET)
+    except OSError as refused:
+        try:
+            _unshare(_CLONE_NEWNET)
+        except OSError:
+            return Layer("network namespace", False, f"the kernel refused a user namespace ({refused.strerror})")
+        return Layer("network namespace", True, "made directly, as root")
+    # Inside, this user is itself and nobody else exists: file access stays as it was, set-user-ID means nothing.
+    for file, text in (("setgroups", "deny"), ("uid_map", f"{uid} {uid} 1"), ("gid_map", f"{gid} {gid} 1")):
+        try:
+            Path("/proc/self", file).write_text(text)
+        except OSError as error:
+            return Layer("network namespace", True, f"through a user namespace without a mapping ({error.strerror})")
+    return Layer("network namespace", True, "through a user namespace")
+
+
+def forbid_new_privileges() -> Layer:
+    """After this, no exec in this process or its children gains privileges (set-user-ID, file capabilities)."""
+    try:
+        _prctl(_PR_SET_NO_NEW_PRIVS, 1)
+    except OSError as error:
+        return Layer("no_new_privs", False, f"prctl failed: {error.strerror}")
+    return Layer("no_new_privs", True, "set")
+
+
+def die_with_parent() -> None:
+    """Asks the kernel to SIGKILL this process when its parent ends. Not inherited: each fork asks anew."""
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def limit_resources(*, data_bytes: int, open_files: int = 256) -> Layer:
+    """Bounds private memory (RLIMIT_DATA; 0: unbounded), open files, and forbids core dumps and writing files.
+
+    RLIMIT_AS is not used: CUDA reserves address space by the terabyte.
+    """
+    wanted = [
+        (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_NOFILE, open_files),
+        (resource.RLIMIT_FSIZE, 0),
+    ]
+    if data_bytes:
+        wanted.append((resource.RLIMIT_DATA, data_bytes))
+    refused = []
+    for which, value in wanted:
+        _, hard = resource.getrlimit(which)
+        if hard != resource.RLIM_INFINITY:
+            value = min(value, hard)
+        try:
+            resource.setrlimit(which, (value, value))
+        except (OSError, ValueError) as error:
+            refused.append(str(error))
+    # A write past RLIMIT_FSIZE should be an error for the writer, not its death.
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    if refused:
+        return Layer("rlimits", False, "; ".join(refused))
+    return Layer("rlimits", True, "data, open files, core and file size are bounded")
+
+
+def hide_memory() -> None:
+    """Keeps other processes of the same user from reading this one's memory (ptrace, /proc/PID/mem)."""
+    _prctl(_PR_SET_DUMPABLE, 0)

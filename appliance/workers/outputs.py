@@ -1,0 +1,94 @@
+"""A model's outputs as the caller asked for them: raw tensors, V2's JSON, or a plain answer.
+
+Runs in a worker process, so that the gateway passes bytes on and never touches an array.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+from numpy.typing import NDArray
+
+from appliance.core.errors import BadInputError
+from appliance.core.frames import AnswerForm, Encoding, Invoke, OutputWish, TensorHead
+from appliance.core.manifest import Manifest
+from appliance.core.tensors import TensorSpec
+from appliance.workers import tensors
+from appliance.workers.plain.answer import plain_answer
+
+Array = NDArray[Any]
+# heads, text size, body parts, body size
+Written = tuple[list[TensorHead], int, list[bytes], int]
+
+
+class OutputWriter:
+    """Writes answers for one model; what does not change from call to call is made once."""
+
+    def __init__(self, specs: Sequence[TensorSpec], manifest: Manifest) -> None:
+        self._specs = tuple(specs)
+        self._index = {spec.name: index for index, spec in enumerate(specs)}
+        self._manifest = manifest
+        self._dtypes = {spec.name: spec.dtype for spec in specs}
+        # Everything of an output's JSON up to its shape, as it always begins.
+        self._starts = [
+            b'{"name":' + orjson.dumps(spec.name) + b',"datatype":"' + spec.dtype.encode() + b'","shape":['
+            for spec in specs
+        ]
+        self._all = {binary: [OutputWish(spec.name, binary) for spec in specs] for binary in (False, True)}
+
+    def write(self, invoke: Invoke, outputs: Sequence[Array], *, batched: bool) -> Written:
+        """One call's answer. Raises BadInputError where an output cannot be written as asked."""
+        if invoke.form == AnswerForm.PLAIN:
+            named = {spec.name: output for spec, output in zip(self._specs, outputs, strict=True)}
+            text = plain_answer(named, self._dtypes, self._manifest)
+            return [], len(text), [text], len(text)
+        wishes = self._all[invoke.binary] if invoke.outputs is None else invoke.outputs
+        if invoke.form == AnswerForm.V2_JSON:
+            return self._v2(wishes, outputs, batched)
+        heads, parts, size = [], [], 0
+        for wish in wishes:
+            dtype, array = self._wished(wish, outputs, batched)
+            data = tensors.to_raw(dtype, array)
+            heads.append(TensorHead(wish.name, dtype, list(array.shape), Encoding.RAW, len(data)))
+            parts.append(data)
+            size += len(data)
+        return heads, 0, parts, size
+
+    def _wished(self, wish: OutputWish, outputs: Sequence[Array], batched: bool) -> tuple[str, Array]:
+        index = self._index[wish.name]
+        dtype, array = self._specs[index].dtype, outputs[index]
+        if wish.class_count:
+            return "BYTES", tensors.classify(dtype, array, wish.class_count, batched, self._manifest.labels)
+        return dtype, array
+
+    def _v2(self, wishes: Sequence[OutputWish], outputs: Sequence[Array], batched: bool) -> Written:
+        text: list[bytes] = []
+        binary: list[bytes] = []
+        for wish in wishes:
+            dtype, array = self._wished(wish, outputs, batched)
+            start = self._starts[self._index[wish.name]]
+            if wish.class_count:
+                start = b'{"name":' + orjson.dumps(wish.name) + b',"datatype":"BYTES","shape":['
+            shape = ",".join(map(str, array.shape)).encode()
+            if wish.binary:
+                data = tensors.to_raw(dtype, array)
+                binary.append(data)
+                text.append(b'%b%b],"parameters":{"binary_data_size":%d}}' % (start, shape, len(data)))
+            else:
+                text.append(b'%b%b],"data":%b}' % (start, shape, tensors.to_json(wish.name, dtype, array)))
+        array_text = b"[" + b",".join(text) + b"]"
+        return (
+            [],
+            len(array_text),
+            [array_text, *binary],
+            len(array_text) + sum(map(len, binary)),
+        )
+
+
+def check_wishes(wishes: Sequence[OutputWish] | None, specs: Sequence[TensorSpec]) -> None:
+    """Raises BadInputError if an output is wished for that the model does not have."""
+    if wishes:
+        names = {spec.name for spec in specs}
+        for wish in wishes:
+            if wish.name not in names:
+                raise BadInputError(f"the model has no output '{wish.name[:100]}': it has {', '.join(sorted(names))}")

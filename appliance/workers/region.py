@@ -1,0 +1,74 @@
+"""Shared memory from the gateway to one worker, for tensors too large to pass through a socket's buffer.
+
+The gateway owns and writes it; the worker maps it read-only. A span is taken when a call is sent and given back when
+it is answered. `Spans` decides where, and is pure; `SharedRegion` holds the memory.
+"""
+
+import mmap
+import os
+from bisect import bisect_left, insort
+
+from appliance.core.requests import Buffer
+
+_ALIGNMENT = 64  # a cache line, and what vector loads of any width want
+
+
+class Spans:
+    """First-fit allocation over `size_bytes`, with neighbours merged on release."""
+
+    def __init__(self, size_bytes: int) -> None:
+        self._free: list[tuple[int, int]] = [(0, size_bytes)]  # (start, length) by start, never adjacent
+
+    def take(self, size_bytes: int) -> int | None:
+        """Where `size_bytes` fit, or None when they do not."""
+        size = _rounded(size_bytes)
+        for index, (start, length) in enumerate(self._free):
+            if length >= size:
+                if length == size:
+                    del self._free[index]
+                else:
+                    self._free[index] = (start + size, length - size)
+                return start
+        return None
+
+    def give_back(self, start: int, size_bytes: int) -> None:
+        length = _rounded(size_bytes)
+        index = bisect_left(self._free, (start, 0))
+        if index < len(self._free) and self._free[index][0] == start + length:
+            length += self._free.pop(index)[1]
+        if index and sum(self._free[index - 1]) == start:
+            index -= 1
+            start, before = self._free.pop(index)
+            length += before
+        insort(self._free, (start, length))
+
+    def free_spans(self) -> list[tuple[int, int]]:
+        return list(self._free)
+
+
+def _rounded(size_bytes: int) -> int:
+    return max(_ALIGNMENT, -(-size_bytes // _ALIGNMENT) * _ALIGNMENT)
+
+
+class SharedRegion:
+    """One worker's memory. Pages are taken from the system only as they are first written."""
+
+    def __init__(self, size_bytes: int) -> None:
+        self.fd = os.memfd_create("ingle-tensors", os.MFD_CLOEXEC)
+        os.ftruncate(self.fd, size_bytes)
+        self._map = mmap.mmap(self.fd, size_bytes)
+        self._spans = Spans(size_bytes)
+
+    def put(self, data: Buffer) -> int | None:
+        """Copies `data` in and tells where, or None when it is full; the sender then falls back to the socket."""
+        start = self._spans.take(len(data))
+        if start is not None:
+            self._map[start : start + len(data)] = data
+        return start
+
+    def give_back(self, start: int, size_bytes: int) -> None:
+        self._spans.give_back(start, size_bytes)
+
+    def close(self) -> None:
+        self._map.close()
+        os.close(self.fd)

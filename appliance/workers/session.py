@@ -1,0 +1,106 @@
+"""One onnxruntime session: arrays in, arrays out. Runs in a worker process, after the fork.
+
+Owns the dealings with onnxruntime: options, types, errors. Knows neither frames nor batching.
+"""
+
+import ctypes
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from appliance.core.errors import BadInputError, RefusedError, WorkerFailedError
+from appliance.core.tensors import DTYPE_OF_ORT, Signature, TensorSpec
+
+Array = NDArray[np.generic]
+_BFLOAT16 = 16  # onnx.TensorProto.BFLOAT16: numpy has no such dtype, so its bits travel as uint16
+_FAULTS = onnxruntime.capi.onnxruntime_pybind11_state
+
+
+def _spec(value: onnxruntime.NodeArg, what: str, optional: bool = False) -> TensorSpec:
+    dtype = DTYPE_OF_ORT.get(value.type)
+    if dtype is None:
+        raise RefusedError(
+            f"{what} '{value.name}' is {value.type}, which the V2 protocol has no tensor for: "
+            "export the model with plain tensors of numbers, booleans or strings"
+        )
+    shape = tuple(size if isinstance(size, int) and size >= 0 else -1 for size in value.shape)
+    names = tuple(size if isinstance(size, str) else "" for size in value.shape)
+    return TensorSpec(value.name, dtype, shape, names if any(names) else (), optional)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:600]
+
+
+class Session:
+    """An open model. `providers` is what onnxruntime really uses, which may be less than what was asked."""
+
+    def __init__(self, model: Path, *, threads: int, providers: tuple[str, ...]) -> None:
+        """Raises RefusedError with onnxruntime's reason if the file does not open."""
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        # Spinning threads would burn the cores that the fronts and other models need.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        try:
+            self._session = onnxruntime.InferenceSession(str(model), options, providers=list(providers))
+        except Exception as error:  # onnxruntime raises a dozen unrelated classes here
+            raise RefusedError(f"onnxruntime cannot open the model: {_one_line(error)}") from None
+        self.providers: list[str] = self._session.get_providers()
+        self.signature = self._read_signature()
+        self.output_names = [spec.name for spec in self.signature.outputs]
+        specs = (*self.signature.inputs, *self.signature.outputs)
+        self._through_values = any(spec.dtype == "BF16" for spec in specs)
+        self._bfloat16_inputs = {spec.name for spec in self.signature.inputs if spec.dtype == "BF16"}
+
+    def _read_signature(self) -> Signature:
+        inputs = [_spec(value, "input") for value in self._session.get_inputs()]
+        overridable = [_spec(value, "input", True) for value in self._session.get_overridable_initializers()]
+        outputs = [_spec(value, "output") for value in self._session.get_outputs()]
+        return Signature((*inputs, *overridable), tuple(outputs))
+
+    def run(self, inputs: dict[str, Array]) -> list[Array]:
+        """All outputs, in the model's order. BYTES are object arrays of str, BF16 is uint16 bits.
+
+        Raises BadInputError where onnxruntime calls the input invalid, WorkerFailedError where the model failed on it.
+        """
+        try:
+            if self._through_values:
+                return self._run_values(inputs)
+            outputs: list[Any] = self._session.run(None, inputs)
+        except (_FAULTS.InvalidArgument, UnicodeError) as error:
+            raise BadInputError(f"the model does not take this input: {_one_line(error)}") from None
+        except MemoryError:
+            raise WorkerFailedError("the model ran out of memory on this input") from None
+        except Exception as error:
+            raise WorkerFailedError(f"the model failed on this input: {_one_line(error)}") from None
+        for index, output in enumerate(outputs):
+            if not isinstance(output, np.ndarray):  # an optional output that was left out
+                outputs[index] = np.asarray([] if output is None else output)
+        return outputs
+
+    def _run_values(self, inputs: dict[str, Array]) -> list[Array]:
+        feeds = {}
+        for name, array in inputs.items():
+            if name in self._bfloat16_inputs:
+                value = onnxruntime.OrtValue.ortvalue_from_numpy_with_onnx_type(
+                    np.ascontiguousarray(array).reshape(array.shape), _BFLOAT16
+                )
+            else:
+                value = onnxruntime.OrtValue.ortvalue_from_numpy(array)
+            feeds[name] = value
+        return [self._array(value) for value in self._session.run_with_ort_values(None, feeds)]
+
+    @staticmethod
+    def _array(value: onnxruntime.OrtValue) -> Array:
+        if value.data_type() != "tensor(bfloat16)":
+            array: Array = value.numpy()
+            return array
+        shape = value.shape()
+        size_bytes = 2 * int(np.prod(shape, dtype=np.int64))
+        bits = ctypes.string_at(value.data_ptr(), size_bytes) if size_bytes else b""
+        return np.frombuffer(bits, np.uint16).reshape(shape)

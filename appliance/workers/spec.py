@@ -1,0 +1,65 @@
+"""What the gateway tells the zygote about the process it wants: written once, read in the fork.
+
+Both the gateway and the zygote import this; neither numpy nor onnxruntime is known here.
+"""
+
+from typing import Literal
+
+import msgspec
+
+from appliance.core.manifest import Manifest
+from appliance.core.tensors import Signature
+
+
+class WorkerSpec(msgspec.Struct, frozen=True):
+    """One process to be forked. `folder` holds `model.onnx`; `data_bytes` 0 leaves memory unbounded.
+
+    `signature` is what inspection read at deploy; None in an inspection itself.
+    """
+
+    number: int
+    role: Literal["serve", "inspect"]
+    folder: str
+    manifest: Manifest
+    signature: Signature | None
+    threads: int
+    max_batch: int
+    providers: tuple[str, ...]
+    data_bytes: int
+
+
+class Forked(msgspec.Struct, frozen=True, tag="forked"):
+    """The zygote's answer to a spec; the new process's pidfd travels with it."""
+
+    number: int
+    pid: int
+
+
+class Exited(msgspec.Struct, frozen=True, tag="exited"):
+    """A child was reaped. `status` is as waitpid's, `maximum_rss_bytes` as getrusage's."""
+
+    number: int
+    status: int
+    maximum_rss_bytes: int
+    cpu_s: float
+
+
+class ForkFailed(msgspec.Struct, frozen=True, tag="failed"):
+    number: int
+    reason: str
+
+
+class Ready(msgspec.Struct, frozen=True, tag="ready"):
+    """The zygote is up. `layers` are (name, active, detail) of its sandbox; `threads` must be 1."""
+
+    runtime: str
+    providers: tuple[str, ...]
+    layers: tuple[tuple[str, bool, str], ...]
+    threads: int
+
+
+ZygoteWord = Forked | Exited | ForkFailed | Ready
+
+encode = msgspec.msgpack.Encoder().encode
+decode_word = msgspec.msgpack.Decoder(ZygoteWord).decode
+decode_spec = msgspec.msgpack.Decoder(WorkerSpec).decode

@@ -1,0 +1,231 @@
+"""A worker process: opens one model and answers its calls over a Unix socket, one batch after another.
+
+A plain synchronous loop with no asyncio: read what has arrived, run the greedy batch, answer, read again. It runs in
+the sandbox the zygote made, and leaves by os._exit, since onnxruntime's destructors owe nobody anything.
+"""
+
+import mmap
+import os
+import socket
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from appliance.core.errors import IngleError
+from appliance.core.frames import (
+    Answer,
+    Encoding,
+    Failure,
+    Invoke,
+    Kind,
+    Loaded,
+    TensorHead,
+    decode_invoke,
+    frame_start,
+)
+from appliance.workers import tensors
+from appliance.workers.batching import Form, next_batch
+from appliance.workers.outputs import OutputWriter, Written
+from appliance.workers.plain.content import tensors_from_content
+from appliance.workers.session import Session
+from appliance.workers.spec import WorkerSpec
+from appliance.workers.stream import Frame, FrameStream
+
+Array = NDArray[Any]
+
+
+class Pending(NamedTuple):
+    """A call that has arrived. A JSON tensor stays text until its batch is known: one parse serves many calls."""
+
+    invoke: Invoke
+    inputs: dict[str, Array | memoryview]
+    form: Form | None
+    rows: int
+    arrived_ns: int
+
+
+class Worker:
+    """Serves one model on one socket until the socket closes."""
+
+    def __init__(self, spec: WorkerSpec, sock: socket.socket, region: mmap.mmap) -> None:
+        self._spec = spec
+        self._socket = sock
+        self._region = memoryview(region)
+        self._stream = FrameStream(sock)
+        self._session: Session
+        self._writer: OutputWriter
+
+    def serve(self) -> None:
+        """Says that the model is loaded, or why not, then answers calls. Returns when the gateway has gone."""
+        started_ns = time.perf_counter_ns()
+        try:
+            self._session = Session(
+                Path(self._spec.folder, "model.onnx"),
+                threads=self._spec.threads,
+                providers=self._spec.providers,
+            )
+        except IngleError as error:
+            self._send(frame_start(Kind.LOADED, Loaded([], 0, error.sentence), 0))
+            return
+        self._writer = OutputWriter(self._session.signature.outputs, self._spec.manifest)
+        load_ns = time.perf_counter_ns() - started_ns
+        self._send(frame_start(Kind.LOADED, Loaded(self._session.providers, load_ns), 0))
+        waiting: list[Pending] = []
+        while True:
+            try:
+                frames = self._stream.read(wait=not waiting)
+            except EOFError:
+                return
+            for frame in frames:
+                self._accept(frame, waiting)
+            if waiting:
+                batch = next_batch(waiting, self._spec.max_batch)
+                run = [waiting[index] for index in batch.run]
+                waiting = [waiting[index] for index in batch.wait]
+                self._send(b"".join(self._answers(run)))
+
+    def _send(self, data: bytes) -> None:
+        self._socket.sendall(data)
+
+    def _accept(self, frame: Frame, waiting: list[Pending]) -> None:
+        arrived_ns = time.perf_counter_ns()
+        invoke = decode_invoke(frame.head)
+        try:
+            waiting.append(self._pending(invoke, frame.body, arrived_ns))
+        except IngleError as error:
+            self._send(_failure(invoke, error))
+        except Exception as error:  # hostile content must cost its caller the call, and nobody else anything
+            self._send(
+                _failure(
+                    invoke,
+                    IngleError(f"the input could not be read: {type(error).__name__}: {error}"),
+                )
+            )
+
+    def _pending(self, invoke: Invoke, body: memoryview, arrived_ns: int) -> Pending:
+        position = 0
+        inputs: dict[str, Array | memoryview] = {}
+        form: list[tuple[str, str, tuple[int, ...]]] = []
+        rows = -1
+        batchable = self._spec.max_batch > 1
+        for tensor in invoke.tensors:
+            if tensor.offset >= 0:
+                data = self._region[tensor.offset : tensor.offset + tensor.size_bytes]
+            else:
+                data = body[position : position + tensor.size_bytes]
+                position += tensor.size_bytes
+            if tensor.encoding == Encoding.CONTENT:
+                arrays = tensors_from_content(
+                    invoke.content_type,
+                    data,
+                    self._session.signature,
+                    self._spec.manifest,
+                )
+                inputs.update(arrays)
+                shapes = [(name, str(array.dtype), array.shape) for name, array in arrays.items()]
+            else:
+                inputs[tensor.name] = (
+                    data
+                    if tensor.encoding == Encoding.JSON
+                    else tensors.from_raw(tensor.name, tensor.dtype, tensor.shape, data)
+                )
+                shapes = [(tensor.name, tensor.dtype, tuple(tensor.shape))]
+            for name, dtype, shape in shapes:
+                size = shape[0] if shape else -1
+                batchable = batchable and size > 0 and rows in (-1, size)
+                rows = size
+                form.append((name, dtype, shape[1:]))
+        form.sort()
+        return Pending(invoke, inputs, tuple(form) if batchable else None, max(rows, 1), arrived_ns)
+
+    def _answers(self, run: list[Pending]) -> list[bytes]:
+        """Runs the calls together and renders each one's answer; where that fails, one by one, so that the fault
+        falls on the call that has it."""
+        try:
+            return self._run_together(run)
+        except Exception as error:
+            if len(run) > 1:
+                return [part for call in run for part in self._answers([call])]
+            if not isinstance(error, IngleError):
+                error = IngleError(f"the call failed in the worker: {type(error).__name__}: {error}")
+            return [_failure(run[0].invoke, error)]
+
+    def _run_together(self, run: list[Pending]) -> list[bytes]:
+        began_ns = time.perf_counter_ns()
+        inputs = {name: self._joined(run, name) for name in run[0].inputs}
+        decoded_ns = time.perf_counter_ns()
+        outputs = self._session.run(inputs)
+        ran_ns = time.perf_counter_ns()
+        total_rows = sum(call.rows for call in run)
+        if len(run) > 1 and any(not output.ndim or output.shape[0] != total_rows for output in outputs):
+            raise IngleError("the batch's outputs do not have the batch's rows")
+        bodies: list[Written | IngleError] = []
+        start = 0
+        for call in run:
+            mine = outputs if len(run) == 1 else [output[start : start + call.rows] for output in outputs]
+            start += call.rows
+            try:
+                bodies.append(self._writer.write(call.invoke, mine, batched=call.form is not None))
+            except IngleError as error:
+                bodies.append(error)
+        encode_ns = (time.perf_counter_ns() - ran_ns) // len(run)
+        frames: list[bytes] = []
+        for index, (call, body) in enumerate(zip(run, bodies, strict=True)):
+            if isinstance(body, IngleError):
+                frames.append(_failure(call.invoke, body))
+                continue
+            heads, text_size, parts, size = body
+            head = Answer(
+                call.invoke.call,
+                heads,
+                text_size,
+                decoded_ns - began_ns,
+                began_ns - call.arrived_ns,
+                ran_ns - decoded_ns,
+                encode_ns,
+                0 if index else 1,
+                total_rows,
+            )
+            frames.append(frame_start(Kind.ANSWER, head, size))
+            frames.extend(parts)
+        return frames
+
+    @staticmethod
+    def _joined(run: list[Pending], name: str) -> Array:
+        """One input of the whole batch. JSON texts of one shape are joined and parsed once."""
+        values = [call.inputs[name] for call in run]
+        if len(run) == 1:
+            return _array(run[0].invoke, name, values[0])
+        if not isinstance(values[0], np.ndarray) and len({call.rows for call in run}) == 1:
+            head = _head(run[0].invoke, name)
+            shape = (head.shape[0] * len(run), *head.shape[1:])
+            texts: list[Any] = values
+            return tensors.from_json(name, head.dtype, shape, b"[" + b",".join(texts) + b"]")
+        return np.concatenate([_array(call.invoke, name, value) for call, value in zip(run, values, strict=True)])
+
+
+def _head(invoke: Invoke, name: str) -> TensorHead:
+    return next(tensor for tensor in invoke.tensors if tensor.name == name)
+
+
+def _array(invoke: Invoke, name: str, value: Array | memoryview) -> Array:
+    """The tensor itself; one that came as JSON is parsed here."""
+    if isinstance(value, np.ndarray):
+        return value
+    head = _head(invoke, name)
+    return tensors.from_json(name, head.dtype, head.shape, value)
+
+
+def _failure(invoke: Invoke, error: IngleError) -> bytes:
+    return frame_start(Kind.FAILURE, Failure(invoke.call, error.code, error.sentence[:4000]), 0)
+
+
+def run_worker(spec: WorkerSpec, sock: socket.socket, region_fd: int) -> None:
+    """The body of a forked worker; never returns to the zygote's loop: the caller ends the process after it."""
+    size_bytes = os.fstat(region_fd).st_size
+    region = mmap.mmap(region_fd, size_bytes, prot=mmap.PROT_READ)
+    os.close(region_fd)
+    Worker(spec, sock, region).serve()

@@ -1,0 +1,162 @@
+"""The zygote: a small single-threaded process that has onnxruntime imported and forks workers from that.
+
+Started by exec of a hidden verb, never forked from the threaded gateway, so it can be started again after its death.
+It owns no model and opens no session but a tiny one that it drops; it knows no protocol but the control socket's:
+a memfd with a WorkerSpec and the worker's file descriptors come in, ZygoteWords go out. It dies with the gateway, and
+its children die with it. Network and privileges are given up here, once, for all workers.
+"""
+
+import contextlib
+import gc
+import os
+import select
+import signal
+import socket
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+# Both before any import of numpy or onnxruntime. Without the second, onnxruntime starts a telemetry thread at import
+# and writes an identifier into the user's cache folder, and a child forked after that hangs at exit.
+os.environ.update(OPENBLAS_NUM_THREADS="1", OMP_NUM_THREADS="1", ORT_DISABLE_TELEMETRY="1")
+
+from appliance.sandbox import confine
+from appliance.workers import spec as words
+from appliance.workers.spec import Exited, Forked, ForkFailed, Ready, WorkerSpec
+
+_MAX_FDS = 8
+
+
+def _thread_count() -> int:
+    return sum(1 for _ in Path("/proc/self/task").iterdir())
+
+
+def _warm_up() -> tuple[str, tuple[str, ...]]:
+    """Imports what every worker needs, and runs a session once so that its code pages are in memory."""
+    import numpy as np
+    import onnxruntime
+
+    from appliance.workers import inspection, worker  # noqa: F401
+    from appliance.workers.tiny_model import IDENTITY_MODEL
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    session = onnxruntime.InferenceSession(IDENTITY_MODEL, options, providers=["CPUExecutionProvider"])
+    session.run(None, {"x": np.zeros(1, np.float32)})
+    return onnxruntime.__version__, tuple(onnxruntime.get_available_providers())
+
+
+class Zygote:
+    """Forks on request, reaps, and reports, until the control socket closes."""
+
+    def __init__(self, control: socket.socket) -> None:
+        self._control = control
+        self._epoll = select.epoll()
+        self._epoll.register(control, select.EPOLLIN)
+        self._children: dict[int, tuple[int, int]] = {}  # pidfd -> (worker number, pid)
+
+    def run(self) -> None:
+        while True:
+            for fd, _ in self._epoll.poll():
+                if fd != self._control.fileno():
+                    self._reap(fd)
+                elif not self._serve_request():
+                    return
+
+    def _say(self, word: words.ZygoteWord, fds: list[int] | None = None) -> None:
+        with contextlib.suppress(BrokenPipeError):  # the gateway has gone; the next read says so
+            socket.send_fds(self._control, [words.encode(word)], fds or [])
+
+    def _serve_request(self) -> bool:
+        """Serves one request; False when the gateway has gone."""
+        message, fds, _, _ = socket.recv_fds(self._control, 64, _MAX_FDS)
+        if not message:
+            return False
+        spec_fd, *worker_fds = fds
+        with os.fdopen(spec_fd, "rb") as file:
+            file.seek(0)
+            spec = words.decode_spec(file.read())
+        try:
+            self._fork(spec, worker_fds)
+        except OSError as error:
+            self._say(ForkFailed(spec.number, f"the system would not start a process: {error.strerror}"))
+        finally:
+            for fd in worker_fds:
+                os.close(fd)
+        return True
+
+    def _fork(self, spec: WorkerSpec, fds: list[int]) -> None:
+        parent = os.getpid()
+        pid = os.fork()
+        if pid == 0:
+            _become_worker(spec, fds, parent)
+        pidfd = os.pidfd_open(pid)
+        self._children[pidfd] = (spec.number, pid)
+        self._epoll.register(pidfd, select.EPOLLIN)
+        self._say(Forked(spec.number, pid), [pidfd])
+
+    def _reap(self, pidfd: int) -> None:
+        number, pid = self._children.pop(pidfd)
+        self._epoll.unregister(pidfd)
+        os.close(pidfd)
+        _, status, usage = os.wait4(pid, 0)
+        self._say(Exited(number, status, usage.ru_maxrss * 1024, usage.ru_utime + usage.ru_stime))
+
+
+def _become_worker(spec: WorkerSpec, fds: list[int], parent: int) -> NoReturn:
+    """Everything a fork does before the model's code runs; ends the process in every case."""
+    status = 70
+    try:
+        confine.die_with_parent()
+        if os.getppid() != parent:  # it died before the line above could take effect
+            os._exit(0)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_DFL)
+        sock_fd, region_fd, log_fd = fds
+        os.dup2(log_fd, 1)
+        os.dup2(log_fd, 2)
+        _close_all_but({0, 1, 2, sock_fd, region_fd})
+        confine.limit_resources(data_bytes=spec.data_bytes)
+        sock = socket.socket(fileno=sock_fd)
+        sock.setblocking(True)
+        if spec.role == "inspect":
+            from appliance.workers.inspection import run_inspection
+
+            run_inspection(spec, sock)
+        else:
+            from appliance.workers.worker import run_worker
+
+            run_worker(spec, sock, region_fd)
+        status = 0
+    except (BrokenPipeError, ConnectionResetError):
+        status = 0  # the gateway has gone
+    except BaseException as error:
+        print(f"the worker ended on {type(error).__name__}: {error}", file=sys.stderr, flush=True)
+    os._exit(status)
+
+
+def _close_all_but(kept: set[int]) -> None:
+    for fd in [int(entry.name) for entry in Path("/proc/self/fd").iterdir()]:
+        if fd not in kept:
+            with contextlib.suppress(OSError):
+                os.close(fd)
+
+
+def main(control_fd: int) -> None:
+    """The hidden verb's body. `control_fd` is a SOCK_SEQPACKET socket whose other end the gateway holds."""
+    confine.die_with_parent()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the gateway's to handle: it drains first
+    # onnxruntime may refuse to import in ways of its own; its output goes where the gateway's does.
+    layers = (confine.leave_network(), confine.forbid_new_privileges())
+    runtime, providers = _warm_up()
+    # What is alive now stays for ever: keep the collector from touching, and so unsharing, its pages in every fork.
+    gc.collect()
+    gc.freeze()
+    with socket.socket(fileno=control_fd) as control:
+        zygote = Zygote(control)
+        zygote._say(Ready(runtime, providers, tuple(layers), _thread_count()))
+        zygote.run()
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))
