@@ -1,0 +1,253 @@
+"""What exists on this node: models, their versions and aliases, and the deploys that change them atomically.
+
+Runs in the gateway process. Reads come from memory, from any thread; writes wait for the disk, so an event loop calls
+them through a thread. Knows nothing of workers, keys or protocols, and never opens a model's file.
+
+A deploy is atomic because its one decisive act is SQLite's commit: the artifact lies at its address, synced, before the
+row that names it is written, and what no row names is removed at the next start.
+"""
+
+import errno
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import msgspec
+
+from appliance.catalogue.artifacts import Artifacts
+from appliance.catalogue.index import ModelEntry, Snapshot
+from appliance.catalogue.inspection import Inspection
+from appliance.catalogue.plan import Offer, plan
+from appliance.catalogue.staging import StagedArtifact
+from appliance.catalogue.store import Store
+from appliance.core.errors import (
+    BadInputError,
+    ConflictError,
+    IngleError,
+    NotFoundError,
+    RefusedError,
+    UnavailableError,
+)
+from appliance.core.manifest import Manifest
+from appliance.core.models import ModelVersion
+from appliance.core.names import ModelName
+from appliance.core.versions import Version, check_alias
+
+
+class Catalogue:
+    """Raises, from every method that writes: UnavailableError where the database is held by another process or the disk
+    is full, IngleError where the data folder is damaged. Nothing is changed then."""
+
+    def __init__(self, folder: Path) -> None:
+        """Opens what `folder` holds, or begins there, and removes what a cut deploy left. One process at a time."""
+        folder = folder.absolute()
+        self._lock = threading.RLock()
+        self._artifacts = Artifacts(folder / "artifacts", folder / "incoming")
+        self._store = Store(folder / "catalogue.sqlite", folder / "artifacts")
+        try:
+            with _disk_faults(folder):
+                if self._store.is_new:
+                    self._artifacts.set_aside()
+                self._artifacts.empty_incoming()
+                self._artifacts.remove_all_but(self._store.artifacts())
+            entries = {name: entry for name in self._store.names() if (entry := self._store.entry(name))}
+        except BaseException:
+            self._store.close()
+            raise
+        self._snapshot = Snapshot(1, entries)
+
+    @property
+    def generation(self) -> int:
+        """Grows with each write; what a caller derived from an earlier one is stale."""
+        return self._snapshot.generation
+
+    def resolve(self, model: str, version: str = "", *, by_ordinal: bool = False) -> ModelVersion:
+        """The version that a caller means by `owner/name` or `name` and a version, alias or nothing.
+
+        With `by_ordinal` a bare integer is V2's ordinal. Raises NotFoundError, which says which versions exist.
+        """
+        return self._snapshot.resolve(model, version, by_ordinal)
+
+    def entry(self, name: ModelName) -> ModelEntry:
+        """A model and all its versions. Raises NotFoundError."""
+        return self._snapshot.entry(name)
+
+    def search(self, query: str = "", tag: str = "") -> list[ModelEntry]:
+        """The models where every word of `query` is in the default version's name, description, tags or labels and,
+        with `tag`, that carry it (case ignored), sorted by name; all of them without either."""
+        return self._snapshot.search(query, tag)
+
+    def files(self, digest: str) -> dict[str, str]:
+        """An artifact's files, relative path to sha256. Raises NotFoundError."""
+        with self._lock:
+            files = self._store.files(digest)
+        if not files:
+            raise NotFoundError(f"no version on this node has the artifact {digest[:64]}")
+        return files
+
+    def new_incoming(self) -> Path:
+        """A fresh folder for one upload; discard() it when done with it, whatever became of it."""
+        with _disk_faults(self._artifacts.incoming):
+            return self._artifacts.new_incoming()
+
+    def discard(self, incoming: Path) -> None:
+        """Removes a folder that new_incoming() made, and what is left in it."""
+        if incoming.parent == self._artifacts.incoming:
+            shutil.rmtree(incoming, ignore_errors=True)
+
+    def publish(
+        self,
+        staged: StagedArtifact,
+        inspection: Inspection,
+        *,
+        name: ModelName,
+        version: Version | None,
+        manifest: Manifest,
+        source: str = "deploy",
+        ordinal: int | None = None,
+    ) -> tuple[ModelVersion, bool]:
+        """Makes a version of a staged artifact; False where it was there already and nothing was done.
+
+        Without `version`: the next minor, unless digest and manifest equal those of `latest`. With `source="load"`
+        and an `ordinal` N: version N.0.0, which replaces what a load made. Raises ConflictError where the version
+        exists otherwise, RefusedError where the manifest holds what cannot be kept. Where a version was made, the
+        staged folder is gone.
+        """
+        offer = Offer(name, staged.digest, _storable(manifest), staged.manifest is not None, version, ordinal, source)
+        with self._lock, _disk_faults(self._artifacts.folder):
+            place = plan(offer, self._snapshot.entries.get(name), self._store.last_ordinal(name))
+            folder = self._artifacts.place(staged)
+            if isinstance(place, ModelVersion):
+                return place, False
+            made = ModelVersion(
+                name=name,
+                version=place.version,
+                ordinal=place.ordinal,
+                digest=staged.digest,
+                folder=str(folder),
+                size_bytes=staged.size_bytes,
+                signature=inspection.signature,
+                manifest=offer.manifest,
+                batchable=inspection.batchable,
+                batch_reason=inspection.batch_reason,
+                created_s=time.time(),
+                source=source,
+            )
+            with self._changing(name):
+                self._store.put_artifact(staged.digest, staged.size_bytes, staged.files)
+                self._store.put_version(made)
+        return made, True
+
+    def set_alias(self, name: ModelName, alias: str, version: str) -> ModelVersion:
+        """Points an alias at the version that `version` means now. Raises NotFoundError, or BadInputError for a word
+        that cannot be an alias."""
+        check_alias(alias)
+        with self._lock:
+            target = self.entry(name).find(version)
+            with self._changing(name):
+                self._store.put_alias(name, alias, target.version)
+        return target
+
+    def delete_alias(self, name: ModelName, alias: str) -> None:
+        """Raises NotFoundError where there is no such alias."""
+        with self._lock:
+            entry = self.entry(name)
+            if alias not in entry.aliases:
+                known = ", ".join(sorted(entry.aliases)) or "none"
+                raise NotFoundError(f"{name} has no alias '{alias[:80]}'; it has {known}")
+            with self._changing(name):
+                self._store.delete_alias(name, alias)
+
+    def rollback(self, name: ModelName) -> ModelVersion:
+        """Points `default` at what a call without a version got before; again, and it goes one further back.
+
+        Raises NotFoundError for the model, ConflictError where nothing earlier is known.
+        """
+        with self._lock:
+            current = self.entry(name).default
+            with self._changing(name, remember=False):
+                earlier = self._store.pop_default(name, current.version)
+                if earlier is None:
+                    raise ConflictError(
+                        f"{name} has no earlier default than {current.version}: "
+                        "set the alias `default` to the version you want"
+                    )
+                self._store.put_alias(name, "default", earlier)
+            return self.entry(name).default
+
+    def delete(self, name: ModelName, version: str | None = None) -> list[ModelVersion]:
+        """Removes one version, or the model with all of them; returns what is gone. Aliases that pointed there go too.
+
+        Raises NotFoundError, or BadInputError where `version` leaves open which one is meant.
+        """
+        with self._lock:
+            entry = self.entry(name)
+            doomed = list(entry.versions) if version is None else [_exactly(entry, version)]
+            with self._changing(name):
+                for gone in doomed:
+                    self._store.delete_version(name, gone.version)
+        return doomed
+
+    def close(self) -> None:
+        """Ends the use of the database; reads go on from memory."""
+        with self._lock:
+            self._store.close()
+
+    @contextmanager
+    def _changing(self, name: ModelName, *, remember: bool = True) -> Iterator[None]:
+        """One transaction on one model; then memory says what the rows say, and artifacts nobody names are gone."""
+        before = self._snapshot.entries.get(name)
+        with self._store.transaction():
+            yield
+            after = self._store.entry(name)
+            if remember and before and after and _default_moved(before, after):
+                self._store.push_default(name, before.default.version)
+            orphans = self._store.drop_unreferenced()
+        entries = {**self._snapshot.entries}
+        if after:
+            entries[name] = after
+        else:
+            entries.pop(name, None)
+        self._snapshot = Snapshot(self._snapshot.generation + 1, entries)
+        for digest in orphans:
+            with suppress(OSError):  # the change is made; what stays behind goes at the next start
+                self._artifacts.remove(digest)
+
+
+def _default_moved(before: ModelEntry, after: ModelEntry) -> bool:
+    earlier = before.default.version
+    return earlier != after.default.version and any(v.version == earlier for v in after.versions)
+
+
+def _exactly(entry: ModelEntry, asked: str) -> ModelVersion:
+    found = entry.find(asked)
+    if asked not in (str(found.version), "latest", *entry.aliases):
+        raise BadInputError(
+            f"'{asked[:80]}' does not say exactly which version of {entry.name} to delete: "
+            f"give all of it, such as {found.version}"
+        )
+    return found
+
+
+def _storable(manifest: Manifest) -> Manifest:
+    """The manifest as it will be read back. Raises RefusedError where it would not be."""
+    try:
+        return msgspec.json.decode(msgspec.json.encode(manifest), type=Manifest)
+    except (msgspec.MsgspecError, TypeError, ValueError) as error:
+        raise RefusedError(f"the manifest cannot be kept: {error} (every number must be finite)") from None
+
+
+@contextmanager
+def _disk_faults(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise UnavailableError(f"the disk with {folder} is full: make room and try again") from error
+        where = error.filename or folder
+        raise IngleError(
+            f"the data folder failed at {where}: {error.strerror}; check its owner and its disk"
+        ) from error

@@ -1,0 +1,187 @@
+"""The catalogue's tables: rows in, models out. The only file with the catalogue's SQL.
+
+Runs in the gateway process, under the catalogue's lock. Knows nothing of files or of what a deploy means.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import cast
+
+import msgspec
+
+from appliance.catalogue.index import ModelEntry, make_entry
+from appliance.core.database import Database
+from appliance.core.errors import IngleError
+from appliance.core.manifest import Manifest
+from appliance.core.models import ModelVersion
+from appliance.core.names import ModelName
+from appliance.core.tensors import Signature
+from appliance.core.versions import Version, parse_version
+
+MIGRATIONS = (
+    """
+    CREATE TABLE artifact (digest TEXT PRIMARY KEY, size_bytes INTEGER NOT NULL, files TEXT NOT NULL);
+    CREATE TABLE model (owner TEXT NOT NULL, name TEXT NOT NULL, last_ordinal INTEGER NOT NULL,
+        PRIMARY KEY (owner, name));
+    CREATE TABLE version (owner TEXT NOT NULL, name TEXT NOT NULL, version TEXT NOT NULL, ordinal INTEGER NOT NULL,
+        digest TEXT NOT NULL REFERENCES artifact (digest), signature TEXT NOT NULL, manifest TEXT NOT NULL,
+        batchable INTEGER NOT NULL, batch_reason TEXT NOT NULL, created_s REAL NOT NULL, source TEXT NOT NULL,
+        PRIMARY KEY (owner, name, version), UNIQUE (owner, name, ordinal),
+        FOREIGN KEY (owner, name) REFERENCES model (owner, name) ON DELETE CASCADE);
+    CREATE INDEX version_digest ON version (digest);
+    CREATE TABLE alias (owner TEXT NOT NULL, name TEXT NOT NULL, alias TEXT NOT NULL, version TEXT NOT NULL,
+        PRIMARY KEY (owner, name, alias),
+        FOREIGN KEY (owner, name, version) REFERENCES version (owner, name, version) ON DELETE CASCADE);
+    CREATE TABLE earlier_default (position INTEGER PRIMARY KEY AUTOINCREMENT, owner TEXT NOT NULL, name TEXT NOT NULL,
+        version TEXT NOT NULL,
+        FOREIGN KEY (owner, name, version) REFERENCES version (owner, name, version) ON DELETE CASCADE)
+    """,
+)
+_OF_MODEL = "WHERE owner = ? AND name = ?"
+_OF_VERSION = "WHERE owner = ? AND name = ? AND version = ?"
+_VERSION_COLUMNS = (
+    "version, ordinal, version.digest, signature, manifest, batchable, batch_reason, created_s, source, size_bytes"
+)
+
+
+class Store:
+    """Writes happen within `transaction()`; a name's rows are read back with `entry()`."""
+
+    def __init__(self, path: Path, artifact_folder: Path) -> None:
+        self._database = Database(path, MIGRATIONS)
+        self._artifact_folder = artifact_folder
+        self.is_new = self._database.is_new
+        self.transaction = self._database.transaction
+        self.close = self._database.close
+
+    def names(self) -> list[ModelName]:
+        rows = self._database.rows("SELECT owner, name FROM model")
+        return [ModelName(str(owner), str(name)) for owner, name in rows]
+
+    def entry(self, name: ModelName) -> ModelEntry | None:
+        """The model as the rows have it, None where there is none."""
+        rows = self._database.rows(
+            f"SELECT {_VERSION_COLUMNS} FROM version JOIN artifact ON artifact.digest = version.digest {_OF_MODEL}",
+            name,
+        )
+        if not rows:
+            return None
+        aliases = self._database.rows(f"SELECT alias, version FROM alias {_OF_MODEL}", name)
+        return make_entry(
+            [self._version(name, row) for row in rows],
+            {str(alias): parse_version(str(version)) for alias, version in aliases},
+        )
+
+    def _version(self, name: ModelName, row: tuple[object, ...]) -> ModelVersion:
+        version, ordinal, digest, signature, manifest, batchable, reason, created_s, source, size_bytes = row
+        try:
+            signature_of = msgspec.json.decode(str(signature), type=Signature)
+            manifest_of = msgspec.json.decode(str(manifest), type=Manifest)
+        except msgspec.MsgspecError as error:
+            raise IngleError(
+                f"{self._database.path} holds {name}:{version} in a form this version of Ingle cannot read ({error}): "
+                "start the version that wrote it, or use another data folder"
+            ) from None
+        return ModelVersion(
+            name=name,
+            version=parse_version(str(version)),
+            ordinal=cast(int, ordinal),
+            digest=str(digest),
+            folder=str(artifact_path(self._artifact_folder, str(digest))),
+            size_bytes=cast(int, size_bytes),
+            signature=signature_of,
+            manifest=manifest_of,
+            batchable=bool(batchable),
+            batch_reason=str(reason),
+            created_s=cast(float, created_s),
+            source=str(source),
+        )
+
+    def last_ordinal(self, name: ModelName) -> int:
+        """The highest ordinal this model ever had: a new version's is one more, so none is given twice."""
+        rows = self._database.rows(f"SELECT last_ordinal FROM model {_OF_MODEL}", name)
+        return cast(int, rows[0][0]) if rows else 0
+
+    def put_artifact(self, digest: str, size_bytes: int, files: Mapping[str, str]) -> None:
+        self._database.rows(
+            "INSERT OR IGNORE INTO artifact VALUES (?, ?, ?)", (digest, size_bytes, msgspec.json.encode(files).decode())
+        )
+
+    def put_version(self, version: ModelVersion) -> None:
+        """Writes the version, over one of the same number if there is one."""
+        self._database.rows(
+            "INSERT INTO model VALUES (?, ?, ?) "
+            "ON CONFLICT DO UPDATE SET last_ordinal = max(last_ordinal, excluded.last_ordinal)",
+            (*version.name, version.ordinal),
+        )
+        row = (
+            *version.name,
+            str(version.version),
+            version.ordinal,
+            version.digest,
+            msgspec.json.encode(version.signature).decode(),
+            msgspec.json.encode(version.manifest).decode(),
+            int(version.batchable),
+            version.batch_reason,
+            version.created_s,
+            version.source,
+        )
+        self._database.rows(
+            "INSERT INTO version VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "
+            "ON CONFLICT (owner, name, version) DO UPDATE SET "
+            "digest = excluded.digest, signature = excluded.signature, manifest = excluded.manifest, "
+            "batchable = excluded.batchable, batch_reason = excluded.batch_reason, created_s = excluded.created_s",
+            row,
+        )
+
+    def delete_version(self, name: ModelName, version: Version) -> None:
+        """Aliases and history that point at it go too, and with the last version the model."""
+        self._database.rows(f"DELETE FROM version {_OF_VERSION}", (*name, str(version)))
+        if not self._database.rows(f"SELECT 1 FROM version {_OF_MODEL} LIMIT 1", name):
+            self._database.rows(f"DELETE FROM model {_OF_MODEL}", name)
+
+    def put_alias(self, name: ModelName, alias: str, version: Version) -> None:
+        self._database.rows("INSERT OR REPLACE INTO alias VALUES (?, ?, ?, ?)", (*name, alias, str(version)))
+
+    def delete_alias(self, name: ModelName, alias: str) -> None:
+        self._database.rows(f"DELETE FROM alias {_OF_MODEL} AND alias = ?", (*name, alias))
+
+    def push_default(self, name: ModelName, version: Version) -> None:
+        """Remembers what the default was, for rollback."""
+        self._database.rows(
+            "INSERT INTO earlier_default (owner, name, version) VALUES (?, ?, ?)", (*name, str(version))
+        )
+
+    def pop_default(self, name: ModelName, current: Version) -> Version | None:
+        """The latest remembered default that is not `current`, forgotten with all that came after it."""
+        rows = self._database.rows(
+            f"SELECT position, version FROM earlier_default {_OF_MODEL} AND version <> ? "
+            "ORDER BY position DESC LIMIT 1",
+            (*name, str(current)),
+        )
+        if not rows:
+            return None
+        position, version = rows[0]
+        self._database.rows(f"DELETE FROM earlier_default {_OF_MODEL} AND position >= ?", (*name, position))
+        return parse_version(str(version))
+
+    def drop_unreferenced(self) -> set[str]:
+        """Forgets the artifacts that no version names, and says which they were."""
+        orphans = self._database.rows("SELECT digest FROM artifact WHERE digest NOT IN (SELECT digest FROM version)")
+        for row in orphans:
+            self._database.rows("DELETE FROM artifact WHERE digest = ?", row)
+        return {str(digest) for (digest,) in orphans}
+
+    def artifacts(self) -> set[str]:
+        """The digests that some version names."""
+        return {str(digest) for (digest,) in self._database.rows("SELECT DISTINCT digest FROM version")}
+
+    def files(self, digest: str) -> dict[str, str]:
+        """An artifact's files, relative path to sha256; empty where it is not known."""
+        rows = self._database.rows("SELECT files FROM artifact WHERE digest = ?", (digest,))
+        return msgspec.json.decode(str(rows[0][0]), type=dict[str, str]) if rows else {}
+
+
+def artifact_path(folder: Path, digest: str) -> Path:
+    """Where an artifact lies: two levels, so that no folder holds very many."""
+    return folder / digest[:2] / digest

@@ -1,0 +1,108 @@
+"""A small SQLite file that survives kill -9: opened, checked, brought to its schema, and its faults as sentences.
+
+Used by the gateway process for what must not be lost (the catalogue, the keys). Knows no table of its own.
+"""
+
+import os
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from appliance.core.errors import IngleError, UnavailableError
+
+LOCK_WAIT_S = 5.0
+
+
+class Database:
+    """One connection, for one thread at a time: its owner holds a lock.
+
+    `migrations[i]` is the script that brings schema `i` to `i + 1`. Raises IngleError where the file is no database,
+    is damaged, or was made by a later Ingle; UnavailableError where another process holds it or the disk is full.
+    """
+
+    def __init__(self, path: Path, migrations: Sequence[str], *, lock_wait_s: float = LOCK_WAIT_S) -> None:
+        self.path = path
+        with self._faults():
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            # SQLite gives its journal the mode of the file: nobody else's eyes on either.
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            self._connection = sqlite3.connect(
+                path, isolation_level=None, check_same_thread=False, timeout=lock_wait_s, cached_statements=64
+            )
+        try:
+            with self._faults():
+                self.is_new = self._open(migrations)
+        except BaseException:
+            self._connection.close()
+            raise
+
+    def _open(self, migrations: Sequence[str]) -> bool:
+        connection = self._connection
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA foreign_keys = ON")
+        (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+        if verdict != "ok":
+            raise sqlite3.DatabaseError(str(verdict))
+        (schema,) = connection.execute("PRAGMA user_version").fetchone()
+        if schema > len(migrations):
+            raise IngleError(
+                f"{self.path} was made by a later version of Ingle (its schema is {schema}, this version knows "
+                f"{len(migrations)}): start that version, or use another data folder"
+            )
+        for number in range(schema, len(migrations)):
+            with self.transaction():
+                for statement in migrations[number].split(";"):
+                    connection.execute(statement)
+                connection.execute(f"PRAGMA user_version = {number + 1}")
+        return bool(schema == 0)
+
+    def rows(self, query: str, parameters: Sequence[object] = ()) -> list[tuple[object, ...]]:
+        """All rows of a query, or of a statement within transaction()."""
+        with self._faults():
+            return self._connection.execute(query, parameters).fetchall()
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All of what is written within, on the disk when it ends; nothing of it if it raises."""
+        with self._faults():
+            self._connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            with self._faults():
+                self._connection.execute("COMMIT")
+        except BaseException:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+            raise
+
+    def close(self) -> None:
+        """Ends the connection; twice is once."""
+        self._connection.close()
+
+    @contextmanager
+    def _faults(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise _fault(self.path, error) from error
+        except OSError as error:
+            raise IngleError(f"{self.path} cannot be opened: {error.strerror}; check the data folder") from error
+
+
+def _fault(path: Path, error: sqlite3.Error) -> IngleError:
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the low byte is the family, the rest says which of it
+    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        return UnavailableError(
+            f"{path} is in use by another process: end that process, or use another data folder", retry_after_s=1.0
+        )
+    if code == sqlite3.SQLITE_FULL:
+        return UnavailableError(f"{path} cannot be written, the disk is full: make room and try again")
+    if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
+        return IngleError(f"{path} cannot be opened for writing ({error}): check who owns the data folder")
+    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) or not code:
+        return IngleError(
+            f"{path} is damaged ({error}): put back a copy of it, or move it away and start again without what it held"
+        )
+    return IngleError(f"{path} failed ({error}): check the disk and the data folder")
