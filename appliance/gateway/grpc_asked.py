@@ -1,0 +1,46 @@
+"""What a gRPC call asks beside its message: who asks, by when, where. Runs in the gateway.
+
+Reads the call's metadata and gRPC's own deadline; knows nothing of what is asked for.
+"""
+
+import re
+from collections.abc import Mapping
+
+from appliance.core.errors import BadInputError, DeadlineError, NotFoundError
+
+AUTHORIZATION = "authorization"
+DEADLINE = "x-ingle-deadline-ms"
+PIN = "x-ingle-pin"
+
+_NUMBER = re.compile(r"[0-9]{1,12}(\.[0-9]{1,6})?")
+_PIN = re.compile(r"local|(node|tag):([A-Za-z0-9][A-Za-z0-9._-]{0,127})")
+
+
+def shortest_deadline_s(asked_s: float, metadata: Mapping[str, str], remaining_s: float | None) -> float:
+    """The nearest of what the message asked for (0: nothing), the metadata's deadline and gRPC's own; 0 where none is.
+
+    Raises BadInputError where the metadata's is no number, DeadlineError where gRPC's has passed.
+    """
+    text = metadata.get(DEADLINE)
+    if text is not None:
+        own_s = float(text) / 1000 if _NUMBER.fullmatch(text) else 0.0
+        if not own_s:
+            raise BadInputError(f"{DEADLINE} is '{text[:40]}': expected a number of milliseconds above 0")
+        asked_s = min(asked_s or own_s, own_s)
+    if remaining_s is not None:
+        if remaining_s <= 0:
+            raise DeadlineError("the call's deadline had passed before it was taken up: give it longer")
+        asked_s = min(asked_s or remaining_s, remaining_s)
+    return asked_s
+
+
+def check_pin(metadata: Mapping[str, str], node_name: str) -> None:
+    """Raises NotFoundError where the call is pinned to another node than this, BadInputError where that is no pin."""
+    pin = metadata.get(PIN)
+    if pin is None or pin in ("local", f"node:{node_name}"):
+        return
+    match = _PIN.fullmatch(pin)
+    if match is None:
+        raise BadInputError(f"{PIN} is '{pin[:80]}': expected local, node:NAME or tag:WORD")
+    what = "is called" if match[1] == "node" else "carries the tag"
+    raise NotFoundError(f"no node known here {what} '{match[2]}': this node is '{node_name}', and it is alone")

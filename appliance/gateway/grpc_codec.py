@@ -1,0 +1,140 @@
+"""ModelInferRequest into a CallRequest. Pure; runs in the gateway, on the hot path of the gRPC front.
+
+Tensors stay bytes: raw contents are handed on as they came, typed contents are packed into the same form. Whether a
+tensor fits the model is the data plane's to say.
+"""
+
+import struct
+from collections.abc import Mapping
+from typing import Any
+
+from google.protobuf.message import DecodeError
+
+from appliance.core.errors import BadInputError, UnsupportedError
+from appliance.core.frames import AnswerForm, Encoding, OutputWish, TensorHead
+from appliance.core.requests import CallRequest
+from appliance.core.tensors import check_shape, element_count
+from appliance.gateway.grpc_stubs import pb
+
+# Where each dtype's elements are in InferTensorContents, and how one is packed.
+_TYPED: dict[str, tuple[str, str]] = {
+    "BOOL": ("bool_contents", "?"),
+    "UINT8": ("uint_contents", "B"),
+    "UINT16": ("uint_contents", "H"),
+    "UINT32": ("uint_contents", "I"),
+    "UINT64": ("uint64_contents", "Q"),
+    "INT8": ("int_contents", "b"),
+    "INT16": ("int_contents", "h"),
+    "INT32": ("int_contents", "i"),
+    "INT64": ("int64_contents", "q"),
+    "FP32": ("fp32_contents", "f"),
+    "FP64": ("fp64_contents", "d"),
+    "BYTES": ("bytes_contents", ""),
+}
+_LENGTH = struct.Struct("<I")
+_RAW = int(Encoding.RAW)
+
+_parse = pb.ModelInferRequest.FromString
+
+
+def parse_infer(data: bytes) -> Any:
+    """The ModelInferRequest in `data`. Raises BadInputError where it is none."""
+    try:
+        return _parse(data)
+    except DecodeError as error:
+        raise BadInputError(f"the request is no ModelInferRequest: {error}") from None
+
+
+def to_call(message: Any) -> CallRequest:
+    """The call that a ModelInferRequest asks for; its deadline is set where the parameter `timeout` gives one.
+
+    Raises BadInputError where contents are missing, mixed or do not fit their dtype, UnsupportedError for shared
+    memory.
+    """
+    inputs, raw = message.inputs, message.raw_input_contents
+    for tensor in inputs:
+        if tensor.parameters:
+            _refuse_shared_memory(tensor)
+    parts: list[bytes] = list(raw) if raw else [_typed(tensor) for tensor in inputs]
+    if len(parts) != len(inputs):
+        raise BadInputError(
+            f"the request has {len(inputs)} inputs but {len(parts)} raw_input_contents: expected one for each, in order"
+        )
+    heads = []
+    for tensor, part in zip(inputs, parts, strict=True):
+        if raw and tensor.HasField("contents"):
+            raise BadInputError(
+                f"input '{tensor.name}' has contents, but the request also has raw_input_contents: use one or the other"
+            )
+        heads.append(TensorHead(tensor.name, tensor.datatype, list(tensor.shape), _RAW, len(part)))
+    return CallRequest(
+        message.model_name,
+        message.model_version,
+        AnswerForm.TENSORS,
+        heads,
+        parts,
+        outputs=[_wish(output) for output in message.outputs] or None,
+        binary=True,
+        by_ordinal=True,
+        deadline_s=timeout_s(message.parameters) if message.parameters else 0.0,
+    )
+
+
+def timeout_s(parameters: Mapping[str, Any]) -> float:
+    """The parameter `timeout`, microseconds on the wire, in seconds; 0 where there is none. Raises BadInputError."""
+    if "timeout" not in parameters:
+        return 0.0
+    value = parameters["timeout"]
+    given = getattr(value, value.WhichOneof("parameter_choice") or "int64_param")
+    if isinstance(given, bool) or not isinstance(given, int) or given < 0:
+        raise BadInputError(f"the parameter timeout is {given!r}: expected microseconds, a whole number of 0 or more")
+    return given / 1e6
+
+
+def wants_final_mark(message: Any) -> bool:
+    """Whether the caller of a stream asked to be told which answer is a request's last."""
+    parameters = message.parameters
+    name = "triton_enable_empty_final_response"
+    return bool(parameters) and name in parameters and bool(parameters[name].bool_param)
+
+
+def _wish(output: Any) -> OutputWish:
+    if not output.parameters:
+        return OutputWish(output.name, True)
+    _refuse_shared_memory(output)
+    classes = output.parameters["classification"].int64_param if "classification" in output.parameters else 0
+    if classes < 0:
+        raise BadInputError(f"output '{output.name}' asks for {classes} classes: expected 1 or more")
+    return OutputWish(output.name, True, classes)
+
+
+def _refuse_shared_memory(tensor: Any) -> None:
+    if "shared_memory_region" in tensor.parameters:
+        raise UnsupportedError(
+            f"tensor '{tensor.name}' names a shared memory region, which this node does not offer: "
+            "send the tensor in the request"
+        )
+
+
+def _typed(tensor: Any) -> bytes:
+    """The RAW form of an input whose elements came in its typed contents."""
+    name, dtype, shape = tensor.name, tensor.datatype, list(tensor.shape)
+    check_shape(name, shape)
+    if dtype not in _TYPED:
+        raise BadInputError(
+            f"input '{name}' is {dtype or 'of no datatype'}: typed contents carry {', '.join(_TYPED)}; "
+            "FP16 and BF16 go in raw_input_contents"
+        )
+    field, code = _TYPED[dtype]
+    values = getattr(tensor.contents, field)
+    if len(values) != element_count(shape):
+        raise BadInputError(
+            f"input '{name}' of type {dtype} and shape {shape} takes {element_count(shape)} elements in "
+            f"contents.{field}, but {len(values)} came"
+        )
+    if dtype == "BYTES":
+        return b"".join(piece for value in values for piece in (_LENGTH.pack(len(value)), value))
+    try:
+        return struct.pack(f"<{len(values)}{code}", *values)
+    except struct.error as error:
+        raise BadInputError(f"input '{name}' is {dtype}, but an element does not fit that type: {error}") from None

@@ -1,0 +1,97 @@
+"""The gRPC front: inference.GRPCInferenceService and grpc.health.v1.Health on one port, over the data plane.
+
+Runs in the gateway's event loop. Puts the service together and owns the server; what the RPCs do is in their own files.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import grpc.aio
+from google.protobuf.message import DecodeError
+
+from appliance.core.addresses import Address
+from appliance.core.errors import BadInputError
+from appliance.gateway.grpc_asked import AUTHORIZATION
+from appliance.gateway.grpc_errors import refuse
+from appliance.gateway.grpc_health import Health
+from appliance.gateway.grpc_infer import ModelInfer
+from appliance.gateway.grpc_service import OPEN, V2Service
+from appliance.gateway.grpc_stream import ModelStreamInfer
+from appliance.gateway.grpc_stubs import SERVICE, message_class
+
+if TYPE_CHECKING:
+    from appliance.gateway.dataplane import DataPlane
+
+Handler = Callable[[bytes, Any], Awaitable[bytes]]
+
+
+class GrpcFront:
+    """One gRPC server. Made in the event loop that it is to run in; started once and stopped once."""
+
+    def __init__(self, dataplane: "DataPlane", address: Address, *, share_port: bool = False) -> None:
+        """`share_port`: other processes of this node listen on the same port, and the kernel divides the callers."""
+        self._dataplane = dataplane
+        self._address = address
+        self._node = (("x-ingle-node", dataplane.node_name),)
+        self._stream = ModelStreamInfer(dataplane)
+        self._health = Health(dataplane)
+        self._server = grpc.aio.server(
+            options=(
+                ("grpc.max_receive_message_length", dataplane.settings.max_body_bytes),
+                ("grpc.max_send_message_length", -1),
+                # gRPC's default lets a second node take the same port in silence.
+                ("grpc.so_reuseport", int(share_port)),
+            )
+        )
+        # As generic handlers only: for methods registered by name, grpc.aio waits on each of them at every call.
+        self._server.add_generic_rpc_handlers((self._handlers(), self._health.handlers()))
+
+    async def start(self) -> int:
+        """Listen, and return the port. Raises OSError where the address cannot be had."""
+        try:
+            port = self._server.add_insecure_port(str(self._address))
+        except RuntimeError as error:
+            raise OSError(f"cannot listen for gRPC on {self._address}: {error}") from None
+        await self._server.start()
+        return int(port)
+
+    async def stop(self, grace_s: float) -> None:
+        """Take no new calls, and return when those under way are answered; after `grace_s` seconds they are cut off."""
+        self._health.stop()
+        self._stream.stop()
+        await self._server.stop(grace_s)
+
+    def _handlers(self) -> grpc.GenericRpcHandler:
+        service = V2Service(self._dataplane)
+        handlers = {}
+        for method in SERVICE.methods:
+            if method.name == "ModelInfer":
+                handlers[method.name] = grpc.unary_unary_rpc_method_handler(ModelInfer(self._dataplane).answer)
+            elif method.name == "ModelStreamInfer":
+                handlers[method.name] = grpc.stream_stream_rpc_method_handler(self._stream.answer)
+            else:
+                handlers[method.name] = grpc.unary_unary_rpc_method_handler(self._unary(service, method))
+        return grpc.method_handlers_generic_handler(SERVICE.full_name, handlers)
+
+    def _unary(self, service: V2Service, method: Any) -> Handler:
+        """What serves one RPC of the service: the request's bytes in, the answer's bytes or a refusal out."""
+        run, parse = service.method(method.name), message_class(method.input_type).FromString
+        needs_key, principal, node = method.name not in OPEN, self._dataplane.principal, self._node
+
+        async def answer(data: bytes, context: Any) -> bytes:
+            try:
+                caller = None
+                if needs_key:
+                    caller = principal(dict(context.invocation_metadata()).get(AUTHORIZATION))
+                message = await run(parse(data), caller)
+                context.set_trailing_metadata(node)
+                encoded: bytes = message.SerializeToString()
+                return encoded
+            except DecodeError as error:
+                fault = BadInputError(f"the request is no {method.input_type.name}: {error}")
+                return refuse(context, fault, node)
+            except Exception as error:
+                return refuse(context, error, node)
+
+        return answer

@@ -1,0 +1,39 @@
+"""ModelInfer: one request, one answer. The gRPC front's hot path; runs in the gateway.
+
+Messages come and go as bytes, so that nothing is decoded or encoded that need not be.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from appliance.gateway.grpc_answers import infer_response
+from appliance.gateway.grpc_asked import AUTHORIZATION, check_pin, shortest_deadline_s
+from appliance.gateway.grpc_codec import parse_infer, to_call
+from appliance.gateway.grpc_errors import refuse
+
+if TYPE_CHECKING:
+    from appliance.gateway.dataplane import DataPlane
+
+
+class ModelInfer:
+    """Answers ModelInfer over a data plane."""
+
+    def __init__(self, dataplane: "DataPlane") -> None:
+        self._call = dataplane.call
+        self._principal = dataplane.principal
+        self._node_name = dataplane.node_name
+        self._node = (("x-ingle-node", dataplane.node_name),)
+
+    async def answer(self, data: bytes, context: Any) -> bytes:
+        """The ModelInferResponse to the ModelInferRequest in `data`; faults become the call's status."""
+        try:
+            metadata = dict(context.invocation_metadata())
+            principal = self._principal(metadata.get(AUTHORIZATION))
+            message = parse_infer(data)
+            request = to_call(message)
+            request.deadline_s = shortest_deadline_s(request.deadline_s, metadata, context.time_remaining())
+            check_pin(metadata, self._node_name)
+            answer = await self._call(request, principal)
+            context.set_trailing_metadata((("x-ingle-call", answer.call), *self._node))
+            return infer_response(answer, request.model, message.id)
+        except Exception as error:
+            return refuse(context, error, self._node)

@@ -1,0 +1,147 @@
+"""The V2 protocol's RPCs besides inference: health, metadata, configuration, statistics, repository.
+
+Runs in the gateway. Each method takes a parsed request and the caller, and returns the answer's message or raises an
+IngleError. What does not exist on this node is answered with a sentence as well.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from google.protobuf.json_format import ParseDict
+
+from appliance.core.errors import BadInputError, NotFoundError, UnsupportedError
+from appliance.core.names import parse_name
+from appliance.gateway.grpc_stubs import pb
+from appliance.gateway.v2_model import v2_config, v2_metadata, v2_server_metadata
+
+if TYPE_CHECKING:
+    from appliance.gateway.dataplane import DataPlane
+    from appliance.security.keys import Principal
+
+Method = Callable[[Any, "Principal"], Awaitable[Any]]
+
+# RPCs that tell no more than whether the node is up: the only ones that need no key.
+OPEN = frozenset(("ServerLive", "ServerReady"))
+
+
+class V2Service:
+    """Answers from what the data plane and its catalogue know."""
+
+    def __init__(self, dataplane: "DataPlane") -> None:
+        self._dataplane = dataplane
+        self._catalogue = dataplane.catalogue
+        self._methods: dict[str, Method] = {
+            "ServerLive": self.server_live,
+            "ServerReady": self.server_ready,
+            "ServerMetadata": self.server_metadata,
+            "ModelReady": self.model_ready,
+            "ModelMetadata": self.model_metadata,
+            "ModelConfig": self.model_config,
+            "ModelStatistics": self.model_statistics,
+            "RepositoryIndex": self.repository_index,
+            "RepositoryModelLoad": self.repository_model_load,
+            "RepositoryModelUnload": self.repository_model_unload,
+            "SystemSharedMemoryStatus": self.system_shared_memory_status,
+            "CudaSharedMemoryStatus": self.cuda_shared_memory_status,
+        }
+
+    def method(self, name: str) -> Method:
+        """What answers the RPC of this name: for one that this node does not offer, a refusal that says so."""
+        return self._methods.get(name) or _not_offered(name)
+
+    async def server_live(self, _request: Any, _caller: Any) -> Any:
+        return pb.ServerLiveResponse(live=True)
+
+    async def server_ready(self, _request: Any, _caller: Any) -> Any:
+        return pb.ServerReadyResponse(ready=self._dataplane.node_ready())
+
+    async def server_metadata(self, _request: Any, _caller: "Principal") -> Any:
+        return ParseDict(v2_server_metadata(), pb.ServerMetadataResponse())
+
+    async def model_ready(self, request: Any, caller: "Principal") -> Any:
+        caller.require("call", parse_name(request.name))
+        try:
+            ready = self._dataplane.model_ready(request.name, request.version)
+        except NotFoundError:
+            ready = False
+        return pb.ModelReadyResponse(ready=ready)
+
+    async def model_metadata(self, request: Any, caller: "Principal") -> Any:
+        name = parse_name(request.name)
+        caller.require("call", name)
+        version = self._catalogue.resolve(request.name, request.version, by_ordinal=True)
+        return ParseDict(v2_metadata(self._catalogue.entry(name), version, request.name), pb.ModelMetadataResponse())
+
+    async def model_config(self, request: Any, caller: "Principal") -> Any:
+        caller.require("call", parse_name(request.name))
+        version = self._catalogue.resolve(request.name, request.version, by_ordinal=True)
+        return ParseDict({"config": v2_config(version)}, pb.ModelConfigResponse())
+
+    async def model_statistics(self, request: Any, caller: "Principal") -> Any:
+        if request.name:
+            caller.require("call", parse_name(request.name))
+        rows = self._dataplane.statistics(request.name, request.version)
+        allowed = [row for row in rows if caller.allows("call", parse_name(row.name))]
+        return pb.ModelStatisticsResponse(model_stats=map(_statistics, allowed))
+
+    async def repository_index(self, request: Any, caller: "Principal") -> Any:
+        _check_repository(request)
+        rows = self._dataplane.index(request.ready)
+        return pb.RepositoryIndexResponse(
+            models=(
+                pb.RepositoryIndexResponse.ModelIndex(
+                    name=row.name, version=row.version, state=row.state, reason=row.reason
+                )
+                for row in rows
+                if caller.allows("call", parse_name(row.name))
+            )
+        )
+
+    async def repository_model_load(self, request: Any, caller: "Principal") -> Any:
+        _check_repository(request)
+        files: dict[str, bytes] = {}
+        config: str | None = None
+        for key, parameter in request.parameters.items():
+            if key == "config":
+                config = parameter.string_param
+            elif key.startswith("file:"):
+                files[key.removeprefix("file:")] = parameter.bytes_param
+            else:
+                raise BadInputError(f"a load has no parameter '{key[:100]}': expected config, or file:VERSION/FILE")
+        await self._dataplane.load(request.model_name, files, config, caller)
+        return pb.RepositoryModelLoadResponse()
+
+    async def repository_model_unload(self, request: Any, caller: "Principal") -> Any:
+        # `unload_dependents` is taken, and nothing depends on a model yet.
+        _check_repository(request)
+        await self._dataplane.unload(request.model_name, caller)
+        return pb.RepositoryModelUnloadResponse()
+
+    async def system_shared_memory_status(self, _request: Any, _caller: "Principal") -> Any:
+        return pb.SystemSharedMemoryStatusResponse()
+
+    async def cuda_shared_memory_status(self, _request: Any, _caller: "Principal") -> Any:
+        return pb.CudaSharedMemoryStatusResponse()
+
+
+def _not_offered(name: str) -> Method:
+    async def refuse(_request: Any, _caller: "Principal") -> Any:
+        raise UnsupportedError(f"this node does not offer {name}: its extensions are named by ServerMetadata")
+
+    return refuse
+
+
+def _check_repository(request: Any) -> None:
+    if request.repository_name:
+        raise NotFoundError(
+            f"there is no repository '{request.repository_name[:100]}': this node has one, which has no name"
+        )
+
+
+def _statistics(row: Any) -> Any:
+    values = msgspec.to_builtins(row)
+    values["last_inference"] = values.pop("last_inference_ms")
+    # Kept for the metrics; V2 has no place for them.
+    del values["fails"], values["durations"]
+    return pb.ModelStatistics(**values)
