@@ -1,21 +1,17 @@
-"""A bundle: a ZIP with `model.onnx` and what belongs to it, unpacked without trusting a word of it.
+"""A bundle: a ZIP with `model.onnx`, the files it names, and what its owner says of it in `manifest.toml`.
 
-Runs in the gateway process, in a thread. Knows ZIP and the bundle's layout, not ONNX.
-Sources: PKWARE's APPNOTE.TXT (the end records of the central directory).
+Runs in the gateway process, in a thread. Knows the bundle's layout and the manifest's text, not ONNX.
 """
 
 import mmap
-import shutil
-import stat
-import struct
 import tomllib
 import zipfile
-import zlib
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
+from appliance.catalogue.archive import check_sizes, extract, listed_files, open_archive
 from appliance.catalogue.formats import HEAD_BYTES, why_no_onnx
-from appliance.core.errors import BadInputError, RefusedError, UnavailableError
+from appliance.core.errors import BadInputError, RefusedError
 from appliance.core.manifest import Manifest, manifest_from_table
 from appliance.core.names import parse_name
 from appliance.core.versions import parse_version
@@ -25,111 +21,25 @@ MANIFEST = "manifest.toml"
 LABELS = "labels.txt"
 VECTORS = "vectors/parity.json"
 
-MAX_ENTRIES = 4096
-MAX_DIRECTORY_BYTES = 2 * 2**20  # of the ZIP's list of entries: half a kilobyte for each
-MAX_TEXT_BYTES = 8 * 2**20  # of the manifest, of the labels
-MAX_RATIO = 200  # unpacked to packed; weights compress to a half or so
-RATIO_FREE_BYTES = 64 * 2**20  # below this nobody asks for the ratio: a small model may be all zeros
-KEEP_FREE_BYTES = 256 * 2**20  # of the disk
+MAX_TEXT_BYTES = 4 * 2**20  # of the manifest, of the labels
 MAX_SEARCHED_BYTES = 64 * 2**30  # of model.onnx for the names of its files, all together
-
-_END = struct.Struct("<4sHHHHIIH")
-_END_64 = struct.Struct("<4sQHHIIQQQQ")
-_LOCATOR_64 = struct.Struct("<4sIQI")
-_UNREADABLE = (zipfile.BadZipFile, zlib.error, EOFError, struct.error, ValueError, NotImplementedError, RuntimeError)
 
 
 def unpack(upload: Path, folder: Path) -> Manifest | None:
-    """Unpacks the artifact's files into the empty `folder` and returns the manifest, None where the bundle has
-    neither one nor labels. Raises RefusedError naming what is wrong, UnavailableError where the disk has no room."""
-    try:
-        _check_directory(upload)
-        with zipfile.ZipFile(upload) as archive:
-            entries = _entries(archive)
-            manifest, texts = _read_manifest(archive, entries)
-            kept = {path: entry for path, entry in entries.items() if path not in texts}
-            _check_sizes(upload, folder, kept)
-            _extract(archive, kept.pop(MODEL), folder / MODEL)
-            with (folder / MODEL).open("rb") as file:
-                if fault := why_no_onnx(file.read(HEAD_BYTES)):
-                    raise RefusedError(f"{MODEL} in the bundle is {fault}")
-            for path in _named_by_model(folder / MODEL, kept):
-                _extract(archive, kept[path], folder / path)
-            return manifest
-    except (
-        zipfile.BadZipFile,
-        zlib.error,
-        EOFError,
-        struct.error,
-        ValueError,
-        NotImplementedError,
-        RuntimeError,
-    ) as error:
-        raise RefusedError(f"the bundle is no readable ZIP ({error}): make it anew, or upload it again") from None
-
-
-def _check_directory(upload: Path) -> None:
-    """Refuses a list of entries too long to be read into memory, by the end records that the reader will go by."""
-    with upload.open("rb") as file:
-        size = file.seek(0, 2)
-        start = max(0, size - 2**16 - _END.size)
-        file.seek(start)
-        tail = file.read()
-        at = tail.rfind(b"PK\x05\x06")
-        if at < 0 or at + _END.size > len(tail):
-            raise RefusedError("the bundle is cut short: a ZIP ends with its list of entries, and this one does not")
-        directory_bytes = _END.unpack_from(tail, at)[5]
-        end = start + at
-        places = [end - _LOCATOR_64.size - _END_64.size]
-        if at >= _LOCATOR_64.size and tail.startswith(b"PK\x06\x07", at - _LOCATOR_64.size):
-            places.append(_LOCATOR_64.unpack_from(tail, at - _LOCATOR_64.size)[2])
-        for place in places:
-            if 0 <= place <= size - _END_64.size:
-                file.seek(place)
-                record = _END_64.unpack(file.read(_END_64.size))
-                if record[0] == b"PK\x06\x06":
-                    directory_bytes = record[8] if directory_bytes == 2**32 - 1 else max(directory_bytes, record[8])
-    if directory_bytes > MAX_DIRECTORY_BYTES:
-        raise RefusedError(f"the bundle lists too many entries: at most {MAX_ENTRIES} are taken")
-
-
-def _entries(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
-    """The bundle's files by their path in it, the model as `model.onnx`. Each could be written without harm."""
-    listed = archive.infolist()
-    if len(listed) > MAX_ENTRIES:
-        raise RefusedError(f"the bundle has {len(listed)} entries: at most {MAX_ENTRIES} are taken")
-    entries: dict[str, zipfile.ZipInfo] = {}
-    for entry in listed:
-        path = _checked_path(entry)
-        if entry.is_dir() or path.startswith("__MACOSX/") or path.endswith(".DS_Store"):
-            continue
-        if path in entries:
-            raise RefusedError(f"the bundle has '{path}' twice")
-        entries[path] = entry
-    for path in entries:
-        if inside := next((str(p) for p in PurePosixPath(path).parents if str(p) in entries), None):
-            raise RefusedError(f"the bundle has '{inside}' both as a file and as a folder")
-    return _with_model(entries)
-
-
-def _checked_path(entry: zipfile.ZipInfo) -> str:
-    name = entry.orig_filename
-    shown = ascii(name[:120])
-    parts = name.removesuffix("/").split("/")
-    if name.startswith("/") or "\\" in name or (len(name) > 1 and name[1] == ":"):
-        raise RefusedError(f"the bundle's entry {shown} has an absolute name or another system's: use relative/names")
-    if any(part in ("", ".", "..") or len(part.encode(errors="replace")) > 255 for part in parts) or len(parts) > 16:
-        raise RefusedError(f"the bundle's entry {shown} does not name a file within the bundle")
-    if not name.isprintable():
-        raise RefusedError(f"the bundle's entry {shown} has control characters in its name")
-    kind = stat.S_IFMT(entry.external_attr >> 16)
-    if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
-        raise RefusedError(f"the bundle's entry {shown} is a link or a special file: only files and folders are taken")
-    if entry.flag_bits & 0x1:
-        raise RefusedError(f"the bundle's entry {shown} is encrypted: make the ZIP without a password")
-    if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise RefusedError(f"the bundle's entry {shown} is compressed in a way that is not taken: use deflate or store")
-    return name
+    """Unpacks the artifact's files into the empty `folder` and returns the manifest, None where neither one nor
+    labels are there. Raises RefusedError naming what is wrong, UnavailableError where the disk has no room."""
+    with open_archive(upload) as archive:
+        entries = _with_model(listed_files(archive))
+        manifest, texts = _read_manifest(archive, entries)
+        kept = {path: entry for path, entry in entries.items() if path not in texts}
+        check_sizes(upload, folder, kept.values())
+        extract(archive, kept.pop(MODEL), folder / MODEL)
+        with (folder / MODEL).open("rb") as file:
+            if fault := why_no_onnx(file.read(HEAD_BYTES)):
+                raise RefusedError(f"{MODEL} in the bundle is {fault}")
+        for path in _named_by_model(folder / MODEL, kept):
+            extract(archive, kept[path], folder / path)
+        return manifest
 
 
 def _with_model(entries: dict[str, zipfile.ZipInfo]) -> dict[str, zipfile.ZipInfo]:
@@ -202,31 +112,6 @@ def _text(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, path: str) -> str:
         return archive.read(entry).decode("utf-8")
     except UnicodeDecodeError as error:
         raise RefusedError(f"{path!a} in the bundle is no UTF-8 text: {error.reason}") from None
-
-
-def _check_sizes(upload: Path, folder: Path, entries: Mapping[str, zipfile.ZipInfo]) -> None:
-    packed = upload.stat().st_size
-    unpacked = sum(entry.file_size for entry in entries.values())
-    if unpacked > RATIO_FREE_BYTES and unpacked > MAX_RATIO * packed:
-        raise RefusedError(
-            f"the bundle would unpack from {packed} to {unpacked} bytes, more than {MAX_RATIO} times its size, as no "
-            "model does: make it without compression if it is one"
-        )
-    room = shutil.disk_usage(folder).free - KEEP_FREE_BYTES
-    if unpacked > room:
-        raise UnavailableError(
-            f"the bundle needs {unpacked} bytes unpacked and the disk has room for {max(0, room)}: "
-            "make room and try again"
-        )
-
-
-def _extract(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, target: Path) -> None:
-    # What is read ends at the size that the entry declares, which was counted; its checksum is verified at the end.
-    target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with archive.open(entry) as source, target.open("xb") as file:
-        shutil.copyfileobj(source, file, 2**20)
-    if target.stat().st_size != entry.file_size:
-        raise RefusedError(f"the bundle's entry {entry.filename[:120]!a} is cut short")
 
 
 def _named_by_model(model: Path, entries: Mapping[str, zipfile.ZipInfo]) -> list[str]:
