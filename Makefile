@@ -16,7 +16,7 @@ STAMP := $(VENV)/.installed-$(RUNTIME)
 
 install: $(STAMP)
 
-$(STAMP): pyproject.toml
+$(STAMP): pyproject.toml Makefile
 	@case "$(RUNTIME)" in cpu|gpu) ;; *) echo "RUNTIME is '$(RUNTIME)': expected cpu or gpu." >&2; exit 2;; esac
 	@test -n "$(PYTHON)" || { echo "No Python 3.11 or newer with venv and pip was found: install one, or name it with PYTHON=..." >&2; exit 2; }
 	@rm -f $(VENV)/.installed-*
@@ -26,7 +26,7 @@ $(STAMP): pyproject.toml
 	@$(BIN)/python -m pip uninstall --quiet --yes $(if $(filter gpu,$(RUNTIME)),onnxruntime,onnxruntime-gpu) 2>/dev/null
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$(RUNTIME),test,bench]'
 # For its model alone: its own dependencies would bring a second onnxruntime.
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps 'magika>=1.0,<2'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps 'magika>=1.0.3,<1.1'
 	@touch $@
 
 demo: $(STAMP)

@@ -63,7 +63,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = ""
     tls_cert: Annotated[Path | None, Meta(description="the TLS certificate's file (not in this version)")] = None
     tls_key: Annotated[Path | None, Meta(description="the TLS key's file (not in this version)")] = None
-    tls: Annotated[str, Meta(description="self: a certificate made by the node (not in this version)")] = ""
+    tls: Annotated[str, Meta(description="'self' lets the node make a certificate (not in this version)")] = ""
     gateway: GatewaySettings = GatewaySettings()
     workers: WorkerSettings = WorkerSettings()
 

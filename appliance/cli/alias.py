@@ -1,0 +1,44 @@
+"""`ingle alias`: words such as `prod` for a model's versions."""
+
+import click
+
+from appliance.cli.output import print_json, print_table
+from appliance.cli.target import WHOLE_MODEL, Reference, Target, talks_to_a_node
+from appliance.client import Client
+
+
+@click.command("alias", short_help="Give a version a name such as prod.")
+@click.argument("model", type=WHOLE_MODEL)
+@click.argument("alias", required=False)
+@click.argument("version", required=False)
+@click.option("--remove", is_flag=True, help="Take the alias away; the version stays.")
+@talks_to_a_node
+def command(target: Target, model: Reference, alias: str | None, version: str | None, remove: bool) -> None:
+    """Let ALIAS mean VERSION of MODEL; with neither, list the model's aliases.
+
+    VERSION is 1.2.3, 1.2, latest or another alias, and is looked up once, now. The alias `default` is what a call
+    without a version reaches.
+    """
+    if remove and (version or not alias):
+        raise click.UsageError("--remove wants MODEL and ALIAS, and no version", click.get_current_context())
+    if alias and not version and not remove:
+        raise click.UsageError(f"which version shall '{alias}' mean? Say it, or --remove", click.get_current_context())
+    with Client(target.url, target.key) as client:
+        if not alias:
+            aliases = client.show(model.name).aliases
+            if target.json:
+                print_json(aliases)
+            else:
+                print_table(("ALIAS", "VERSION"), sorted(aliases.items()))
+        elif remove:
+            client.delete_alias(model.name, alias)
+            if target.json:
+                print_json({"model": str(model.name), "alias": alias})
+            else:
+                click.echo(f"'{alias}' of {model.name} is gone.")
+        else:
+            made = client.set_alias(model.name, alias, version or "")
+            if target.json:
+                print_json(made)
+            else:
+                click.echo(f"'{made.alias}' of {made.model} means {made.version} now.")

@@ -1,0 +1,91 @@
+"""`ingle deploy`: sends a model to a node, which checks it and makes it a version."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from appliance.cli.output import print_json, size_words
+from appliance.cli.target import Target, talks_to_a_node
+from appliance.client import Client, Deployed
+from appliance.core.errors import BadInputError
+from appliance.core.names import ModelName, name_from_stem, parse_name, parse_reference
+from appliance.core.versions import check_alias, parse_version
+
+_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+
+@click.command("deploy", short_help="Send a model to a node.")
+@click.argument("source", metavar="FILE", type=click.Path(exists=True, path_type=Path))
+@click.option("--name", default="", metavar="OWNER/NAME", help="Its name (default: the manifest's, else the file's).")
+@click.option("--version", default="", metavar="1.2.3", help="Its version (default: the manifest's, else the next).")
+@click.option("--manifest", type=_FILE, help="What the model wants and is, in TOML.")
+@click.option("--labels", type=_FILE, help="Its labels, one a line.")
+@click.option("--alias", "aliases", multiple=True, metavar="WORD", help="Let this alias mean it; may be given again.")
+@talks_to_a_node
+def command(
+    target: Target,
+    source: Path,
+    name: str,
+    version: str,
+    manifest: Path | None,
+    labels: Path | None,
+    aliases: tuple[str, ...],
+) -> None:
+    """Send FILE to a node: an ONNX file (external data beside it comes along), a bundle, or a folder with model.onnx,
+    manifest.toml and labels.txt.
+
+    The node checks the model before it stores anything. The same model as that version again is no error; another
+    model as a version that is there already is refused.
+    """
+    from appliance.cli.packing import find_package, stream
+
+    try:
+        model, version = _asked(name, version)
+        for alias in aliases:
+            check_alias(alias)
+        package = find_package(source, manifest, labels)
+    except BadInputError as error:
+        raise click.UsageError(error.sentence, click.get_current_context()) from None
+    model = model or parse_name(package.manifest.name or name_from_stem(package.stem))
+    version = version or package.manifest.version
+    with (
+        Client(target.url, target.key) as client,
+        click.progressbar(
+            length=package.size_bytes,
+            label=f"Sending {size_words(package.size_bytes)}",
+            file=sys.stderr,
+            hidden=target.json or not sys.stderr.isatty(),
+        ) as bar,
+    ):
+        made = client.deploy(model, _until_sent(stream(package, bar.update)), version=version)
+        for alias in aliases:
+            client.set_alias(model, alias, made.version)
+    if target.json:
+        print_json(made)
+    else:
+        _tell(made, aliases)
+
+
+def _until_sent(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    # An empty piece would end a chunked body there and then.
+    return (chunk for chunk in chunks if chunk)
+
+
+def _asked(name: str, version: str) -> tuple[ModelName | None, str]:
+    """The name and the version that were said, either of them perhaps as `owner/name:1.2.3`."""
+    model, within = parse_reference(name) if name else (None, "")
+    if within and version and within != version:
+        raise BadInputError(f"--name says version {within} and --version says {version}: which one?")
+    version = version or within
+    return model, str(parse_version(version)) if version else ""
+
+
+def _tell(made: Deployed, aliases: tuple[str, ...]) -> None:
+    for warning in made.warnings:
+        click.echo(f"Warning: {warning}", err=True)
+    done = "is deployed" if made.created else "was there already: nothing to do"
+    click.echo(f"{made.model}:{made.version} {done} (sha256:{made.digest[:12]}).")
+    for alias in aliases:
+        click.echo(f"'{alias}' means {made.version} now.")

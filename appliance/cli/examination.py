@@ -1,0 +1,187 @@
+"""What `ingle doctor` looks at. Each examination is a function that answers findings and changes nothing for good.
+
+Layers that confine a process are tried in child processes, since they cannot be taken off again; onnxruntime is asked
+in one too, since it may crash or take its time.
+"""
+
+import json
+import os
+import platform
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from appliance.core.addresses import parse_address
+from appliance.settings import Settings
+
+MIN_FREE_DISK_BYTES = 2**30
+MIN_AVAILABLE_MEMORY_BYTES = 512 * 2**20
+_CHILD_S = 60.0
+
+_RUNTIME_PROGRAM = """
+import json, onnxruntime
+print(json.dumps([onnxruntime.__version__, onnxruntime.get_available_providers()]))
+"""
+_LAYERS_PROGRAM = """
+import json
+from appliance.sandbox.confine import forbid_new_privileges, leave_network, limit_resources
+print(json.dumps([leave_network(), forbid_new_privileges(), limit_resources(data_bytes=2**30)]))
+"""
+# Landlock: landlock_create_ruleset(NULL, 0, VERSION) answers the ABI's number; 444 on every architecture.
+_LANDLOCK_PROGRAM = """
+import ctypes, os
+abi = ctypes.CDLL(None, use_errno=True).syscall(444, None, ctypes.c_size_t(0), ctypes.c_uint32(1))
+print(abi if abi > 0 else os.strerror(ctypes.get_errno()))
+"""
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """One thing looked at. `warn`: a node does without it; `fail`: no node runs until it is put right."""
+
+    about: str
+    verdict: Literal["ok", "warn", "fail"]
+    sentence: str
+
+
+def examine(settings: Settings) -> list[Finding]:
+    """All findings, in the order in which they matter to someone who sets a box up."""
+    return [
+        *_system(),
+        *_runtime(),
+        *_sandbox(),
+        _data_dir(settings.data_dir),
+        *_ports(settings),
+        _memory(),
+    ]
+
+
+def _system() -> Iterator[Finding]:
+    linux = platform.system() == "Linux"
+    yield Finding(
+        "kernel",
+        "ok" if linux else "fail",
+        f"{platform.system()} {platform.release()} on {platform.machine()}"
+        + ("" if linux else ": a node needs Linux, for its sockets, process handles and sandbox"),
+    )
+    recent = sys.version_info >= (3, 11)
+    yield Finding(
+        "python",
+        "ok" if recent else "fail",
+        f"{platform.python_version()} at {sys.executable}" + ("" if recent else ": 3.11 or newer is needed"),
+    )
+
+
+def _child(program: str) -> tuple[str, str]:
+    """The program's output and, where it failed, its last word; run by this Python, knowing where our packages are."""
+    paths = os.pathsep.join(path or str(Path.cwd()) for path in sys.path)
+    environ = {**os.environ, "PYTHONPATH": paths, "ORT_DISABLE_TELEMETRY": "1", "OPENBLAS_NUM_THREADS": "1"}
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", program], env=environ, capture_output=True, text=True, timeout=_CHILD_S, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return "", f"no answer within {_CHILD_S:.0f} seconds"
+    last = done.stderr.strip().rsplit("\n", 1)[-1] or f"it ended with status {done.returncode}"
+    return done.stdout.strip(), "" if done.returncode == 0 else last
+
+
+def _runtime() -> Iterator[Finding]:
+    output, fault = _child(_RUNTIME_PROGRAM)
+    if fault:
+        yield Finding("onnxruntime", "fail", f"it cannot be imported ({fault}): install ingle[cpu] or ingle[gpu]")
+        return
+    version, providers = json.loads(output)
+    yield Finding("onnxruntime", "ok", f"{version}, built with {', '.join(providers)}")
+    driver = Path("/proc/driver/nvidia/version").exists()
+    built = "CUDAExecutionProvider" in providers
+    if driver and not built:
+        yield Finding(
+            "gpu", "warn", "there is an NVIDIA driver, but the CPU's runtime is installed: install ingle[gpu]"
+        )
+    elif built and not driver:
+        yield Finding(
+            "gpu", "warn", "the GPU's runtime is installed, but no NVIDIA driver is here: models run on the CPU"
+        )
+    else:
+        yield Finding(
+            "gpu", "ok", "an NVIDIA driver and its runtime are here" if driver else "none, models run on the CPU"
+        )
+
+
+def _sandbox() -> Iterator[Finding]:
+    output, fault = _child(_LAYERS_PROGRAM)
+    if fault:
+        yield Finding("sandbox", "warn", f"its layers could not be tried: {fault}")
+    else:
+        for name, active, detail in json.loads(output):
+            yield Finding(f"sandbox: {name}", "ok" if active else "warn", detail)
+    output, fault = _child(_LANDLOCK_PROGRAM)
+    has_landlock = output.isdigit()
+    yield Finding(
+        "sandbox: Landlock",
+        "ok" if has_landlock else "warn",
+        f"the kernel has it, ABI {output}" if has_landlock else f"the kernel does not offer it ({output or fault})",
+    )
+    actions = Path("/proc/sys/kernel/seccomp/actions_avail")
+    has_seccomp = actions.exists()
+    yield Finding(
+        "sandbox: seccomp",
+        "ok" if has_seccomp else "warn",
+        f"the kernel has it ({actions.read_text().strip()})" if has_seccomp else "the kernel does not offer filters",
+    )
+
+
+def _data_dir(folder: Path) -> Finding:
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    try:
+        if existing == folder:
+            with tempfile.TemporaryFile(dir=folder):
+                pass
+        elif not os.access(existing, os.W_OK):
+            raise PermissionError(13, "Permission denied")
+    except OSError as error:
+        return Finding(
+            "data folder", "fail", f"{folder} cannot be written ({error.strerror}): choose another, --data-dir"
+        )
+    stats = os.statvfs(existing)
+    free_bytes = stats.f_bavail * stats.f_frsize
+    return Finding(
+        "data folder",
+        "ok" if free_bytes >= MIN_FREE_DISK_BYTES else "warn",
+        f"{folder} can be {'written' if existing == folder else 'made'}, {free_bytes / 2**30:.1f} GiB are free",
+    )
+
+
+def _ports(settings: Settings) -> Iterator[Finding]:
+    for front in ("http", "grpc"):
+        said = getattr(settings, front)
+        address = parse_address(said)
+        if address is None or address.port == 0:
+            continue
+        family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((address.host, address.port))
+            except OSError as error:
+                sentence = f"{said} cannot be taken ({error.strerror}): does a node run already? Else choose another"
+                yield Finding(f"port: {front}", "warn", f"{sentence}, --{front}")
+            else:
+                yield Finding(f"port: {front}", "ok", f"{said} is free")
+
+
+def _memory() -> Finding:
+    rows = (line.split() for line in Path("/proc/meminfo").read_text().splitlines())
+    kib_by_name = {row[0].rstrip(":"): int(row[1]) for row in rows}
+    available_bytes = kib_by_name.get("MemAvailable", 0) * 1024
+    return Finding(
+        "memory",
+        "ok" if available_bytes >= MIN_AVAILABLE_MEMORY_BYTES else "warn",
+        f"{available_bytes / 2**30:.1f} of {kib_by_name.get('MemTotal', 0) / 2**20:.1f} GiB are available",
+    )

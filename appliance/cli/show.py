@@ -1,0 +1,72 @@
+"""`ingle show`: what one model wants and gives, and how it fares."""
+
+import click
+
+from appliance.cli.output import print_json, print_table, shape_words, size_words, time_words
+from appliance.cli.target import MODEL, Reference, Target, talks_to_a_node
+from appliance.client import Client, ModelDetails
+
+
+@click.command("show", short_help="Say what a model wants and gives.")
+@click.argument("model", type=MODEL)
+@talks_to_a_node
+def command(target: Target, model: Reference) -> None:
+    """Say what MODEL (owner/name[:version]) wants and gives, how to call it, and which versions there are."""
+    with Client(target.url, target.key) as client:
+        details = client.show(model.name, model.version)
+    if target.json:
+        print_json(details)
+    else:
+        _show(details, target)
+
+
+def _show(details: ModelDetails, target: Target) -> None:
+    rows = [
+        ("model", f"{details.model}:{details.version}"),
+        ("description", details.description),
+        ("tags", ", ".join(details.tags)),
+        ("licence", details.licence),
+        ("digest", f"sha256:{details.digest}" if details.digest else ""),
+        ("size", size_words(details.size_bytes)),
+        ("state", f"{details.state}: {details.reason}" if details.reason else details.state),
+        ("workers", ", ".join(f"pid {w.pid} on {'/'.join(w.providers) or '?'}" for w in details.workers)),
+        ("batching", details.batch_reason or ("yes" if details.batchable else "no")),
+        ("takes", ", ".join(details.accepts)),
+        ("labels", f"{len(details.labels)}, the best {details.top_k} are answered" if details.labels else ""),
+    ]
+    for word, value in rows:
+        if value:
+            click.echo(f"{word:<12} {value}")
+    print_table(
+        ("", "NAME", "TENSOR", "DESCRIPTION"),
+        [
+            (
+                direction + (", optional" if tensor.optional else ""),
+                tensor.name,
+                shape_words(tensor.dtype, tensor.shape),
+                tensor.description,
+            )
+            for direction, tensors in (("input", details.inputs), ("output", details.outputs))
+            for tensor in tensors
+        ],
+    )
+    names = {version: alias for alias, version in details.aliases.items()}
+    print_table(
+        ("VERSION", "ALIAS", "MADE", "BY", "SIZE", "STATE", "DIGEST"),
+        [
+            (
+                f"{row.version} (default)" if row.version == details.default else row.version,
+                names.get(row.version, ""),
+                time_words(row.created_s),
+                row.source,
+                size_words(row.size_bytes),
+                row.state,
+                row.digest[:12],
+            )
+            for row in details.versions
+        ],
+        right=("SIZE",),
+    )
+    if details.curl:
+        click.echo("Call it from anywhere with")
+        click.echo(f"    {details.curl.replace('{url}', target.url)}")

@@ -1,0 +1,302 @@
+"""The Python client of a node, over HTTP: what the command line uses, and any program may.
+
+    with Client("http://box:8000", key) as node:
+        node.call("me/model", jpeg, "image/jpeg").outputs
+
+Every method raises the subclass of core.errors.IngleError that the node named; UnavailableError also where no node
+answers. The answers' shapes are the client's own words for the node's JSON: fields that it does not know are passed
+over and all but the essential have defaults, so that a client works with nodes older and newer than itself.
+One connection is kept; a Client is not for several threads at once.
+"""
+
+from collections.abc import Iterable
+from types import TracebackType
+from typing import Any, Self, TypeVar
+from urllib.parse import quote
+
+import msgspec
+import urllib3
+
+from appliance.core.errors import IngleError, UnavailableError, error_from_code
+from appliance.core.names import ModelName
+
+Answer = TypeVar("Answer")
+
+
+class Model(msgspec.Struct):
+    """One model in a list. `version` is the default one; `state` is that version's."""
+
+    model: str
+    version: str
+    versions: list[str] = []
+    aliases: dict[str, str] = {}
+    description: str = ""
+    tags: list[str] = []
+    size_bytes: int = 0
+    created_s: float = 0.0
+    state: str = ""
+
+
+class Tensor(msgspec.Struct):
+    """One input or output. -1 in `shape`: any size."""
+
+    name: str
+    dtype: str
+    shape: list[int]
+    optional: bool = False
+    description: str = ""
+
+
+class VersionRow(msgspec.Struct):
+    version: str
+    ordinal: int = 0
+    digest: str = ""
+    size_bytes: int = 0
+    created_s: float = 0.0
+    source: str = ""
+    state: str = ""
+
+
+class Worker(msgspec.Struct):
+    pid: int
+    providers: list[str] = []
+    in_flight: int = 0
+    load_s: float = 0.0
+
+
+class ModelDetails(msgspec.Struct):
+    """One version of a model: what it wants and gives, how to call it, how it fares on the node."""
+
+    model: str
+    version: str
+    ordinal: int = 0
+    digest: str = ""
+    size_bytes: int = 0
+    created_s: float = 0.0
+    default: str = ""
+    aliases: dict[str, str] = {}
+    versions: list[VersionRow] = []
+    description: str = ""
+    tags: list[str] = []
+    licence: str = ""
+    inputs: list[Tensor] = []
+    outputs: list[Tensor] = []
+    labels: list[str] = []
+    top_k: int = 0
+    accepts: list[str] = []
+    example: dict[str, Any] = {}
+    curl: str = ""
+    batchable: bool = False
+    batch_reason: str = ""
+    state: str = ""
+    reason: str = ""
+    workers: list[Worker] = []
+    waiting: int = 0
+
+
+class Deployed(msgspec.Struct):
+    """`created` is false where this very version was there already."""
+
+    model: str
+    version: str
+    digest: str = ""
+    ordinal: int = 0
+    warnings: list[str] = []
+    created: bool = True
+
+
+class Deleted(msgspec.Struct):
+    model: str
+    deleted: list[str] = []
+
+
+class Alias(msgspec.Struct):
+    model: str
+    alias: str
+    version: str
+
+
+class Label(msgspec.Struct):
+    label: str
+    score: float
+
+
+class Seconds(msgspec.Struct):
+    """Where a call's time went. `load` is 0 where the model was warm."""
+
+    queue: float = 0.0
+    load: float = 0.0
+    run: float = 0.0
+    total: float = 0.0
+
+
+class Called(msgspec.Struct):
+    """The answer to a plain call. `labels` has a list for each row, where the model has labels."""
+
+    model: str
+    version: str
+    outputs: dict[str, Any]
+    labels: list[list[Label]] = []
+    node: str = ""
+    call: str = ""
+    seconds: Seconds = msgspec.field(default_factory=Seconds)
+
+
+class Key(msgspec.Struct):
+    """A key. `key` is its secret, there only in the answer that made it; `revoked_s` is None while it works."""
+
+    id: str
+    label: str = ""
+    scopes: list[str] = []
+    created_s: float = 0.0
+    revoked_s: float | None = None
+    key: str = ""
+
+
+class _Models(msgspec.Struct):
+    models: list[Model]
+
+
+class _Lines(msgspec.Struct):
+    lines: list[str]
+
+
+class _Keys(msgspec.Struct):
+    keys: list[Key]
+
+
+class Client:
+    """One node's HTTP API. `timeout_s` bounds each request's silence, not a deploy's whole length."""
+
+    def __init__(self, url: str, key: str = "", *, timeout_s: float = 300.0) -> None:
+        self.url = url.rstrip("/") if "://" in url else f"http://{url.rstrip('/')}"
+        self._headers = {"Authorization": f"Bearer {key}"} if key else {}
+        self._pool = urllib3.PoolManager(
+            retries=False, timeout=urllib3.Timeout(connect=min(10.0, timeout_s), read=timeout_s)
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes the connection."""
+        self._pool.clear()
+
+    def models(self, query: str = "", tag: str = "") -> list[Model]:
+        """The models that this key may see, by name; those whose words match `query` and which carry `tag`."""
+        asked = {word: value for word, value in (("q", query), ("tag", tag)) if value}
+        return self._ask("GET", "/v1/models", _Models, fields=asked).models
+
+    def show(self, name: ModelName, version: str = "") -> ModelDetails:
+        """One version of a model; without one, what a call without one would reach."""
+        return self._ask("GET", _path(name, version), ModelDetails)
+
+    def call(
+        self, name: ModelName, content: bytes, content_type: str, *, version: str = "", deadline_s: float = 0.0
+    ) -> Called:
+        """Runs the model once on `content`. `deadline_s` 0: the node's default."""
+        headers = {"Content-Type": content_type}
+        if deadline_s:
+            headers["X-Ingle-Deadline-Ms"] = str(max(1, round(deadline_s * 1000)))
+        return self._ask("POST", _path(name, version), Called, body=content, headers=headers)
+
+    def deploy(self, name: ModelName, upload: Iterable[bytes], *, version: str = "") -> Deployed:
+        """Streams an ONNX file or a bundle to the node, which validates it before it is there for anyone."""
+        headers = {"Content-Type": "application/octet-stream"}
+        return self._ask("PUT", _path(name, version), Deployed, body=upload, headers=headers)
+
+    def set_alias(self, name: ModelName, alias: str, version: str) -> Alias:
+        """Makes the alias mean what `version` (`1.2.3`, `1.2`, `latest`, another alias) means now."""
+        body = msgspec.json.encode({"version": version})
+        return self._ask("PUT", f"{_path(name)}/aliases/{quote(alias, safe='')}", Alias, body=body, headers=_JSON)
+
+    def delete_alias(self, name: ModelName, alias: str) -> None:
+        """Takes the alias away; the version stays."""
+        self._ask("DELETE", f"{_path(name)}/aliases/{quote(alias, safe='')}", Any)
+
+    def rollback(self, name: ModelName) -> Alias:
+        """Moves `default` back to what it was before."""
+        return self._ask("POST", f"{_path(name)}/rollback", Alias)
+
+    def delete(self, name: ModelName, version: str = "") -> Deleted:
+        """Deletes one version, or without one the whole model."""
+        return self._ask("DELETE", _path(name, version), Deleted)
+
+    def logs(self, name: ModelName, version: str = "") -> list[str]:
+        """The last lines that the model's workers wrote, oldest first."""
+        return self._ask("GET", f"{_path(name, version)}/logs", _Lines).lines
+
+    def keys(self) -> list[Key]:
+        """All keys, without their secrets."""
+        return self._ask("GET", "/v1/keys", _Keys).keys
+
+    def create_key(self, label: str, scopes: Iterable[str]) -> Key:
+        """A new key; `key` in the answer is its secret, which nobody can read again."""
+        body = msgspec.json.encode({"label": label, "scopes": list(scopes)})
+        return self._ask("POST", "/v1/keys", Key, body=body, headers=_JSON)
+
+    def revoke_key(self, key_id: str) -> Key:
+        """Ends a key at once."""
+        return self._ask("DELETE", f"/v1/keys/{quote(key_id, safe='')}", Key)
+
+    def _ask(
+        self,
+        method: str,
+        path: str,
+        answer: type[Answer],
+        *,
+        body: bytes | Iterable[bytes] | None = None,
+        headers: dict[str, str] | None = None,
+        fields: dict[str, str] | None = None,
+    ) -> Answer:
+        try:
+            response = self._pool.request(
+                method,
+                self.url + path,
+                body=body,
+                fields=fields,
+                headers={**self._headers, **(headers or {})},
+                redirect=False,
+            )
+        except urllib3.exceptions.ReadTimeoutError:
+            raise UnavailableError(f"the node at {self.url} took too long to answer: try again later") from None
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            raise UnavailableError(f"no node answers at {self.url} ({_reason(error)}): is it running there?") from None
+        if response.status >= 300:
+            raise _fault(self.url, response.status, response.data)
+        try:
+            return msgspec.json.decode(response.data, type=answer)
+        except msgspec.MsgspecError as error:
+            raise IngleError(f"what answers at {self.url} does not speak as a node of Ingle does: {error}") from None
+
+
+_JSON = {"Content-Type": "application/json"}
+
+
+def _path(name: ModelName, version: str = "") -> str:
+    return f"/v1/models/{name}" + (f":{quote(version, safe='')}" if version else "")
+
+
+def _reason(error: Exception) -> str:
+    """The system's own words where there are any; urllib3 wraps them in its objects' names."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.strerror:
+            return cause.strerror
+        cause = cause.__cause__ or cause.__context__
+    return str(error).rsplit(": ", 1)[-1]
+
+
+def _fault(url: str, status: int, body: bytes) -> IngleError:
+    class Fault(msgspec.Struct):
+        error: str
+        code: str
+
+    try:
+        fault = msgspec.json.decode(body, type=Fault)
+    except msgspec.MsgspecError:
+        return IngleError(f"what answers at {url} said {status} and not as a node of Ingle would: is the URL right?")
+    return error_from_code(fault.code, fault.error)
