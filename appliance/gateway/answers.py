@@ -24,6 +24,12 @@ class ErrorAnswer(msgspec.Struct):
     code: str
 
 
+class V2ErrorAnswer(msgspec.Struct):
+    """What was wrong, in V2's form."""
+
+    error: str
+
+
 class ModelSummary(msgspec.Struct):
     """One model in a list. `version` is the default one; `state` is that version's."""
 
@@ -146,7 +152,7 @@ class LogLines(msgspec.Struct):
 class KeyRequest(msgspec.Struct, forbid_unknown_fields=True):
     """A key to be made. A scope is `call`, `deploy` or `admin`, for `:*` (as without), `:owner/*` or `:owner/name`."""
 
-    label: Annotated[str, msgspec.Meta(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f]+$")]
+    label: Annotated[str, msgspec.Meta(min_length=1, max_length=80)]
     scopes: Annotated[list[Scope], msgspec.Meta(min_length=1, max_length=50)]
 
 

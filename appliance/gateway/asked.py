@@ -1,0 +1,125 @@
+"""What an HTTP request asks beside its body: who asks, for which model, by when, where.
+
+Used by the gateway's handlers; each function reads one thing and raises the error that belongs to it. Knows nothing of
+what is done with the answer.
+"""
+
+import re
+from typing import TypeVar
+
+import msgspec
+from aiohttp import web
+
+from appliance.core.errors import BadInputError, NotFoundError, TooLargeError
+from appliance.core.names import ModelName, parse_reference
+from appliance.core.versions import parse_version
+from appliance.gateway.dataplane import DataPlane
+from appliance.gateway.operations import Parameter
+from appliance.security.scopes import Principal
+
+Request = TypeVar("Request", bound=msgspec.Struct)
+
+MAX_DEADLINE_MS = 86_400_000
+MAX_JSON_BYTES = 1024 * 1024
+
+_NUMBER = re.compile(r"(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d{1,3})?")
+_WORD = "[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
+_NO_V2_WORD = "(?!(?:ready|config|stats|infer|versions|load|unload|index|generate|trace)(?::|$))"
+
+OWNER = Parameter("owner", "path", {"type": "string", "pattern": f"^{_NO_V2_WORD}{_WORD}$"}, "the model's owner")
+PLAIN_NAME = Parameter("name", "path", {"type": "string", "pattern": f"^{_NO_V2_WORD}{_WORD}$"}, "the model's name")
+NAME = Parameter(
+    "name",
+    "path",
+    {"type": "string", "pattern": f"^{_NO_V2_WORD}{_WORD}(:[A-Za-z0-9][A-Za-z0-9.*_-]{{0,79}})?$"},
+    "the model's name, and behind a colon the version or alias: `name`, `name:1.2`, `name:prod`",
+)
+NEW_NAME = Parameter(
+    "name",
+    "path",
+    {
+        "type": "string",
+        "pattern": f"^{_NO_V2_WORD}{_WORD}(:(0|[1-9][0-9]{{0,8}})(\\.(0|[1-9][0-9]{{0,8}})){{2}}"
+        "(-[0-9A-Za-z-]{1,32})?)?$",
+    },
+    "the model's name, and behind a colon the version it shall be: `name`, `name:1.2.0`",
+)
+DEADLINE = Parameter(
+    "X-Ingle-Deadline-Ms",
+    "header",
+    {"type": "number", "exclusiveMinimum": 0, "maximum": MAX_DEADLINE_MS},
+    "how many milliseconds the call may take from its arrival",
+)
+PIN = Parameter(
+    "X-Ingle-Pin",
+    "header",
+    {"type": "string", "pattern": f"^(local|node:{_WORD}|tag:{_WORD})$"},
+    "where the call must run: `local`, `node:NAME` or `tag:WORD`",
+)
+
+
+def who(request: web.Request, dataplane: DataPlane) -> Principal:
+    """Who asks, by the Authorization header. Raises UnauthenticatedError."""
+    return dataplane.principal(request.headers.get("Authorization"))
+
+
+def asked_model(request: web.Request) -> tuple[ModelName, str]:
+    """The model in the path, with the version behind its colon or an empty one. Raises BadInputError."""
+    owner = request.match_info.get("owner")
+    name = request.match_info["name"]
+    reference = name if owner is None else f"{owner}/{name}"
+    if reference.endswith(":"):
+        raise BadInputError("there is no version behind the colon: give one, as in name:1.2, or leave the colon out")
+    return parse_reference(reference)
+
+
+def asked_name(request: web.Request) -> ModelName:
+    """The model in a path that takes no version. Raises BadInputError where one is given."""
+    name, version = asked_model(request)
+    if version:
+        raise BadInputError(f"this address is about the whole model: leave ':{version[:80]}' out")
+    return name
+
+
+def asked_new_version(request: web.Request) -> tuple[ModelName, str]:
+    """The model to be made and its version: a whole one such as 1.2.0, or empty. Raises BadInputError."""
+    name, version = asked_model(request)
+    return name, str(parse_version(version)) if version else ""
+
+
+def asked_deadline_s(request: web.Request) -> float:
+    """The deadline in seconds from now, or 0 where none was asked for. Raises BadInputError."""
+    text = request.headers.get(DEADLINE.name)
+    if text is None:
+        return 0.0
+    milliseconds = float(text) if _NUMBER.fullmatch(text.strip()) else 0.0
+    if not 0 < milliseconds <= MAX_DEADLINE_MS:
+        raise BadInputError(
+            f"{DEADLINE.name} is '{text[:40]}': expected a number of milliseconds above 0, at most {MAX_DEADLINE_MS}"
+        )
+    return milliseconds / 1000
+
+
+def check_pin(request: web.Request, node_name: str) -> None:
+    """Raises NotFoundError where the call is pinned to another node than this, BadInputError where that is no pin."""
+    pin = request.headers.get(PIN.name)
+    if pin is None or pin in ("local", f"node:{node_name}"):
+        return
+    kind, _, wanted = pin.partition(":")
+    if kind not in ("node", "tag") or not re.fullmatch(_WORD, wanted):
+        raise BadInputError(f"{PIN.name} is '{pin[:80]}': expected local, node:NAME or tag:WORD")
+    what = "is called" if kind == "node" else "carries the tag"
+    raise NotFoundError(f"no node known here {what} '{wanted}': this node is '{node_name}', and it is alone")
+
+
+async def asked_json(request: web.Request, kind: type[Request]) -> Request:
+    """The request's JSON body. Raises BadInputError naming what is wrong with it, TooLargeError beyond 1 MiB."""
+    body = await request.content.read(MAX_JSON_BYTES + 1)
+    while len(body) <= MAX_JSON_BYTES and (more := await request.content.readany()):
+        body += more
+    if len(body) > MAX_JSON_BYTES:
+        raise TooLargeError(f"the body is larger than {MAX_JSON_BYTES} bytes, which is more than this request can need")
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except (msgspec.ValidationError, msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise BadInputError(f"the body is not the JSON that was expected: {error}") from None

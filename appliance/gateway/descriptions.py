@@ -1,0 +1,100 @@
+"""What is told of a model: the catalogue's entry, the worker's state and an example of use, as one answer.
+
+Pure; used by the management handlers in the gateway.
+"""
+
+from collections.abc import Mapping
+
+from appliance.catalogue.index import ModelEntry
+from appliance.core.manifest import Manifest
+from appliance.core.models import ModelVersion
+from appliance.core.names import ModelName
+from appliance.core.tensors import TensorSpec
+from appliance.core.versions import Version
+from appliance.gateway.answers import (
+    ModelDescription,
+    ModelSummary,
+    TensorDescription,
+    VersionSummary,
+    WorkerDescription,
+)
+from appliance.gateway.states import ModelState
+from appliance.workers.plain.example import usage
+
+Key = tuple[ModelName, Version, str]
+ASLEEP = "asleep"
+
+
+def summarise(entry: ModelEntry, states: Mapping[Key, str]) -> ModelSummary:
+    """One line of a list; a version of which `states` knows nothing is asleep."""
+    default = entry.default
+    return ModelSummary(
+        model=str(entry.name),
+        version=str(default.version),
+        versions=[str(version.version) for version in entry.versions],
+        aliases={alias: str(version) for alias, version in entry.aliases.items()},
+        description=default.manifest.description,
+        tags=list(default.manifest.tags),
+        size_bytes=default.size_bytes,
+        created_s=default.created_s,
+        state=states.get(default.key, ASLEEP),
+    )
+
+
+def describe(entry: ModelEntry, version: ModelVersion, states: Mapping[Key, ModelState], url: str) -> ModelDescription:
+    """All that is known of one version; `url` is the address it was asked at, which is where it is called."""
+    manifest = version.manifest
+    hints = usage(version.signature, manifest)
+    state = states.get(version.key)
+    output_words = {output.name: output.description for output in manifest.output}
+    return ModelDescription(
+        model=str(version.name),
+        version=str(version.version),
+        ordinal=version.ordinal,
+        digest=version.digest,
+        size_bytes=version.size_bytes,
+        created_s=version.created_s,
+        default=str(entry.default.version),
+        aliases={alias: str(meant) for alias, meant in entry.aliases.items()},
+        versions=[_version_summary(one, states) for one in entry.versions],
+        description=manifest.description,
+        tags=list(manifest.tags),
+        licence=manifest.licence,
+        inputs=[_input(spec, manifest) for spec in version.signature.inputs],
+        outputs=[_tensor(spec, output_words.get(spec.name, "")) for spec in version.signature.outputs],
+        labels=list(manifest.labels),
+        top_k=manifest.top_k,
+        accepts=hints["accepts"],
+        example=hints["example"],
+        curl=hints["curl"].replace("{url}", url),
+        batchable=version.batchable,
+        batch_reason=version.batch_reason,
+        state=state.state if state else ASLEEP,
+        reason=state.reason if state else "",
+        workers=[
+            WorkerDescription(worker.pid, list(worker.providers), worker.in_flight, worker.load_s)
+            for worker in (state.workers if state else ())
+        ],
+        waiting=state.waiting if state else 0,
+    )
+
+
+def _version_summary(version: ModelVersion, states: Mapping[Key, ModelState]) -> VersionSummary:
+    state = states.get(version.key)
+    return VersionSummary(
+        version=str(version.version),
+        ordinal=version.ordinal,
+        digest=version.digest,
+        size_bytes=version.size_bytes,
+        created_s=version.created_s,
+        source=version.source,
+        state=state.state if state else ASLEEP,
+    )
+
+
+def _input(spec: TensorSpec, manifest: Manifest) -> TensorDescription:
+    return _tensor(spec, manifest.declaration(spec.name).description)
+
+
+def _tensor(spec: TensorSpec, description: str) -> TensorDescription:
+    return TensorDescription(spec.name, spec.dtype, list(spec.shape), spec.optional, description)

@@ -1,0 +1,22 @@
+"""All of the node's HTTP but V2's: which handlers serve it, over which data plane.
+
+Runs in the gateway. The application, its errors' form and its bounds are http.py's.
+"""
+
+from aiohttp import web
+
+from appliance.gateway import deploys_api, keys_api, metrics, models_api, node_api, openapi, plain
+from appliance.gateway.dataplane import DataPlane
+from appliance.gateway.deployment import Deployer
+from appliance.gateway.operations import bind
+
+
+def add_routes(app: web.Application, dataplane: DataPlane, deployer: Deployer) -> None:
+    """Serve plain calls, management, health, metrics and the OpenAPI document from `app`."""
+    bind(app, plain.OPERATIONS, plain.PlainCalls(dataplane))
+    bind(app, models_api.OPERATIONS, models_api.Models(dataplane, deployer))
+    bind(app, deploys_api.OPERATIONS, deploys_api.Deploys(dataplane, deployer))
+    bind(app, keys_api.OPERATIONS, keys_api.Keys(dataplane))
+    bind(app, (*node_api.OPERATIONS, *node_api.UNLISTED), node_api.Node(dataplane))
+    bind(app, metrics.OPERATIONS, metrics.Metrics(dataplane))
+    bind(app, openapi.OPERATIONS, openapi.OpenApi())

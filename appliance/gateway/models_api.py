@@ -1,0 +1,165 @@
+"""Managing what is deployed over HTTP: list, search, describe, delete, alias, rollback, logs.
+
+Runs in the gateway, over the data plane and its catalogue. Catalogue writes touch the disk and run in a thread; a
+caller sees of the catalogue what its key lets it call.
+"""
+
+import asyncio
+
+from aiohttp import web
+
+from appliance.core.versions import check_alias
+from appliance.gateway.answers import (
+    AliasAnswer,
+    AliasRequest,
+    DeletedAlias,
+    DeletedVersions,
+    LogLines,
+    ModelDescription,
+    ModelList,
+)
+from appliance.gateway.asked import NAME, OWNER, PLAIN_NAME, asked_json, asked_model, asked_name, who
+from appliance.gateway.dataplane import DataPlane
+from appliance.gateway.deployment import Deployer
+from appliance.gateway.descriptions import describe, summarise
+from appliance.gateway.operations import Body, Operation, Parameter, Reply
+from appliance.gateway.replies import json_reply
+
+_MODEL = "/v1/models/{owner}/{name}"
+_ALIAS = Parameter(
+    "alias",
+    "path",
+    {"type": "string", "pattern": "^(?!latest$)[A-Za-z][A-Za-z0-9._-]{0,63}$"},
+    "a word for a version, such as `prod`; `default` is what calls without a version get",
+)
+_QUERY = Parameter("q", "query", {"type": "string"}, "words that name, description, tags or labels hold")
+_TAG = Parameter("tag", "query", {"type": "string"}, "a tag that the model carries")
+_LINES = {200: Reply("The last lines, oldest first.", LogLines)}
+_ALIASED = {200: Reply("What the alias means now.", AliasAnswer)}
+_DESCRIBED = {200: Reply("What the model wants, with an example, and how it fares.", ModelDescription)}
+_DELETED = {200: Reply("What was deleted.", DeletedVersions)}
+_DESCRIBE = "Say what a model wants, with an example, and how it fares"
+_DELETE = "Delete one version, or without a version all of them"
+
+OPERATIONS = (
+    Operation(
+        "list_models",
+        "GET",
+        "/v1/models",
+        "models",
+        "List or search the models that the key may call, by name",
+        {200: Reply("The models, sorted by name.", ModelList)},
+        parameters=(_QUERY, _TAG),
+    ),
+    Operation("describe_model", "GET", _MODEL, "models", _DESCRIBE, _DESCRIBED, (404,), (OWNER, NAME)),
+    Operation("describe_local", "GET", "/v1/models/{name}", "models", _DESCRIBE, _DESCRIBED, (404,), (NAME,)),
+    Operation("delete_model", "DELETE", _MODEL, "models", _DELETE, _DELETED, (404,), (OWNER, NAME)),
+    Operation("delete_local", "DELETE", "/v1/models/{name}", "models", _DELETE, _DELETED, (404,), (NAME,)),
+    Operation(
+        "set_alias",
+        "PUT",
+        _MODEL + "/aliases/{alias}",
+        "models",
+        "Let an alias mean a version",
+        _ALIASED,
+        (404, 413),
+        (OWNER, PLAIN_NAME, _ALIAS),
+        Body({"application/json": AliasRequest}),
+    ),
+    Operation(
+        "delete_alias",
+        "DELETE",
+        _MODEL + "/aliases/{alias}",
+        "models",
+        "Forget an alias",
+        {200: Reply("The alias means nothing now.", DeletedAlias)},
+        (404,),
+        (OWNER, PLAIN_NAME, _ALIAS),
+    ),
+    Operation(
+        "rollback",
+        "POST",
+        _MODEL + "/rollback",
+        "models",
+        "Let `default` mean what it meant before",
+        _ALIASED,
+        (404, 409),
+        (OWNER, PLAIN_NAME),
+    ),
+    Operation(
+        "read_logs",
+        "GET",
+        _MODEL + "/logs",
+        "models",
+        "Show the last lines that a model's workers wrote",
+        _LINES,
+        (404,),
+        (OWNER, NAME),
+    ),
+)
+
+
+class Models:
+    """The handlers, over one data plane and what changes its models."""
+
+    def __init__(self, dataplane: DataPlane, deployer: Deployer) -> None:
+        self._dataplane = dataplane
+        self._deployer = deployer
+        self._catalogue = dataplane.catalogue
+
+    async def list_models(self, request: web.Request) -> web.Response:
+        principal = who(request, self._dataplane)
+        entries = self._catalogue.search(request.query.get("q", ""), request.query.get("tag", ""))
+        states = {state.model.key: state.state for state in self._dataplane.states()}
+        return json_reply(
+            ModelList([summarise(entry, states) for entry in entries if principal.allows("call", entry.name)])
+        )
+
+    async def describe_model(self, request: web.Request) -> web.Response:
+        principal = who(request, self._dataplane)
+        name, asked = asked_model(request)
+        principal.require("call", name)
+        version = self._catalogue.resolve(str(name), asked)
+        entry = self._catalogue.entry(name)
+        states = {state.model.key: state for state in self._dataplane.states()}
+        url = f"{request.scheme}://{request.host}{request.rel_url.raw_path}"
+        return json_reply(describe(entry, version, states, url))
+
+    async def delete_model(self, request: web.Request) -> web.Response:
+        principal = who(request, self._dataplane)
+        name, asked = asked_model(request)
+        deleted = await self._deployer.delete(name, asked or None, principal)
+        return json_reply(DeletedVersions(str(name), [str(version.version) for version in deleted]))
+
+    async def set_alias(self, request: web.Request) -> web.Response:
+        principal = who(request, self._dataplane)
+        name = asked_name(request)
+        alias = check_alias(request.match_info["alias"])
+        principal.require("deploy", name)
+        wanted = await asked_json(request, AliasRequest)
+        version = await asyncio.to_thread(self._catalogue.set_alias, name, alias, wanted.version)
+        return json_reply(AliasAnswer(str(name), alias, str(version.version)))
+
+    async def delete_alias(self, request: web.Request) -> web.Response:
+        principal = who(request, self._dataplane)
+        name = asked_name(request)
+        alias = check_alias(request.match_info["alias"])
+        principal.require("deploy", name)
+        await asyncio.to_thread(self._catalogue.delete_alias, name, alias)
+        return json_reply(DeletedAlias(str(name), alias))
+
+    async def rollback(self, request: web.Request) -> web.Response:
+        principal = who(request, self._dataplane)
+        name = asked_name(request)
+        principal.require("deploy", name)
+        version = await asyncio.to_thread(self._catalogue.rollback, name)
+        return json_reply(AliasAnswer(str(name), "default", str(version.version)))
+
+    async def read_logs(self, request: web.Request) -> web.Response:
+        principal = who(request, self._dataplane)
+        name, asked = asked_model(request)
+        principal.require("deploy", name)
+        return json_reply(LogLines(str(name), self._dataplane.logs(name, asked)))
+
+    describe_local = describe_model
+    delete_local = delete_model

@@ -1,0 +1,110 @@
+"""The node itself over HTTP: whether it lives and is ready, what it is, what became of a call, and draining it.
+
+Runs in the gateway. Health needs no key. The mesh is not known here yet: a node lists itself.
+"""
+
+from aiohttp import web
+
+from appliance.core.errors import NotFoundError, UnavailableError
+from appliance.core.names import parse_name
+from appliance.core.release import VERSION
+from appliance.gateway.answers import DrainAnswer, Health, NodeDescription, NodeList
+from appliance.gateway.asked import who
+from appliance.gateway.dataplane import DataPlane
+from appliance.gateway.operations import Operation, Parameter, Reply
+from appliance.gateway.replies import json_reply
+from appliance.observability.calls import CallRecord
+
+_ID = Parameter("id", "path", {"type": "string", "pattern": "^[A-Za-z0-9_-]{1,64}$"}, "what X-Ingle-Call said")
+
+OPERATIONS = (
+    Operation(
+        "livez",
+        "GET",
+        "/livez",
+        "health",
+        "Whether the node lives",
+        {200: Reply("It does.", Health)},
+        open=True,
+    ),
+    Operation(
+        "readyz",
+        "GET",
+        "/readyz",
+        "health",
+        "Whether the node takes calls",
+        {200: Reply("It does.", Health)},
+        (503,),
+        open=True,
+    ),
+    Operation(
+        "list_nodes",
+        "GET",
+        "/v1/nodes",
+        "node",
+        "List the nodes that are known here, this one first",
+        {200: Reply("The nodes.", NodeList)},
+    ),
+    Operation(
+        "find_call",
+        "GET",
+        "/v1/calls/{id}",
+        "node",
+        "Say what became of a recent call, and where its time went",
+        {200: Reply("The call's record.", CallRecord)},
+        (404,),
+        (_ID,),
+    ),
+)
+# Served, and told of in words, but no operation of the document: whoever tries every operation in turn would take the
+# node out of service with this one.
+UNLISTED = (
+    Operation(
+        "drain",
+        "POST",
+        "/v1/drain",
+        "node",
+        "Take no new calls, and answer when those in flight are done",
+        {200: Reply("Drained.", DrainAnswer)},
+    ),
+)
+
+
+class Node:
+    """The handlers, over one data plane."""
+
+    def __init__(self, dataplane: DataPlane) -> None:
+        self._dataplane = dataplane
+
+    async def livez(self, _request: web.Request) -> web.Response:
+        return json_reply(Health("live"))
+
+    async def readyz(self, _request: web.Request) -> web.Response:
+        if not self._dataplane.node_ready():
+            raise UnavailableError("this node takes no calls: it is starting or draining")
+        return json_reply(Health("ready"))
+
+    async def list_nodes(self, request: web.Request) -> web.Response:
+        who(request, self._dataplane)
+        this = NodeDescription(
+            name=self._dataplane.node_name,
+            state="ready" if self._dataplane.node_ready() else "not_ready",
+            this=True,
+            version=VERSION,
+            models=len(self._dataplane.catalogue.search()),
+            workers=sum(len(state.workers) for state in self._dataplane.states()),
+        )
+        return json_reply(NodeList([this]))
+
+    async def find_call(self, request: web.Request) -> web.Response:
+        principal = who(request, self._dataplane)
+        call_id = request.match_info["id"]
+        record = self._dataplane.call_record(call_id)
+        if record is None or not principal.allows("call", parse_name(record.model)):
+            raise NotFoundError(f"no recent call '{call_id[:64]}' is remembered on this node")
+        return json_reply(record)
+
+    async def drain(self, request: web.Request) -> web.Response:
+        who(request, self._dataplane).require("admin", None)
+        await self._dataplane.drain()
+        return json_reply(DrainAnswer(self._dataplane.node_name, drained=True))

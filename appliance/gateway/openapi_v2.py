@@ -1,0 +1,231 @@
+"""V2's REST addresses as rows of the OpenAPI document; their handlers are in v2_rest.py.
+
+Sources: the Open Inference Protocol's REST specification; Triton's extensions for the model repository, configuration
+and statistics. Only what this node serves is here.
+"""
+
+from typing import Annotated, Any
+
+import msgspec
+
+from appliance.core.tensors import DTYPES
+from appliance.gateway.asked import DEADLINE, PIN
+from appliance.gateway.operations import Body, Method, Operation, Parameter, Reply
+
+_WORD = "[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
+_NO_PATH_WORD = "(?!(?:ready|config|stats|infer|versions|load|unload|index|generate|trace)$)"
+
+MODEL = Parameter(
+    "model",
+    "path",
+    {"type": "string", "pattern": f"^{_NO_PATH_WORD}{_WORD}$"},
+    "the model's name; `owner/name` is taken too, its slash as it is",
+)
+VERSION = Parameter(
+    "version",
+    "path",
+    {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9.*_-]{0,79}$"},
+    "V2's ordinal (1, 2, 3 ...), a version or an alias",
+)
+
+Datatype = Annotated[str, msgspec.Meta(extra_json_schema={"enum": list(DTYPES)})]
+Size = Annotated[int, msgspec.Meta(ge=0)]
+
+
+class ServerMetadata(msgspec.Struct):
+    name: str
+    version: str
+    extensions: list[str]
+
+
+class TensorMetadata(msgspec.Struct):
+    """-1 in `shape`: any size."""
+
+    name: str
+    datatype: Datatype
+    shape: list[int]
+
+
+class ModelMetadata(msgspec.Struct):
+    name: str
+    versions: list[str]
+    platform: str
+    inputs: list[TensorMetadata]
+    outputs: list[TensorMetadata]
+
+
+class InputTensor(msgspec.Struct, omit_defaults=True):
+    """`data` is a list, nested or flat; with the parameter `binary_data_size` it lies behind the JSON instead."""
+
+    name: str
+    shape: list[Size]
+    datatype: Datatype
+    data: list[Any] | msgspec.UnsetType = msgspec.UNSET
+    parameters: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
+
+
+class OutputWanted(msgspec.Struct):
+    name: str
+    parameters: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
+
+
+class InferenceRequest(msgspec.Struct):
+    inputs: list[InputTensor]
+    id: str | msgspec.UnsetType = msgspec.UNSET
+    outputs: list[OutputWanted] | msgspec.UnsetType = msgspec.UNSET
+    parameters: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
+
+
+class OutputTensor(msgspec.Struct):
+    name: str
+    shape: list[Size]
+    datatype: Datatype
+    data: list[Any] | msgspec.UnsetType = msgspec.UNSET
+    parameters: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
+
+
+class InferenceAnswer(msgspec.Struct):
+    model_name: str
+    model_version: str
+    outputs: list[OutputTensor]
+    id: str | msgspec.UnsetType = msgspec.UNSET
+    parameters: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
+
+
+class IndexRow(msgspec.Struct):
+    name: str
+    version: str | msgspec.UnsetType = msgspec.UNSET
+    state: str | msgspec.UnsetType = msgspec.UNSET
+    reason: str | msgspec.UnsetType = msgspec.UNSET
+
+
+class ModelStatistics(msgspec.Struct):
+    """The statistics of each version; see Triton's statistics extension for what is counted."""
+
+    model_stats: list[dict[str, Any]]
+
+
+_INFERRED = Reply(
+    "The outputs; binary ones lie behind the JSON, whose length `Inference-Header-Content-Length` then gives.",
+    {
+        "application/json": InferenceAnswer,
+        "application/octet-stream": {"type": "string", "format": "binary"},
+    },
+)
+
+
+def _of_model(
+    id: str,  # noqa: A002
+    method: Method,
+    suffix: str,
+    summary: str,
+    reply: Reply,
+    errors: tuple[int, ...],
+    body: Body | None = None,
+    headers: tuple[Parameter, ...] = (),
+) -> tuple[Operation, Operation]:
+    """The operation on a model, and the same on one of its versions."""
+    path = "/v2/models/{model}"
+    versioned = path + "/versions/{version}"
+    of_version = f"{summary}, of one version"
+    return (
+        Operation(id, method, path + suffix, "v2", summary, {200: reply}, errors, (MODEL, *headers), body),
+        Operation(
+            f"{id}_version",
+            method,
+            versioned + suffix,
+            "v2",
+            of_version,
+            {200: reply},
+            errors,
+            (MODEL, VERSION, *headers),
+            body,
+        ),
+    )
+
+
+_SOME_OBJECT = Reply("Done; what it carries is as in Triton's extension.", {"application/json": {"type": "object"}})
+_LOADING = Body(
+    {"application/json": {"type": "object", "properties": {"parameters": {"type": "object"}}}},
+    "parameters: `config`, and files as `file:1/model.onnx` in base64",
+    required=False,
+)
+_UNLOADING = Body({"application/json": {"type": "object"}}, "parameters: `unload_dependents`", required=False)
+_INDEX = Body(
+    {"application/json": {"type": "object", "properties": {"ready": {"type": "boolean"}}}},
+    "`ready` true leaves out what is not",
+    required=False,
+)
+_INFER = Body(
+    {"application/json": InferenceRequest},
+    "the JSON, and behind it binary tensors where the header Inference-Header-Content-Length gives the JSON's length; "
+    "the whole may be gzip or deflate",
+)
+_CALLED = (404, 413, 415, 429, 503, 504)
+
+OPERATIONS = (
+    Operation("v2_metadata", "GET", "/v2", "v2", "Say what this server is", {200: Reply("It.", ServerMetadata)}),
+    Operation(
+        "v2_live",
+        "GET",
+        "/v2/health/live",
+        "v2",
+        "Whether the node lives",
+        {200: Reply("It does.", None)},
+        open=True,
+    ),
+    Operation(
+        "v2_ready",
+        "GET",
+        "/v2/health/ready",
+        "v2",
+        "Whether the node takes calls",
+        {200: Reply("It does.", None)},
+        (503,),
+        open=True,
+    ),
+    *_of_model("v2_model", "GET", "", "Describe a model", Reply("Its inputs and outputs.", ModelMetadata), (404,)),
+    *_of_model("v2_model_ready", "GET", "/ready", "Whether a model can be called", Reply("It can.", None), (404, 503)),
+    *_of_model("v2_config", "GET", "/config", "Show a configuration", _SOME_OBJECT, (404,)),
+    *_of_model("v2_stats", "GET", "/stats", "Show statistics", Reply("They.", ModelStatistics), (404,)),
+    *_of_model("v2_infer", "POST", "/infer", "Infer", _INFERRED, _CALLED, _INFER, (DEADLINE, PIN)),
+    Operation(
+        "v2_all_stats",
+        "GET",
+        "/v2/models/stats",
+        "v2",
+        "Show every model's statistics",
+        {200: Reply("They.", ModelStatistics)},
+    ),
+    Operation(
+        "v2_index",
+        "POST",
+        "/v2/repository/index",
+        "v2",
+        "List what can be loaded",
+        {200: Reply("A row for each version.", {"application/json": list[IndexRow]})},
+        body=_INDEX,
+    ),
+    Operation(
+        "v2_load",
+        "POST",
+        "/v2/repository/models/{model}/load",
+        "v2",
+        "Load a model, or a file that comes along",
+        {200: _SOME_OBJECT},
+        (404, 409, 413, 422, 503, 504),
+        (MODEL,),
+        _LOADING,
+    ),
+    Operation(
+        "v2_unload",
+        "POST",
+        "/v2/repository/models/{model}/unload",
+        "v2",
+        "Unload a model",
+        {200: _SOME_OBJECT},
+        (404,),
+        (MODEL,),
+        _UNLOADING,
+    ),
+)

@@ -1,0 +1,117 @@
+"""The plain call: any content in, JSON out, for devices that install nothing.
+
+Runs in the gateway. The content is not looked at here: the worker turns it into tensors in its sandbox and writes the
+answer's text; here that text is put between who answered and where the time went.
+"""
+
+import msgspec
+from aiohttp import web
+
+from appliance.core.errors import TooLargeError
+from appliance.core.frames import AnswerForm, Encoding, TensorHead
+from appliance.core.requests import CallAnswer, CallRequest
+from appliance.gateway.answers import PlainAnswer
+from appliance.gateway.asked import DEADLINE, NAME, OWNER, PIN, asked_deadline_s, asked_model, check_pin, who
+from appliance.gateway.dataplane import DataPlane
+from appliance.gateway.operations import Body, Operation, Reply
+
+_BINARY = {"type": "string", "format": "binary"}
+_SUMMARY = "Call a model with a picture, a text, a table, a recording, JSON or raw bytes"
+_REPLIES = {200: Reply("The outputs, with labels where the model has them.", PlainAnswer, ("X-Ingle-Call",))}
+_ERRORS = (404, 413, 415, 429, 503, 504)
+_BODY = Body(
+    {
+        "application/json": {"description": "one row, rows, or an object with the inputs by name"},
+        "text/plain": {"type": "string"},
+        "text/csv": {"type": "string"},
+        "image/jpeg": _BINARY,
+        "image/png": _BINARY,
+        "audio/wav": _BINARY,
+        "application/octet-stream": _BINARY,
+    },
+    "what the model wants; GET on the same address says which of these, with an example",
+    required=False,
+)
+_HEADERS = (DEADLINE, PIN)
+
+OPERATIONS = (
+    Operation(
+        "call",
+        "POST",
+        "/v1/models/{owner}/{name}",
+        "calls",
+        _SUMMARY,
+        _REPLIES,
+        _ERRORS,
+        (OWNER, NAME, *_HEADERS),
+        _BODY,
+    ),
+    Operation(
+        "call_local", "POST", "/v1/models/{name}", "calls", _SUMMARY, _REPLIES, _ERRORS, (NAME, *_HEADERS), _BODY
+    ),
+)
+
+
+class PlainCalls:
+    """The handlers, over one data plane."""
+
+    def __init__(self, dataplane: DataPlane) -> None:
+        self._dataplane = dataplane
+
+    async def call(self, request: web.Request) -> web.Response:
+        principal = who(request, self._dataplane)
+        name, version = asked_model(request)
+        deadline_s = asked_deadline_s(request)
+        check_pin(request, self._dataplane.node_name)
+        principal.require("call", name)
+        content = await self._content(request)
+        answer = await self._dataplane.call(
+            CallRequest(
+                model=str(name),
+                version=version,
+                form=AnswerForm.PLAIN,
+                tensors=[TensorHead("", "BYTES", [], Encoding.CONTENT, len(content))],
+                parts=[content],
+                content_type=request.headers.get("Content-Type", ""),
+                deadline_s=deadline_s,
+            ),
+            principal,
+        )
+        return web.Response(
+            body=answer_text(answer),
+            content_type="application/json",
+            headers={"X-Ingle-Call": answer.call, "X-Ingle-Node": answer.node},
+        )
+
+    call_local = call
+
+    async def _content(self, request: web.Request) -> bytes:
+        try:
+            return await request.read()
+        except web.HTTPRequestEntityTooLarge:
+            limit_bytes = self._dataplane.settings.max_body_bytes
+            raise TooLargeError(f"the body is larger than the {limit_bytes} bytes this node takes in a call") from None
+
+
+_encode = msgspec.json.Encoder().encode
+
+
+def answer_text(answer: CallAnswer) -> bytes:
+    """The whole answer's JSON: the worker's members in the middle, as they are."""
+    return b"".join(
+        (
+            b'{"model":',
+            _encode(answer.model),
+            b',"version":',
+            _encode(answer.version),
+            b",",
+            answer.body,
+            b',"node":',
+            _encode(answer.node),
+            b',"call":',
+            _encode(answer.call),
+            b',"seconds":',
+            _encode(answer.seconds),
+            b"}",
+        )
+    )
