@@ -48,21 +48,24 @@ def command(once: bool) -> None:
     """Start a node, deploy Magika's model, identify files of this machine, and stay up until Ctrl-C."""
     model = _magika_model()
     signal.signal(signal.SIGTERM, _interrupt)
-    with contextlib.suppress(KeyboardInterrupt), tempfile.TemporaryDirectory(prefix="ingle-demo-") as folder:
-        with _running_node(Path(folder)) as (process, node):
-            url, key = url_of(node.http or ""), Path(node.admin_key_file).read_text().strip()
-            click.echo(f"A node runs at {url} (pid {node.pid}), its data in {folder}.")
-            answers = _identify(Client(url, key), model, Path(folder))
-            print_table(
-                ("FILE", "ANSWER", "SCORE", "MS"),
-                [(a.file, a.label, f"{a.score:.3f}", f"{a.ms:.1f}") for a in answers],
-                right=("SCORE", "MS"),
-            )
-            _tell(url, key, answers[-1].file)
-            if not once:
-                click.echo("\nThe node stays up until Ctrl-C.")
-                process.wait()
-                raise IngleError("the node ended by itself")
+    with (
+        contextlib.suppress(KeyboardInterrupt),
+        tempfile.TemporaryDirectory(prefix="ingle-demo-") as folder,
+        _running_node(Path(folder)) as (process, node),
+    ):
+        url, key = url_of(node.http or ""), Path(node.admin_key_file).read_text().strip()
+        click.echo(f"A node runs at {url} (pid {node.pid}), its data in {folder}.")
+        answers = _identify(Client(url, key), model, Path(folder))
+        print_table(
+            ("FILE", "ANSWER", "SCORE", "MS"),
+            [(a.file, a.label, f"{a.score:.3f}", f"{a.ms:.1f}") for a in answers],
+            right=("SCORE", "MS"),
+        )
+        _tell(url, key, answers[-1].file)
+        if not once:
+            click.echo("\nThe node stays up until Ctrl-C.")
+            process.wait()
+            raise IngleError("the node ended by itself")
 
 
 def _interrupt(_signal: int, _frame: object) -> NoReturn:
