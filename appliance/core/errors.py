@@ -15,6 +15,7 @@ class IngleError(Exception):
         super().__init__(sentence)
         self.sentence = sentence
         self.retry_after_s = retry_after_s
+        self.call = ""  # the id of the call that failed, where there was one
 
 
 class BadInputError(IngleError):

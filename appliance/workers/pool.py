@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Literal
 
-from appliance.core.errors import BusyError, DeadlineError, UnavailableError, WorkerFailedError
+from appliance.core.errors import BusyError, UnavailableError, WorkerFailedError
 from appliance.core.models import ModelVersion
 from appliance.workers import lifecycle
 from appliance.workers.lifecycle import History
@@ -46,6 +46,8 @@ class Pool:
         self._retries: deque[Work] = deque()
         self._history = History()
         self._last_reason = ""
+        self._warming: list[asyncio.Future[None]] = []
+        self.last_load_s = 0.0
         self._loop = asyncio.get_running_loop()
 
     # What others may ask.
@@ -138,12 +140,36 @@ class Pool:
             while (work := self._next(queue)) is not None:
                 work.future.set_exception(UnavailableError(sentence, retry_after_s=lifecycle.SET_ASIDE_S))
 
-    def forgive(self) -> None:
-        """Forgets past deaths: somebody asked for the model by name."""
+    async def warm(self, timeout_s: float) -> None:
+        """Has a worker loaded, forgetting past deaths, since somebody asked for the model by name.
+
+        Raises UnavailableError where it does not load, or not in time.
+        """
         self._history = History()
+        if any(replica.state == "ready" for replica in self.replicas):
+            return
+        waiter: asyncio.Future[None] = self._loop.create_future()
+        self._warming.append(waiter)
+        self.start_when_allowed()
+        try:
+            await asyncio.wait_for(waiter, timeout_s)
+        except TimeoutError:
+            raise UnavailableError(f"{self.model} was not loaded after {timeout_s:g} s") from None
+
+    def _warmed(self, failure: str = "") -> None:
+        """Tells those who wait in warm()."""
+        waiters, self._warming = self._warming, []
+        for waiter in waiters:
+            if not waiter.done():
+                if failure:
+                    waiter.set_exception(UnavailableError(f"{self.model} does not load: {failure}"))
+                else:
+                    waiter.set_result(None)
 
     def on_change(self, replica: Replica) -> None:
         """The replica has room, is loaded, failed to load, or is lost."""
+        if replica.load_s:
+            self.last_load_s = replica.load_s
         if replica.answered:
             replica.answered = False
             self._history = self._history.succeeded()
@@ -152,6 +178,8 @@ class Pool:
             self._lost(replica)
         elif replica.load_error:
             replica.end_reason = f"the model does not load: {replica.load_error}"
+        elif replica.state == "ready" and self._warming:
+            self._warmed()
         elif replica.state == "retiring":
             replica.end_if_done()
         self.pump()
@@ -164,7 +192,8 @@ class Pool:
         replica.in_flight.clear()
         if replica.retired and not owed:
             return
-        self._last_reason = replica.end_reason or "its worker's connection was lost"
+        self._last_reason = replica.end_reason
+        self._warmed(replica.end_reason)
         self._history = self._history.died(time.monotonic())
         self.log.append(f"worker {replica.pid} was lost: {self._last_reason}")
         for work in owed:
@@ -204,10 +233,12 @@ class Pool:
                 replica.kill(f"it ran longer than the model's limit of {self.run_limit_s:g} s and was ended")
         for queue in (self._retries, self._waiting):
             for work in queue:
-                _expire(work, now_s)
+                if now_s >= work.deadline_s:
+                    work.expire()
         for replica in self.replicas:
             for work in replica.in_flight.values():
-                _expire(work, now_s)
+                if now_s >= work.deadline_s:
+                    work.expire()
         if (
             self.replicas
             and idle_s
@@ -220,8 +251,3 @@ class Pool:
             )
         ):
             self.sleep()
-
-
-def _expire(work: Work, now_s: float) -> None:
-    if now_s >= work.deadline_s and not work.future.done():
-        work.future.set_exception(DeadlineError("the call was not answered within its deadline"))

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from typing import Literal
 
-from appliance.core.errors import error_from_code
+from appliance.core.errors import DeadlineError, error_from_code
 from appliance.core.frames import Answer, Failure, Invoke, Kind, Loaded, TensorHead, frame_start
 from appliance.core.requests import Buffer
 from appliance.workers.child import Child
@@ -37,6 +37,11 @@ class Work:
         self.submitted_ns = time.perf_counter_ns()
         self.sent_ns = 0
         self.spans: list[tuple[int, int]] = []
+
+    def expire(self) -> None:
+        """The deadline has passed: the caller is told, and the worker's answer, if one comes, is dropped."""
+        if not self.future.done():
+            self.future.set_exception(DeadlineError("the call was not answered within its deadline"))
 
 
 class Replica(Child):

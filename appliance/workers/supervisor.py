@@ -53,12 +53,21 @@ class Supervisor:
             limits, settings = model.manifest.limits, self._settings
             pool = self._pools[model.key] = Pool(
                 model,
-                max_batch=min(limits.batch or settings.max_batch, settings.max_batch) if model.batchable else 1,
+                max_batch=self.max_batch(model),
                 max_waiting=limits.queue or settings.queue,
                 run_limit_s=limits.run_s or settings.run_s,
                 start=self._start_replica,
             )
         return pool
+
+    def max_batch(self, model: ModelVersion) -> int:
+        """The most rows that one run of this version takes: 1 where calls must not share a run."""
+        most = self._settings.max_batch
+        return min(model.manifest.limits.batch or most, most) if model.batchable else 1
+
+    def pools(self) -> list[Pool]:
+        """Those of all versions that were called and still exist."""
+        return list(self._pools.values())
 
     def existing_pool(self, model: ModelVersion) -> Pool | None:
         return self._pools.get(model.key)

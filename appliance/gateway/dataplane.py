@@ -1,0 +1,270 @@
+"""The one way through the node for every front: a call goes in as tensors and comes out as tensors, or as an error
+of the one table.
+
+Runs in the gateway's event loop. It finds the model, admits the call, hands it to the model's pool, counts and records
+what became of it. It knows no protocol; deploys and loads are in deployment.py.
+"""
+
+import asyncio
+import secrets
+import time
+from typing import NamedTuple
+
+from appliance.catalogue.catalogue import Catalogue
+from appliance.core.errors import IngleError, UnavailableError
+from appliance.core.frames import AnswerForm, Invoke
+from appliance.core.models import ModelVersion
+from appliance.core.names import ModelName, parse_name
+from appliance.core.requests import CallAnswer, CallRequest, Seconds
+from appliance.gateway.deployment import Deployer
+from appliance.gateway.settings import GatewaySettings
+from appliance.gateway.states import IndexRow, ModelState, WorkerState
+from appliance.observability.calls import CallRecord, RecentCalls
+from appliance.observability.statistics import VersionCounters, VersionStatistics
+from appliance.routing.admission import Admission
+from appliance.security.keys import KeyRing
+from appliance.security.scopes import ANONYMOUS, Principal
+from appliance.workers.inspector import Inspector
+from appliance.workers.pool import Pool
+from appliance.workers.replica import Work
+from appliance.workers.supervisor import Supervisor
+
+_MAX_ROUTES = 10_000
+
+
+class Route(NamedTuple):
+    """Where calls for one spelling of a model go; valid for one generation of the catalogue."""
+
+    model: ModelVersion
+    name: str
+    version: str
+    pool: Pool
+    admission: Admission
+    counters: VersionCounters
+
+
+class DataPlane:
+    def __init__(
+        self,
+        *,
+        catalogue: Catalogue,
+        keys: KeyRing,
+        supervisor: Supervisor,
+        inspector: Inspector,
+        settings: GatewaySettings,
+        node_name: str,
+        open_to_all: bool,
+    ) -> None:
+        self.catalogue = catalogue
+        self.keys = keys
+        self.settings = settings
+        self.node_name = node_name
+        self.deployer = Deployer(catalogue, inspector, warm=self.warm, forget=self.forget, unload=self.unload)
+        self.draining = False
+        self.started = False
+        self._supervisor = supervisor
+        self._anonymous = ANONYMOUS if open_to_all else None
+        self._calls = RecentCalls()
+        self._counters: dict[tuple[ModelName, int], VersionCounters] = {}
+        self._routes: dict[tuple[str, str, bool], Route] = {}
+        self._generation = -1
+        self._unloaded: set[ModelName] = set()
+        # Unique among nodes and restarts without asking anyone; the counter makes it unique within.
+        self._prefix = secrets.token_hex(5)
+        self._number = 0
+        self._loop = asyncio.get_running_loop()
+
+    # Who.
+
+    def principal(self, authorization: str | None) -> Principal:
+        """Who calls. Raises UnauthenticatedError for a wrong key, or for none where the node is not open."""
+        if authorization is None and self._anonymous is not None:
+            return self._anonymous
+        return self.keys.authenticate(authorization)
+
+    # Calls.
+
+    async def call(self, request: CallRequest, principal: Principal) -> CallAnswer:
+        """Answers one call. Raises IngleError; its `call` is the id under which the call is remembered."""
+        started_ns = time.perf_counter_ns()
+        self._number += 1
+        number = self._number
+        call_id = f"{self._prefix}{number:08x}"
+        if self.draining:
+            raise UnavailableError("the node is shutting down and takes no new calls: ask another", retry_after_s=5.0)
+        route = self._route(request.model, request.version, request.by_ordinal)
+        principal.require("call", route.model.name)
+        try:
+            if request.form != AnswerForm.PLAIN:  # what a plain call's content means, the worker says
+                route.admission.check(request.tensors, request.outputs)
+            invoke = Invoke(
+                number, request.form, request.tensors, request.outputs, request.binary, request.content_type
+            )
+            asked_s = request.deadline_s
+            deadline_s = time.monotonic() + (asked_s or self.settings.default_deadline_s)
+            work = Work(invoke, list(request.parts), deadline_s, self._loop.create_future())
+            cold = not route.pool.replicas
+            if self._unloaded:
+                self._unloaded.discard(route.model.name)
+            route.pool.submit(work)
+            if asked_s:
+                # The pool's tick is too coarse for a deadline that somebody chose.
+                timer = self._loop.call_later(asked_s, work.expire)
+                try:
+                    answer, body = await work.future
+                finally:
+                    timer.cancel()
+            else:
+                answer, body = await work.future
+        except IngleError as error:
+            error.call = call_id
+            self._failed(route, call_id, error, time.perf_counter_ns() - started_ns)
+            raise
+        ended_ns = time.perf_counter_ns()
+        waited_ns = work.sent_ns - work.submitted_ns
+        route.counters.record(answer, ended_ns - started_ns, waited_ns)
+        load_ns = min(waited_ns, int(route.pool.last_load_s * 1e9)) if cold else 0
+        seconds = Seconds(
+            (waited_ns - load_ns + answer.wait_ns) / 1e9,
+            load_ns / 1e9,
+            answer.run_ns / 1e9,
+            (ended_ns - started_ns) / 1e9,
+        )
+        self._calls.add(CallRecord(call_id, route.name, route.version, self.node_name, "ok", seconds, time.time()))
+        return CallAnswer(
+            call_id,
+            self.node_name,
+            route.name,
+            route.version,
+            route.model.ordinal,
+            answer.tensors,
+            memoryview(body),
+            answer.text_size,
+            seconds,
+        )
+
+    def _failed(self, route: Route, call_id: str, error: IngleError, total_ns: int) -> None:
+        route.counters.record_failure(error.code, total_ns)
+        seconds = Seconds(0.0, 0.0, 0.0, total_ns / 1e9)
+        self._calls.add(
+            CallRecord(
+                call_id, route.name, route.version, self.node_name, error.code, seconds, time.time(), error.sentence
+            )
+        )
+
+    def _route(self, model: str, version: str, by_ordinal: bool) -> Route:
+        if self._generation != self.catalogue.generation:
+            self._generation = self.catalogue.generation
+            self._routes.clear()
+        key = (model, version, by_ordinal)
+        route = self._routes.get(key)
+        if route is None:
+            found = self.catalogue.resolve(model, version, by_ordinal=by_ordinal)
+            route = Route(
+                found,
+                str(found.name),
+                str(found.version),
+                self._supervisor.pool(found),
+                Admission(found.signature),
+                self._counters.setdefault((found.name, found.ordinal), VersionCounters()),
+            )
+            if len(self._routes) >= _MAX_ROUTES:
+                self._routes.clear()
+            self._routes[key] = route
+        return route
+
+    def call_record(self, call_id: str) -> CallRecord | None:
+        """What is remembered of a call, or None."""
+        return self._calls.find(call_id)
+
+    # Models.
+
+    async def warm(self, model: ModelVersion) -> None:
+        """Starts the model's worker and waits until it is loaded, forgetting what went wrong before.
+
+        Raises UnavailableError with the reason where it does not load.
+        """
+        self._unloaded.discard(model.name)
+        await self._supervisor.pool(model).warm(self.settings.default_deadline_s)
+
+    def unload(self, name: ModelName) -> None:
+        """Ends the workers of all versions once they have answered. The model is not ready until it is loaded or
+        called again. Raises NotFoundError."""
+        for version in self.catalogue.entry(name).versions:
+            if pool := self._supervisor.existing_pool(version):
+                pool.sleep()
+        self._unloaded.add(name)
+
+    def forget(self, model: ModelVersion) -> None:
+        """The version is no more: its workers and counters go."""
+        self._supervisor.forget(model)
+        self._counters.pop((model.name, model.ordinal), None)
+
+    def model_ready(self, model: str, version: str = "") -> bool:
+        """Whether a call would be taken. Raises NotFoundError."""
+        return not self.draining and self._state(self.catalogue.resolve(model, version, by_ordinal=True))[0] not in (
+            "unloaded",
+            "set_aside",
+        )
+
+    def node_ready(self) -> bool:
+        """Whether this node takes calls: started, and not draining."""
+        return self.started and not self.draining
+
+    def _state(self, model: ModelVersion) -> tuple[str, str]:
+        pool = self._supervisor.existing_pool(model)
+        state, reason = pool.state() if pool else ("asleep", "")
+        if model.name in self._unloaded and state == "asleep":
+            return "unloaded", "unloaded by request; a call or a load starts it again"
+        return state, reason
+
+    def index(self, ready_only: bool) -> list[IndexRow]:
+        """Every version of every model, by name and then ordinal."""
+        rows = []
+        for entry in self.catalogue.search():
+            for version in entry.versions:
+                state, reason = self._state(version)
+                ready = state not in ("unloaded", "set_aside")
+                if ready or not ready_only:
+                    word = "READY" if ready else "UNAVAILABLE"
+                    rows.append(IndexRow(entry.name.v2, str(version.ordinal), word, reason))
+        return rows
+
+    def states(self) -> list[ModelState]:
+        """What is or was called since the start and still exists, by name and version."""
+        found = []
+        for pool in self._supervisor.pools():
+            state, reason = self._state(pool.model)
+            workers = [
+                WorkerState(replica.pid, tuple(replica.providers), len(replica.in_flight), replica.load_s)
+                for replica in pool.replicas
+            ]
+            found.append(ModelState(pool.model, state, reason, workers, pool.waiting))
+        return sorted(found, key=lambda item: (item.model.name, item.model.version))
+
+    def max_batch(self, model: ModelVersion) -> int:
+        """The most rows that one run of this version takes."""
+        return self._supervisor.max_batch(model)
+
+    def statistics(self, model: str = "", version: str = "") -> list[VersionStatistics]:
+        """Of one version, of all versions of a model, or of all that exist and were called. Raises NotFoundError."""
+        if model and version:
+            return [self._read(self.catalogue.resolve(model, version, by_ordinal=True))]
+        if model:
+            return [self._read(item) for item in self.catalogue.entry(parse_name(model)).versions]
+        versions = {(v.name, v.ordinal): v for entry in self.catalogue.search() for v in entry.versions}
+        return [self._read(versions[key]) for key in sorted(self._counters.keys() & versions.keys())]
+
+    def _read(self, model: ModelVersion) -> VersionStatistics:
+        counters = self._counters.get((model.name, model.ordinal)) or VersionCounters()
+        return counters.read(model.name.v2, str(model.ordinal))
+
+    def logs(self, name: ModelName, version: str = "") -> list[str]:
+        """The last lines that this version's workers wrote, oldest first. Raises NotFoundError."""
+        pool = self._supervisor.existing_pool(self.catalogue.resolve(str(name), version))
+        return list(pool.log) if pool else []
+
+    async def drain(self) -> None:
+        """Takes no more calls, and returns when those in flight are answered."""
+        self.draining = True
+        await self._supervisor.drained()

@@ -1,0 +1,158 @@
+"""Taking a model in: staged, looked at in a sandboxed child, published; and V2's load with files, which is the same.
+
+Runs in the gateway's event loop; what waits for the disk does so in a thread.
+"""
+
+import asyncio
+import json
+import re
+import zipfile
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+
+from appliance.catalogue.catalogue import Catalogue
+from appliance.catalogue.staging import stage
+from appliance.core.errors import BadInputError
+from appliance.core.manifest import Manifest
+from appliance.core.models import ModelVersion
+from appliance.core.names import ModelName, parse_name
+from appliance.core.versions import Version, parse_version
+from appliance.gateway.states import DeployResult
+from appliance.security.scopes import Principal
+from appliance.workers.inspector import Inspector
+
+_FILE = re.compile(r"(?:file:)?([1-9]\d{0,8})/(.+)")
+
+
+class Deployer:
+    """What fronts call to change what exists. `warm` has a model loaded, `forget` ends what ran of a version that is
+    gone, `unload` puts a model to sleep: all three are the data plane's."""
+
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        inspector: Inspector,
+        *,
+        warm: Callable[[ModelVersion], Awaitable[None]],
+        forget: Callable[[ModelVersion], None],
+        unload: Callable[[ModelName], None],
+    ) -> None:
+        self._catalogue = catalogue
+        self._inspector = inspector
+        self._warm = warm
+        self._forget = forget
+        self._unload = unload
+
+    async def deploy(
+        self,
+        upload: Path,
+        incoming: Path,
+        principal: Principal,
+        *,
+        name: str,
+        version: str,
+        source: str = "deploy",
+        ordinal: int | None = None,
+        on_step: Callable[[str], None] | None = None,
+    ) -> DeployResult:
+        """Publishes a file that lies complete in `incoming`, which the caller discards afterwards.
+
+        `name` and `version` empty: as the bundle's manifest says. Raises ForbiddenError, RefusedError, ConflictError,
+        BadInputError; nothing is stored then.
+        """
+        if name:
+            principal.require("deploy", parse_name(name))
+        staged = await asyncio.to_thread(stage, upload, incoming)
+        manifest = staged.manifest or Manifest()
+        target = parse_name(name or manifest.name)
+        principal.require("deploy", target)
+        wanted = version or manifest.version
+        number: Version | None = parse_version(wanted) if wanted and ordinal is None else None
+        inspection = await self._inspector.inspect(str(staged.folder), manifest, on_step)
+        replaced = self._load_made(target, ordinal)
+        model, created = await asyncio.to_thread(
+            self._catalogue.publish,
+            staged,
+            inspection,
+            name=target,
+            version=number,
+            manifest=manifest,
+            source=source,
+            ordinal=ordinal,
+        )
+        if replaced is not None and created:
+            self._forget(replaced)
+        return DeployResult(model, created, inspection.warnings)
+
+    def _load_made(self, name: ModelName, ordinal: int | None) -> ModelVersion | None:
+        """The version that a load with this ordinal would replace."""
+        if ordinal is None:
+            return None
+        found = [v for e in self._catalogue.search() if e.name == name for v in e.versions if v.ordinal == ordinal]
+        return found[0] if found else None
+
+    async def delete(self, name: ModelName, version: str | None, principal: Principal) -> list[ModelVersion]:
+        """Deletes a version, or the model; what was deleted. Raises NotFoundError, ForbiddenError."""
+        principal.require("deploy", name)
+        gone = await asyncio.to_thread(self._catalogue.delete, name, version)
+        for model in gone:
+            self._forget(model)
+        return gone
+
+    async def load(self, model: str, files: Mapping[str, bytes], config: str | None, principal: Principal) -> None:
+        """V2's load. With `file:N/...` overrides, version N.0.0 is made of them (to which `deploy` is needed); then
+        the default version is loaded and answers. `config` is read for being JSON: what it says is the model's to say.
+
+        Raises BadInputError, RefusedError, ConflictError, NotFoundError, UnavailableError.
+        """
+        name = parse_name(model)
+        if config is not None:
+            try:
+                json.loads(config)
+            except ValueError as error:
+                raise BadInputError(f"the load's config is no JSON: {error}") from None
+        for ordinal, contents in sorted(_by_ordinal(files).items()):
+            await self._make(name, ordinal, contents, principal)
+        version = self._catalogue.resolve(str(name))
+        principal.require("deploy", version.name)
+        await self._warm(version)
+
+    async def _make(self, name: ModelName, ordinal: int, contents: Mapping[str, bytes], principal: Principal) -> None:
+        principal.require("deploy", name)
+        incoming = await asyncio.to_thread(self._catalogue.new_incoming)
+        try:
+            upload = incoming / "upload"
+            await asyncio.to_thread(_write_upload, upload, contents)
+            await self.deploy(upload, incoming, principal, name=str(name), version="", source="load", ordinal=ordinal)
+        finally:
+            await asyncio.to_thread(self._catalogue.discard, incoming)
+
+    async def unload(self, model: str, principal: Principal) -> None:
+        """V2's unload. Raises NotFoundError, ForbiddenError."""
+        name = parse_name(model)
+        principal.require("deploy", name)
+        self._unload(name)
+
+
+def _by_ordinal(files: Mapping[str, bytes]) -> dict[int, dict[str, bytes]]:
+    """`file:N/path` overrides by N. Raises BadInputError for a path of another form."""
+    found: dict[int, dict[str, bytes]] = {}
+    for path, content in files.items():
+        match = _FILE.fullmatch(path)
+        if match is None:
+            raise BadInputError(f"'{path[:100]}' is no file of a version: expected file:1/model.onnx")
+        found.setdefault(int(match[1]), {})[match[2]] = content
+    for ordinal, contents in found.items():
+        if "model.onnx" not in contents:
+            raise BadInputError(f"version {ordinal} of the load has no model.onnx: expected file:{ordinal}/model.onnx")
+    return found
+
+
+def _write_upload(upload: Path, contents: Mapping[str, bytes]) -> None:
+    """A bare model, or a bundle of several files, as a deploy would have brought it."""
+    if list(contents) == ["model.onnx"]:
+        upload.write_bytes(contents["model.onnx"])
+        return
+    with zipfile.ZipFile(upload, "w") as bundle:
+        for path, content in contents.items():
+            bundle.writestr(path, content)

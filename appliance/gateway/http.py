@@ -1,0 +1,159 @@
+"""The HTTP front: one application for V2, plain calls and management, and one way to say what went wrong.
+
+Runs in the gateway's event loop. Owns the listening socket, the bounds of a request and the form of errors; the
+handlers are in v2_rest.py and management.py.
+"""
+
+import json
+import logging
+from typing import Any
+
+from aiohttp import web
+from aiohttp.typedefs import Handler
+from aiohttp.web_protocol import RequestHandler
+
+from appliance.core.addresses import Address
+from appliance.core.errors import IngleError
+from appliance.gateway.dataplane import DataPlane
+from appliance.gateway.management import add_routes
+from appliance.gateway.v2_rest import V2Rest
+
+MAX_LINE_BYTES = 16 * 1024  # of the request's first line, and of each header
+MAX_HEADERS_BYTES = 64 * 1024
+
+_log = logging.getLogger("ingle.http")
+
+
+def error_response(
+    status: int, sentence: str, code: str, *, call: str = "", node: str = "", retry_after_s: float | None = None
+) -> web.Response:
+    """An error in the form that all HTTP clients get: V2's member `error`, and our word for it in `code`."""
+    headers = {}
+    if call:
+        headers.update({"X-Ingle-Call": call, "X-Ingle-Node": node})
+    if retry_after_s is not None:
+        headers["Retry-After"] = str(max(1, round(retry_after_s)))
+    if status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    body = json.dumps({"error": sentence, "code": code}).encode()
+    return web.Response(status=status, body=body, content_type="application/json", headers=headers)
+
+
+def _errors(node: str) -> Any:
+    """The middleware that turns whatever a handler raises into the one form."""
+
+    @web.middleware
+    async def answer_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
+        try:
+            return await handler(request)
+        except IngleError as error:
+            return error_response(
+                error.status,
+                error.sentence,
+                error.code,
+                call=error.call,
+                node=node,
+                retry_after_s=error.retry_after_s,
+            )
+        except web.HTTPException as error:
+            return _from_aiohttp(request, error)
+        except ConnectionError:
+            raise  # the caller has gone: there is nobody to tell
+        except Exception:
+            _log.exception("a fault of ours in %s %s", request.method, request.path)
+            return error_response(500, "the node failed on this request, and has logged why", "internal")
+
+    return answer_errors
+
+
+_WORDS = {400: "bad_input", 404: "not_found", 405: "method_not_allowed", 411: "bad_input", 413: "too_large"}
+
+
+def _from_aiohttp(request: web.Request, error: web.HTTPException) -> web.StreamResponse:
+    """What aiohttp itself refuses, in our form."""
+    if error.status < 400:
+        return error
+    sentences = {
+        404: f"there is nothing at {request.path[:200]}: GET /openapi.json lists what there is",
+        405: f"{request.method} is not for {request.path[:200]}: it takes {error.headers.get('Allow', 'others')}",
+    }
+    if isinstance(error, web.HTTPRequestEntityTooLarge):
+        sentences[413] = f"the body is larger than the {request.client_max_size} bytes that this node takes for a call"
+    response = error_response(
+        error.status, sentences.get(error.status, error.text or error.reason), _WORDS.get(error.status, "refused")
+    )
+    if "Allow" in error.headers:
+        response.headers["Allow"] = error.headers["Allow"]
+    return response
+
+
+class _JsonRequestHandler(RequestHandler):
+    """aiohttp's connection, but that what cannot even be parsed is refused in our form, not as a page of text."""
+
+    __slots__ = ()
+
+    def handle_error(
+        self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
+    ) -> web.StreamResponse:
+        if status >= 500:
+            _log.error("a fault of ours in %s", request.path, exc_info=exc)
+            sentence, code = "the node failed on this request, and has logged why", "internal"
+        else:
+            reason = " ".join((message or (str(exc) if exc else "it is not HTTP")).split())
+            sentence, code = f"the request cannot be read: {reason[:400]}", "bad_input"
+        if request.writer.output_size:
+            raise ConnectionError("the answer had begun when it failed")
+        response = error_response(status, sentence, code)
+        response.force_close()
+        return response
+
+
+class _JsonServer(web.Server):
+    def __call__(self) -> RequestHandler:
+        return _JsonRequestHandler(self, loop=self._loop, **self._kwargs)
+
+
+class _Runner(web.AppRunner):
+    """An AppRunner whose server makes our connections: aiohttp has no other place to say so."""
+
+    __slots__ = ()
+
+    async def _make_server(self) -> web.Server:
+        server = await super()._make_server()
+        server.__class__ = _JsonServer
+        return server
+
+
+class HttpFront:
+    """start() answers the port; stop() closes the listener and then the connections."""
+
+    def __init__(self, dataplane: DataPlane, address: Address) -> None:
+        self._dataplane = dataplane
+        self._address = address
+        self._runner: web.AppRunner | None = None
+
+    async def start(self) -> int:
+        """Listens. Raises OSError where the address cannot be had."""
+        app = web.Application(
+            middlewares=[_errors(self._dataplane.node_name)],
+            client_max_size=self._dataplane.settings.max_body_bytes,
+        )
+        V2Rest(self._dataplane).add_routes(app)
+        add_routes(app, self._dataplane, self._dataplane.deployer)
+        self._runner = _Runner(
+            app,
+            access_log=None,
+            handle_signals=False,
+            keepalive_timeout=75.0,
+            max_line_size=MAX_LINE_BYTES,
+            max_field_size=MAX_LINE_BYTES,
+            shutdown_timeout=1.0,
+        )
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, self._address.host, self._address.port, backlog=1024)
+        await site.start()
+        return int(self._runner.addresses[0][1])
+
+    async def stop(self) -> None:
+        if self._runner is not None:
+            await self._runner.cleanup()

@@ -1,0 +1,219 @@
+"""The V2 REST front: the Open Inference Protocol over HTTP, with Triton's extensions for binary tensors,
+classification, configuration, statistics and the model repository.
+
+Runs in the gateway. It turns requests into core calls and answers into V2's JSON; a tensor's elements are neither
+parsed nor written here but in the worker, so a large JSON body does not hold the event loop up.
+"""
+
+import asyncio
+import zlib
+from typing import Any, TypeVar
+
+import msgspec
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from appliance.core.errors import BadInputError
+from appliance.core.models import ModelVersion
+from appliance.core.names import parse_name
+from appliance.gateway.asked import asked_deadline_s, check_pin
+from appliance.gateway.dataplane import DataPlane
+from appliance.gateway.v2_infer import read_infer, write_head
+from appliance.gateway.v2_model import v2_config, v2_metadata, v2_server_metadata
+from appliance.observability.statistics import VersionStatistics
+
+# One or two words, as tritonclient writes `owner/name` unescaped; what follows is the protocol's.
+_MODEL = r"/v2/models/{model:[^/]+(?:/[^/]+)?}"
+_VERSION = r"/versions/{version:[^/]+}"
+_COMPRESS_FROM_BYTES = 1024
+# Compressing this much would hold the event loop up for longer than a thread costs.
+_THREAD_FROM_BYTES = 64 * 1024
+_HEADER_LENGTH = "Inference-Header-Content-Length"
+
+Asked = TypeVar("Asked", bound=msgspec.Struct)
+
+_encode = msgspec.json.Encoder().encode
+
+
+def _json(value: object, status: int = 200) -> web.Response:
+    return web.Response(body=_encode(value), content_type="application/json", status=status)
+
+
+class V2Rest:
+    """The handlers, over one data plane."""
+
+    def __init__(self, dataplane: DataPlane) -> None:
+        self._dataplane = dataplane
+        self._catalogue = dataplane.catalogue
+
+    def add_routes(self, app: web.Application) -> None:
+        routes: list[tuple[str, str, Handler]] = [
+            ("POST", "/infer", self.infer),
+            ("GET", "/ready", self.model_ready),
+            ("GET", "/config", self.config),
+            ("GET", "/stats", self.statistics),
+            ("GET", "", self.metadata),
+        ]
+        app.router.add_get("/v2", self.server_metadata)
+        app.router.add_get("/v2/health/live", self.live)
+        app.router.add_get("/v2/health/ready", self.ready)
+        app.router.add_get("/v2/models/stats", self.all_statistics)
+        # The longest first: the first pattern that fits is taken, and a model may be one word or two.
+        for place in (_MODEL + _VERSION, _MODEL):
+            for method, path, handler in routes:
+                app.router.add_route(method, place + path, handler)
+        for repository in ("/v2/repository", "/v2/repository/{repository:[^/]+}"):
+            app.router.add_post(repository + "/index", self.index)
+        for word, handler in (("load", self.load), ("unload", self.unload)):
+            app.router.add_post(r"/v2/repository/models/{model:[^/]+(?:/[^/]+)?}/" + word, handler)
+            app.router.add_post(r"/v2/repository/{repository:[^/]+}/models/{model:[^/]+(?:/[^/]+)?}/" + word, handler)
+
+    # Health: the one thing that needs no key.
+
+    async def live(self, request: web.Request) -> web.Response:
+        return web.Response()
+
+    async def ready(self, request: web.Request) -> web.Response:
+        return web.Response(status=200 if self._dataplane.node_ready() else 503)
+
+    # What there is.
+
+    async def server_metadata(self, request: web.Request) -> web.Response:
+        self._dataplane.principal(request.headers.get("Authorization"))
+        return _json(v2_server_metadata())
+
+    async def metadata(self, request: web.Request) -> web.Response:
+        version = self._version(request)
+        entry = self._catalogue.entry(version.name)
+        return _json(v2_metadata(entry, version, request.match_info["model"]))
+
+    async def config(self, request: web.Request) -> web.Response:
+        version = self._version(request)
+        return _json(v2_config(version, self._dataplane.max_batch(version)))
+
+    async def model_ready(self, request: web.Request) -> web.Response:
+        version = self._version(request)
+        if not self._dataplane.model_ready(str(version.name), str(version.version)):
+            raise BadInputError(f"{version} is not ready: it was unloaded or set aside")
+        return web.Response()
+
+    def _version(self, request: web.Request) -> ModelVersion:
+        """The version that a path means, if the caller may see it."""
+        principal = self._dataplane.principal(request.headers.get("Authorization"))
+        path = request.match_info
+        version = self._catalogue.resolve(path["model"], path.get("version", ""), by_ordinal=True)
+        principal.require("call", version.name)
+        return version
+
+    async def statistics(self, request: web.Request) -> web.Response:
+        version = self._version(request)
+        asked = str(version.ordinal) if "version" in request.match_info else ""
+        return _json({"model_stats": [_v2(row) for row in self._dataplane.statistics(str(version.name), asked)]})
+
+    async def all_statistics(self, request: web.Request) -> web.Response:
+        principal = self._dataplane.principal(request.headers.get("Authorization"))
+        rows = self._dataplane.statistics()
+        return _json({"model_stats": [_v2(r) for r in rows if principal.allows("call", parse_name(r.name))]})
+
+    # The repository.
+
+    async def index(self, request: web.Request) -> web.Response:
+        principal = self._dataplane.principal(request.headers.get("Authorization"))
+        asked = await _parameters(request, IndexRequest)
+        rows = self._dataplane.index(asked.ready)
+        return _json([row for row in rows if principal.allows("call", parse_name(row.name))])
+
+    async def load(self, request: web.Request) -> web.Response:
+        principal = self._dataplane.principal(request.headers.get("Authorization"))
+        asked = await _parameters(request, RepositoryRequest)
+        config = asked.parameters.get("config")
+        if config is not None and not isinstance(config, str):
+            raise BadInputError("the load's config must be a string that holds JSON")
+        try:
+            files = {
+                name: msgspec.convert(value, bytes)  # base64 in JSON
+                for name, value in asked.parameters.items()
+                if name.startswith("file:")
+            }
+        except msgspec.ValidationError as error:
+            raise BadInputError(f"a file of the load is no base64: {error}") from None
+        await self._dataplane.deployer.load(request.match_info["model"], files, config, principal)
+        return web.Response()
+
+    async def unload(self, request: web.Request) -> web.Response:
+        principal = self._dataplane.principal(request.headers.get("Authorization"))
+        await _parameters(request, RepositoryRequest)
+        await self._dataplane.deployer.unload(request.match_info["model"], principal)
+        return web.Response()
+
+    # Calls.
+
+    async def infer(self, request: web.Request) -> web.Response:
+        headers = request.headers
+        principal = self._dataplane.principal(headers.get("Authorization"))
+        path = request.match_info
+        body = await request.read()
+        asked = read_infer(body, headers.get(_HEADER_LENGTH), path["model"], path.get("version", ""))
+        if "X-Ingle-Deadline-Ms" in headers or "X-Ingle-Pin" in headers:
+            asked.call.deadline_s = asked_deadline_s(request) or asked.call.deadline_s
+            check_pin(request, self._dataplane.node_name)
+        answer = await self._dataplane.call(asked.call, principal)
+        head = write_head(path["model"], answer.ordinal, asked.id)
+        text_size = answer.text_size
+        answered = {"X-Ingle-Call": answer.call, "X-Ingle-Node": answer.node, "Content-Type": "application/json"}
+        if len(answer.body) == text_size:
+            content = b"".join((head, answer.body, b"}"))
+        else:
+            # The JSON part ends where the worker's text ends and the closing brace follows it.
+            content = b"".join((head, answer.body[:text_size], b"}", answer.body[text_size:]))
+            answered[_HEADER_LENGTH] = str(len(head) + text_size + 1)
+            answered["Content-Type"] = "application/octet-stream"
+        if "Accept-Encoding" in headers and len(content) >= _COMPRESS_FROM_BYTES:
+            content = await _compressed(content, headers["Accept-Encoding"], answered)
+        return web.Response(body=content, headers=answered)
+
+
+class IndexRequest(msgspec.Struct):
+    """The body of an index request. `ready`: only what could answer."""
+
+    ready: bool = False
+
+
+class RepositoryRequest(msgspec.Struct):
+    """The body of a load or unload."""
+
+    parameters: dict[str, Any] = {}
+
+
+async def _parameters(request: web.Request, kind: type[Asked]) -> Asked:
+    body = await request.read()
+    try:
+        return msgspec.json.decode(body or b"{}", type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise BadInputError(f"the body is not the JSON that was expected: {error}") from None
+
+
+def _v2(row: VersionStatistics) -> dict[str, Any]:
+    """A row of statistics in V2's words."""
+    return {
+        "name": row.name,
+        "version": row.version,
+        "last_inference": row.last_inference_ms,
+        "inference_count": row.inference_count,
+        "execution_count": row.execution_count,
+        "inference_stats": row.inference_stats,
+        "batch_stats": row.batch_stats,
+        "memory_usage": [],
+        "response_stats": {},
+    }
+
+
+async def _compressed(content: bytes, accepted: str, headers: dict[str, str]) -> bytes:
+    """The body compressed as the caller accepts it, gzip first; as it is where neither is accepted."""
+    for word, window in (("gzip", 31), ("deflate", 15)):
+        if word in accepted:
+            headers["Content-Encoding"] = word
+            if len(content) < _THREAD_FROM_BYTES:
+                return zlib.compress(content, 1, window)
+            return await asyncio.to_thread(zlib.compress, content, 1, window)
+    return content

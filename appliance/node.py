@@ -1,0 +1,228 @@
+"""The composition root: builds a node from its settings, starts it, drains it, stops it. All wiring is here.
+
+Runs in the gateway process. Knows every subsystem and no detail of any.
+"""
+
+import asyncio
+import contextlib
+import fcntl
+import json
+import logging
+import os
+import secrets
+import shutil
+import signal
+import socket
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from appliance.catalogue.catalogue import Catalogue
+from appliance.core.addresses import Address, parse_address
+from appliance.core.durable import write_durably
+from appliance.core.errors import BusyError, IngleError, UnavailableError
+from appliance.core.names import name_from_stem
+from appliance.core.release import VERSION
+from appliance.gateway.dataplane import DataPlane
+from appliance.gateway.grpc_front import GrpcFront
+from appliance.gateway.http import HttpFront
+from appliance.observability.logs import set_up_logs
+from appliance.security.keys import KeyRing
+from appliance.security.scopes import Principal, Scope
+from appliance.settings import Settings
+from appliance.workers.inspector import Inspector
+from appliance.workers.processes import Processes
+from appliance.workers.supervisor import Supervisor
+
+NODE_FILE = "node.json"
+# Of the box's memory, how much one worker may take where neither owner nor manifest says.
+_MEMORY_SHARE = 0.8
+_GRPC_GRACE_S = 5.0
+
+# Who started the node may deploy what the command line names.
+_OWNER = Principal("", "owner", (Scope("admin"),))
+
+_log = logging.getLogger("ingle.node")
+
+
+class Node:
+    """One node of Ingle: start(), run() until told to end, stop()."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Opens what the data folder holds. Raises BusyError where another node has it open, IngleError where it
+        cannot be read. Call in the event loop that the node is to run in."""
+        self._settings = settings
+        settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._lock = _lock(settings.data_dir)
+        self.name = settings.name or socket.gethostname() or "ingle"
+        self.node_id = _node_id(settings.data_dir)
+        self._catalogue = Catalogue(settings.data_dir)
+        self._keys = KeyRing(settings.data_dir)
+        self._processes = Processes()
+        data_bytes = int(_memory_bytes() * _MEMORY_SHARE)
+        providers = ("CPUExecutionProvider",)
+        self._supervisor = Supervisor(self._processes, settings.workers, providers=providers, data_bytes=data_bytes)
+        self.dataplane = DataPlane(
+            catalogue=self._catalogue,
+            keys=self._keys,
+            supervisor=self._supervisor,
+            inspector=Inspector(self._processes, providers=providers, data_bytes=data_bytes),
+            settings=settings.gateway,
+            node_name=self.name,
+            open_to_all=settings.open,
+        )
+        http, grpc = parse_address(settings.http), parse_address(settings.grpc)
+        self._http = HttpFront(self.dataplane, http) if http else None
+        self._grpc = GrpcFront(self.dataplane, grpc) if grpc else None
+        self.http_address: Address | None = None
+        self.grpc_address: Address | None = None
+
+    async def start(self, files: Sequence[Path]) -> None:
+        """Starts the processes, deploys `files`, opens the fronts, and writes the ready file.
+
+        Raises OSError where an address cannot be had, IngleError where a file is no model.
+        """
+        ready = await self._processes.start()
+        _log.info("onnxruntime %s, sandbox: %s", ready.runtime, ", ".join(n for n, active, _ in ready.layers if active))
+        self._supervisor.start()
+        for file in files:
+            await self._deploy(file)
+        # Before the fronts open: the first caller must find a node that is ready.
+        self.dataplane.started = True
+        self.http_address = await _started(self._http, self._settings.http)
+        self.grpc_address = await _started(self._grpc, self._settings.grpc)
+        text = json.dumps(self.ready_file(), indent=2) + "\n"
+        write_durably(self._settings.data_dir / NODE_FILE, text.encode())
+        if self._settings.ready_file is not None:
+            write_durably(self._settings.ready_file, text.encode())
+
+    def ready_file(self) -> dict[str, object]:
+        """What is told of a node that is up; addresses that others can use."""
+        return {
+            "node_id": self.node_id,
+            "name": self.name,
+            "pid": os.getpid(),
+            "http": self.http_address and str(self.http_address),
+            "grpc": self.grpc_address and str(self.grpc_address),
+            "zmq": None,
+            "mesh": None,
+            "bulk": None,
+            "admin_key_file": str(self._keys.admin_key_file),
+        }
+
+    async def _deploy(self, file: Path) -> None:
+        incoming = await asyncio.to_thread(self._catalogue.new_incoming)
+        try:
+            upload = incoming / "upload"
+            await asyncio.to_thread(shutil.copyfile, file, upload)
+            result = await self.dataplane.deployer.deploy(
+                upload, incoming, _OWNER, name=name_from_stem(file.stem), version=""
+            )
+        except IngleError as error:
+            raise type(error)(f"{file}: {error.sentence}") from None
+        finally:
+            await asyncio.to_thread(self._catalogue.discard, incoming)
+        _log.info("%s serves %s", file, result.model)
+
+    async def drain(self) -> None:
+        """Takes no new calls and waits for those in flight, as long as the settings say."""
+        try:
+            await asyncio.wait_for(self.dataplane.drain(), self._settings.gateway.drain_s)
+        except TimeoutError:
+            _log.warning("calls were still in flight after %g s: they are cut off", self._settings.gateway.drain_s)
+
+    async def stop(self) -> None:
+        """Closes the fronts, ends every process, and lets the data folder go."""
+        with contextlib.suppress(OSError):
+            (self._settings.data_dir / NODE_FILE).unlink()
+        if self._grpc is not None:
+            await self._grpc.stop(_GRPC_GRACE_S)
+        if self._http is not None:
+            await self._http.stop()
+        await self._supervisor.stop()
+        await self._processes.stop()
+        self._catalogue.close()
+        self._keys.close()
+        os.close(self._lock)
+
+
+async def _started(front: HttpFront | GrpcFront | None, setting: str) -> Address | None:
+    """Starts a front that is not off; the address by which it can be reached from this box."""
+    address = parse_address(setting)
+    if front is None or address is None:
+        return None
+    port = await front.start()
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address.host, address.host)
+    return Address(host, port)
+
+
+def _lock(data_dir: Path) -> int:
+    """Holds the data folder for this process; the kernel lets it go when the process ends, however it ends."""
+    fd = os.open(data_dir / "node.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(fd)
+        raise BusyError(
+            f"another node has the data folder {data_dir} open: end it, or give this one its own with --data-dir"
+        ) from None
+    return fd
+
+
+def _node_id(data_dir: Path) -> str:
+    """This node's lasting id, made at its first start."""
+    file = data_dir / "node.id"
+    if not file.exists():
+        write_durably(file, secrets.token_hex(16).encode())
+    return file.read_text().strip()
+
+
+def _memory_bytes() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def _announce(node: Node, settings: Settings) -> None:
+    """What a person who started the node is told."""
+    http, key_file = node.http_address, node.ready_file()["admin_key_file"]
+    lines = [f"Ingle {VERSION}, node '{node.name}' is ready."]
+    if http:
+        lines.append(f"  HTTP  http://{http}   (OpenAPI at /openapi.json)")
+    if node.grpc_address:
+        lines.append(f"  gRPC  {node.grpc_address}")
+    lines.append(f"  admin key in {key_file}; on this box and user, `ingle` finds it by itself")
+    if http:
+        lines.append(f'  curl -H "Authorization: Bearer $(cat {key_file})" http://{http}/v1/models')
+    if settings.open:
+        lines.append("  OPEN: anyone who reaches this node may call its models and read its catalogue")
+    print("\n".join(lines), flush=True)
+
+
+async def serve(settings: Settings, files: Sequence[Path]) -> int:
+    """Runs a node until SIGTERM or SIGINT, drains it, and returns the process's exit status.
+
+    A second signal ends it without draining. Raises IngleError and OSError where it cannot start.
+    """
+    set_up_logs()
+    node = Node(settings)
+    told = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, told.set)
+    try:
+        try:
+            await node.start(files)
+        except (ConnectionError, TimeoutError) as error:
+            raise UnavailableError(f"the node could not start: {error}") from None
+        _announce(node, settings)
+        await told.wait()
+        told.clear()
+        print("draining: no new calls, those in flight finish (again to end at once)", file=sys.stderr, flush=True)
+        drain = asyncio.ensure_future(node.drain())
+        again = asyncio.ensure_future(told.wait())
+        await asyncio.wait((drain, again), return_when=asyncio.FIRST_COMPLETED)
+        for task in (drain, again):
+            task.cancel()
+        await asyncio.gather(drain, again, return_exceptions=True)
+    finally:
+        await node.stop()
+    return 0
