@@ -24,12 +24,6 @@ class ErrorAnswer(msgspec.Struct):
     code: str
 
 
-class V2ErrorAnswer(msgspec.Struct):
-    """What was wrong, in V2's form."""
-
-    error: str
-
-
 class ModelSummary(msgspec.Struct):
     """One model in a list. `version` is the default one; `state` is that version's."""
 

@@ -19,7 +19,7 @@ from appliance.gateway.deployment import Deployer
 from appliance.gateway.operations import Body, Operation, Reply
 from appliance.gateway.replies import json_reply
 
-log = logging.getLogger(__name__)
+_log = logging.getLogger("ingle.deploys")
 
 WRITE_BYTES = 1024 * 1024
 
@@ -86,7 +86,7 @@ async def receive(content: StreamReader, target: Path) -> None:
         await _copy(content, file)
         await asyncio.to_thread(file.close)
     except (ClientPayloadError, ConnectionError) as error:
-        log.info("an upload broke off after %d bytes", file.tell())
+        _log.info("an upload broke off after %d bytes", file.tell())
         raise BadInputError("the upload broke off before its end: nothing was stored") from error
     except OSError as error:
         raise TooLargeError(f"this node could not store the upload: {error.strerror}") from error

@@ -12,7 +12,7 @@ from aiohttp import web
 
 from appliance.core.release import VERSION
 from appliance.gateway import deploys_api, keys_api, metrics, models_api, node_api, openapi_v2, plain
-from appliance.gateway.answers import ErrorAnswer, V2ErrorAnswer
+from appliance.gateway.answers import ErrorAnswer
 from appliance.gateway.operations import ERROR_MEANINGS, Body, Content, Operation, Parameter, Reply
 
 OPERATIONS = (
@@ -42,7 +42,7 @@ _DESCRIPTION = """Models are called and managed here.
 A key goes into the header `Authorization`, as `Bearer KEY`, `Simple KEY` or the bare key. On a node started with
 `--open`, calling and reading need none.
 
-Every error is `{"error": sentence, "code": word}`; V2's addresses answer `{"error": sentence}`.
+Every error is `{"error": sentence, "code": word}`.
 
 `POST /v1/drain`, with an admin key, makes the node refuse new calls and answers once those in flight are done. It is
 left out of the operations below, so that a tool which tries each of them does not take the node out of service.
@@ -89,7 +89,7 @@ class _Schemas:
     """The types that the operations name, as components, and how each is referred to."""
 
     def __init__(self, operations: Iterable[Operation]) -> None:
-        kinds: list[Any] = [ErrorAnswer, V2ErrorAnswer]
+        kinds: list[Any] = [ErrorAnswer]
         for operation in operations:
             contents = [content for reply in operation.replies.values() for content in by_media_type(reply).values()]
             contents += operation.body.content.values() if operation.body else ()
@@ -114,9 +114,8 @@ def by_media_type(reply: Reply) -> Mapping[str, Content]:
 
 def _described(operation: Operation, schemas: _Schemas) -> dict[str, Any]:
     replies = {str(status): _reply(reply, schemas) for status, reply in operation.replies.items()}
-    errors: type[msgspec.Struct] = V2ErrorAnswer if operation.group == "v2" else ErrorAnswer
     for status in operation.error_statuses:
-        replies[str(status)] = _reply(Reply(ERROR_MEANINGS[status], errors), schemas)
+        replies[str(status)] = _reply(Reply(ERROR_MEANINGS[status], ErrorAnswer), schemas)
     described: dict[str, Any] = {
         "operationId": operation.id,
         "tags": [operation.group],

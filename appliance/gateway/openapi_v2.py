@@ -11,15 +11,17 @@ import msgspec
 from appliance.core.tensors import DTYPES
 from appliance.gateway.asked import DEADLINE, PIN
 from appliance.gateway.operations import Body, Method, Operation, Parameter, Reply
+from appliance.gateway.states import IndexRow
+from appliance.gateway.v2_rest import IndexRequest, RepositoryRequest
 
 _WORD = "[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
-_NO_PATH_WORD = "(?!(?:ready|config|stats|infer|versions|load|unload|index|generate|trace)$)"
+_NO_PATH_WORD = "(?!(?:ready|config|stats|infer|versions|load|unload|index|generate|trace)(?:/|$))"
 
 MODEL = Parameter(
     "model",
     "path",
-    {"type": "string", "pattern": f"^{_NO_PATH_WORD}{_WORD}$"},
-    "the model's name; `owner/name` is taken too, its slash as it is",
+    {"type": "string", "pattern": f"^{_NO_PATH_WORD}{_WORD}(/{_NO_PATH_WORD}{_WORD})?$"},
+    "`name` or `owner/name`, the slash as it is or as %2F",
 )
 VERSION = Parameter(
     "version",
@@ -92,13 +94,6 @@ class InferenceAnswer(msgspec.Struct):
     parameters: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
 
 
-class IndexRow(msgspec.Struct):
-    name: str
-    version: str | msgspec.UnsetType = msgspec.UNSET
-    state: str | msgspec.UnsetType = msgspec.UNSET
-    reason: str | msgspec.UnsetType = msgspec.UNSET
-
-
 class ModelStatistics(msgspec.Struct):
     """The statistics of each version; see Triton's statistics extension for what is counted."""
 
@@ -111,6 +106,7 @@ _INFERRED = Reply(
         "application/json": InferenceAnswer,
         "application/octet-stream": {"type": "string", "format": "binary"},
     },
+    ("X-Ingle-Call", "X-Ingle-Node"),
 )
 
 
@@ -144,24 +140,53 @@ def _of_model(
     )
 
 
-_SOME_OBJECT = Reply("Done; what it carries is as in Triton's extension.", {"application/json": {"type": "object"}})
+_REPOSITORY = Parameter(
+    "repository", "path", {"type": "string", "minLength": 1}, "any name; this node has one repository"
+)
+_EMPTY = Reply("Done.", None)
+_SOME_OBJECT = Reply("What Triton's extension says of it.", {"application/json": {"type": "object"}})
 _LOADING = Body(
-    {"application/json": {"type": "object", "properties": {"parameters": {"type": "object"}}}},
-    "parameters: `config`, and files as `file:1/model.onnx` in base64",
+    {"application/json": RepositoryRequest},
+    "parameters: `config`, a string of JSON, and files as `file:1/model.onnx` in base64",
     required=False,
 )
-_UNLOADING = Body({"application/json": {"type": "object"}}, "parameters: `unload_dependents`", required=False)
-_INDEX = Body(
-    {"application/json": {"type": "object", "properties": {"ready": {"type": "boolean"}}}},
-    "`ready` true leaves out what is not",
-    required=False,
-)
+_UNLOADING = Body({"application/json": RepositoryRequest}, required=False)
+_INDEX = Body({"application/json": IndexRequest}, "`ready` true leaves out what is not", required=False)
+_ROWS = Reply("A row for each version.", {"application/json": list[IndexRow]})
 _INFER = Body(
     {"application/json": InferenceRequest},
     "the JSON, and behind it binary tensors where the header Inference-Header-Content-Length gives the JSON's length; "
     "the whole may be gzip or deflate",
 )
 _CALLED = (404, 413, 415, 429, 503, 504)
+_LOADED = (404, 409, 413, 422, 503, 504)
+
+
+def _in_repository(
+    id: str,  # noqa: A002
+    path: str,
+    summary: str,
+    reply: Reply,
+    errors: tuple[int, ...],
+    parameters: tuple[Parameter, ...],
+    body: Body,
+) -> tuple[Operation, Operation]:
+    """The operation, and the same with the repository's name in its path."""
+    return (
+        Operation(id, "POST", "/v2/repository" + path, "v2", summary, {200: reply}, errors, parameters, body),
+        Operation(
+            f"{id}_in",
+            "POST",
+            "/v2/repository/{repository}" + path,
+            "v2",
+            f"{summary}, in a repository",
+            {200: reply},
+            errors,
+            (_REPOSITORY, *parameters),
+            body,
+        ),
+    )
+
 
 OPERATIONS = (
     Operation("v2_metadata", "GET", "/v2", "v2", "Say what this server is", {200: Reply("It.", ServerMetadata)}),
@@ -180,14 +205,13 @@ OPERATIONS = (
         "/v2/health/ready",
         "v2",
         "Whether the node takes calls",
-        {200: Reply("It does.", None)},
-        (503,),
+        {200: Reply("It does.", None), 503: Reply("It does not: it starts or drains.", None)},
         open=True,
     ),
     *_of_model("v2_model", "GET", "", "Describe a model", Reply("Its inputs and outputs.", ModelMetadata), (404,)),
-    *_of_model("v2_model_ready", "GET", "/ready", "Whether a model can be called", Reply("It can.", None), (404, 503)),
-    *_of_model("v2_config", "GET", "/config", "Show a configuration", _SOME_OBJECT, (404,)),
-    *_of_model("v2_stats", "GET", "/stats", "Show statistics", Reply("They.", ModelStatistics), (404,)),
+    *_of_model("v2_model_ready", "GET", "/ready", "Whether a model can be called", Reply("It can.", None), (404,)),
+    *_of_model("v2_config", "GET", "/config", "Show a model's configuration", _SOME_OBJECT, (404,)),
+    *_of_model("v2_stats", "GET", "/stats", "Show a model's statistics", Reply("They.", ModelStatistics), (404,)),
     *_of_model("v2_infer", "POST", "/infer", "Infer", _INFERRED, _CALLED, _INFER, (DEADLINE, PIN)),
     Operation(
         "v2_all_stats",
@@ -197,35 +221,7 @@ OPERATIONS = (
         "Show every model's statistics",
         {200: Reply("They.", ModelStatistics)},
     ),
-    Operation(
-        "v2_index",
-        "POST",
-        "/v2/repository/index",
-        "v2",
-        "List what can be loaded",
-        {200: Reply("A row for each version.", {"application/json": list[IndexRow]})},
-        body=_INDEX,
-    ),
-    Operation(
-        "v2_load",
-        "POST",
-        "/v2/repository/models/{model}/load",
-        "v2",
-        "Load a model, or a file that comes along",
-        {200: _SOME_OBJECT},
-        (404, 409, 413, 422, 503, 504),
-        (MODEL,),
-        _LOADING,
-    ),
-    Operation(
-        "v2_unload",
-        "POST",
-        "/v2/repository/models/{model}/unload",
-        "v2",
-        "Unload a model",
-        {200: _SOME_OBJECT},
-        (404,),
-        (MODEL,),
-        _UNLOADING,
-    ),
+    *_in_repository("v2_index", "/index", "List what can be loaded", _ROWS, (413,), (), _INDEX),
+    *_in_repository("v2_load", "/models/{model}/load", "Load a model", _EMPTY, _LOADED, (MODEL,), _LOADING),
+    *_in_repository("v2_unload", "/models/{model}/unload", "Unload a model", _EMPTY, (404, 413), (MODEL,), _UNLOADING),
 )

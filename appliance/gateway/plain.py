@@ -17,7 +17,9 @@ from appliance.gateway.operations import Body, Operation, Reply
 
 _BINARY = {"type": "string", "format": "binary"}
 _SUMMARY = "Call a model with a picture, a text, a table, a recording, JSON or raw bytes"
-_REPLIES = {200: Reply("The outputs, with labels where the model has them.", PlainAnswer, ("X-Ingle-Call",))}
+_REPLIES = {
+    200: Reply("The outputs, with labels where the model has them.", PlainAnswer, ("X-Ingle-Call", "X-Ingle-Node"))
+}
 _ERRORS = (404, 413, 415, 429, 503, 504)
 _BODY = Body(
     {

@@ -1,6 +1,6 @@
 """How this program's processes write their logs: one line a record on stderr, a time, a level, who, what, and fields.
 
-    2026-03-01T08:15:30.123Z info gateway.deploys_api a model was deployed model=me/x version=1.0.0
+    2026-03-01T08:15:30.123Z info deploys a model was deployed model=me/x version=1.0.0
 
 Run in any process. Fields come by logging's own `extra`. What a caller sent cannot begin a new line or steer a
 terminal: control characters are written escaped, and a traceback is folded into its record's line.
@@ -23,7 +23,7 @@ class OneLine(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         seconds, milliseconds = divmod(int(record.created * 1000), 1000)
         at = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
-        name = record.name.removeprefix("appliance.")
+        name = record.name.removeprefix("ingle.")
         words = [f"{at}.{milliseconds:03d}Z", record.levelname.lower(), name, printable(record.getMessage())]
         words += (f"{key}={_value(value)}" for key, value in vars(record).items() if key not in _OWN)
         if record.exc_info and record.exc_info[0]:
@@ -43,7 +43,7 @@ def _value(value: object) -> str:
     return text if text and _BARE.issuperset(text) else printable(json.dumps(text, ensure_ascii=False))
 
 
-def set_up_logs(level: str = "INFO", stream: TextIO | None = None) -> None:
+def set_up(level: str = "INFO", stream: TextIO | None = None) -> None:
     """Send this process's logs, of `level` and above, to `stream` (stderr), and nowhere else. Again replaces."""
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(OneLine())

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from appliance.observability.logs import OneLine, set_up_logs
+from appliance.observability.logs import OneLine, set_up
 
 
 def line(message: str, *args: object, **fields: object) -> str:
-    record = logging.makeLogRecord({"name": "appliance.gateway.x", "levelno": 20, "levelname": "INFO", "created": 1.25})
+    record = logging.makeLogRecord({"name": "ingle.http", "levelno": 20, "levelname": "INFO", "created": 1.25})
     record.__dict__.update({"msg": message, "args": args, **fields})
     return OneLine().format(record)
 
@@ -29,7 +29,7 @@ def untouched_logging() -> Iterator[None]:
 
 def test_a_record_is_time_level_name_message_and_fields() -> None:
     assert line("deployed %s", "it", model="me/x", count=3) == (
-        "1970-01-01T00:00:01.250Z info gateway.x deployed it model=me/x count=3"
+        "1970-01-01T00:00:01.250Z info http deployed it model=me/x count=3"
     )
 
 
@@ -50,20 +50,20 @@ def test_what_a_caller_sent_stays_on_one_printable_line(hostile: str) -> None:
 
 def test_a_traceback_is_folded_into_its_line(untouched_logging: None) -> None:
     stream = io.StringIO()
-    set_up_logs("DEBUG", stream)
+    set_up("DEBUG", stream)
     try:
         raise ValueError("broken\nhere")
     except ValueError:
-        logging.getLogger("appliance.x").exception("it failed")
+        logging.getLogger("ingle.x").exception("it failed")
     (written,) = stream.getvalue().splitlines()
     assert re.search(r'error x it failed traceback="Traceback .*ValueError: broken', written)
 
 
 def test_levels_below_are_left_out_and_setting_up_again_replaces(untouched_logging: None) -> None:
     first, second = io.StringIO(), io.StringIO()
-    set_up_logs("INFO", first)
-    set_up_logs("WARNING", second)
-    logging.getLogger("appliance.x").info("quiet")
-    logging.getLogger("appliance.x").warning("loud")
+    set_up("INFO", first)
+    set_up("WARNING", second)
+    logging.getLogger("ingle.x").info("quiet")
+    logging.getLogger("ingle.x").warning("loud")
     assert first.getvalue() == ""
     assert second.getvalue().count("\n") == 1
