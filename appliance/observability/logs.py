@@ -43,7 +43,7 @@ def _value(value: object) -> str:
     return text if text and _BARE.issuperset(text) else printable(json.dumps(text, ensure_ascii=False))
 
 
-def set_up(level: str = "INFO", stream: TextIO | None = None) -> None:
+def set_up_logs(level: str = "INFO", stream: TextIO | None = None) -> None:
     """Send this process's logs, of `level` and above, to `stream` (stderr), and nowhere else. Again replaces."""
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(OneLine())

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from appliance.observability.logs import OneLine, set_up
+from appliance.observability.logs import OneLine, set_up_logs
 
 
 def line(message: str, *args: object, **fields: object) -> str:
@@ -50,7 +50,7 @@ def test_what_a_caller_sent_stays_on_one_printable_line(hostile: str) -> None:
 
 def test_a_traceback_is_folded_into_its_line(untouched_logging: None) -> None:
     stream = io.StringIO()
-    set_up("DEBUG", stream)
+    set_up_logs("DEBUG", stream)
     try:
         raise ValueError("broken\nhere")
     except ValueError:
@@ -61,8 +61,8 @@ def test_a_traceback_is_folded_into_its_line(untouched_logging: None) -> None:
 
 def test_levels_below_are_left_out_and_setting_up_again_replaces(untouched_logging: None) -> None:
     first, second = io.StringIO(), io.StringIO()
-    set_up("INFO", first)
-    set_up("WARNING", second)
+    set_up_logs("INFO", first)
+    set_up_logs("WARNING", second)
     logging.getLogger("ingle.x").info("quiet")
     logging.getLogger("ingle.x").warning("loud")
     assert first.getvalue() == ""
