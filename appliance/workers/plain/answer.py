@@ -1,0 +1,113 @@
+"""A plain answer: outputs as nested lists, and labels with scores where the manifest has labels.
+
+Runs in a worker process, so that the gateway passes text on.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from appliance.core.manifest import Manifest
+
+Array = NDArray[Any]
+_FLOATS = ("FP16", "FP32", "FP64", "BF16")
+
+
+def plain_answer(outputs: Mapping[str, Array], dtypes: Mapping[str, str], manifest: Manifest) -> bytes:
+    """The members `"outputs":{...}` and, with labels, `,"labels":[[...]]` as JSON text without the outer braces.
+
+    Labels: per row, at most `top_k`, best first, equals in the labels' order. What JSON has no number for is written
+    "NaN", "Infinity" or "-Infinity".
+    """
+    numbers = {name: _readable(dtypes[name], array) for name, array in outputs.items()}
+    members = [orjson.dumps(name) + b":" + _text(array) for name, array in numbers.items()]
+    text = b'"outputs":{' + b",".join(members) + b"}"
+    labelled = _labelled(numbers, dtypes, manifest)
+    return text if labelled is None else text + b',"labels":' + orjson.dumps(labelled)
+
+
+def _readable(dtype: str, array: Array) -> Array:
+    if dtype == "BF16":
+        return (array.astype(np.uint32) << 16).view(np.float32)
+    return array
+
+
+def _text(array: Array) -> bytes:
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        # repr of the element's own type: 0.1 as FP32 must not be written with a double's digits.
+        return orjson.dumps(_named(array), option=orjson.OPT_SERIALIZE_NUMPY)
+    if array.dtype == object or array.ndim == 0 or not array.size:
+        return orjson.dumps(
+            _strings(array.tolist()) if array.ndim else _scalar(array), option=orjson.OPT_SERIALIZE_NUMPY
+        )
+    return orjson.dumps(np.ascontiguousarray(array), option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def _scalar(array: Array) -> Any:
+    return _strings(array.item()) if array.dtype == object else array[()]
+
+
+def _named(array: Array) -> Any:
+    if array.ndim:
+        return [_named(row) for row in array]
+    number = float(array)
+    if math.isfinite(number):
+        return array[()]
+    return "NaN" if math.isnan(number) else "Infinity" if number > 0 else "-Infinity"
+
+
+def _strings(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_strings(one) for one in value]
+    return value.decode(errors="replace") if isinstance(value, bytes) else value
+
+
+def _labelled(
+    outputs: Mapping[str, Array], dtypes: Mapping[str, str], manifest: Manifest
+) -> list[list[dict[str, Any]]] | None:
+    if not manifest.labels:
+        return None
+    declared = next((output.name for output in manifest.output if output.labels and output.name in outputs), None)
+    if declared is not None and dtypes[declared] not in (*_FLOATS, "BYTES", "BOOL"):
+        return _chosen(outputs[declared], manifest)
+    names = [declared] if declared is not None else [name for name in outputs if dtypes[name] in _FLOATS]
+    for name in names:
+        rows = _score_rows(outputs[name], len(manifest.labels))
+        if rows is not None:
+            return [_best(row, manifest) for row in rows]
+    return None
+
+
+def _score_rows(array: Array, classes: int) -> Array | None:
+    """The scores as (rows, classes), whatever axes of size 1 lie between; None where they are not so many."""
+    if array.dtype.kind not in "fiu" or not array.ndim:
+        return None
+    rows = array.shape[0] if array.ndim > 1 else 1
+    if array.size != rows * classes or classes not in array.shape or not rows:
+        return None
+    return array.reshape(rows, classes)
+
+
+def _best(row: Array, manifest: Manifest) -> list[dict[str, Any]]:
+    scores = np.where(np.isnan(row), -np.inf, row.astype(np.float64))
+    best = np.argsort(-scores, kind="stable")[: manifest.top_k].tolist()
+    return [{"label": manifest.labels[i], "score": _score(row[i])} for i in best]
+
+
+def _score(number: Any) -> float | str:
+    if np.isfinite(number):
+        # The shortest digits that mean this number in its own type.
+        return float(str(number))
+    return "NaN" if np.isnan(number) else "Infinity" if number > 0 else "-Infinity"
+
+
+def _chosen(array: Array, manifest: Manifest) -> list[list[dict[str, Any]]] | None:
+    """The labels of an output that names classes by number. It gives no scores: what it chose counts as 1."""
+    if array.size != (array.shape[0] if array.ndim else 1):
+        return None
+    numbers = array.reshape(-1).tolist()
+    return [[{"label": manifest.labels[i] if 0 <= i < len(manifest.labels) else str(i), "score": 1.0}] for i in numbers]
