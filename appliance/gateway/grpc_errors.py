@@ -47,6 +47,8 @@ def refuse(context: Any, error: Exception, metadata: Metadata) -> bytes:
     `metadata` is sent as trailing metadata; where the fault says when to try again, gRPC's own word for that is added.
     """
     fault = as_ingle_error(error)
+    if fault.call:
+        metadata = (("x-ingle-call", fault.call), *metadata)
     if fault.retry_after_s is not None:
         metadata = (*metadata, ("grpc-retry-pushback-ms", str(round(fault.retry_after_s * 1000))))
     context.set_code(STATUS.get(fault.code, StatusCode.INTERNAL))

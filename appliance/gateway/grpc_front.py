@@ -4,7 +4,7 @@ Runs in the gateway's event loop. Puts the service together and owns the server;
 """
 
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import grpc
 import grpc.aio
@@ -12,6 +12,7 @@ from google.protobuf.message import DecodeError
 
 from appliance.core.addresses import Address
 from appliance.core.errors import BadInputError
+from appliance.gateway.dataplane import DataPlane
 from appliance.gateway.grpc_asked import AUTHORIZATION
 from appliance.gateway.grpc_errors import refuse
 from appliance.gateway.grpc_health import Health
@@ -19,9 +20,7 @@ from appliance.gateway.grpc_infer import ModelInfer
 from appliance.gateway.grpc_service import OPEN, V2Service
 from appliance.gateway.grpc_stream import ModelStreamInfer
 from appliance.gateway.grpc_stubs import SERVICE, message_class
-
-if TYPE_CHECKING:
-    from appliance.gateway.dataplane import DataPlane
+from appliance.security.scopes import ANONYMOUS
 
 Handler = Callable[[bytes, Any], Awaitable[bytes]]
 
@@ -29,7 +28,7 @@ Handler = Callable[[bytes, Any], Awaitable[bytes]]
 class GrpcFront:
     """One gRPC server. Made in the event loop that it is to run in; started once and stopped once."""
 
-    def __init__(self, dataplane: "DataPlane", address: Address, *, share_port: bool = False) -> None:
+    def __init__(self, dataplane: DataPlane, address: Address, *, share_port: bool = False) -> None:
         """`share_port`: other processes of this node listen on the same port, and the kernel divides the callers."""
         self._dataplane = dataplane
         self._address = address
@@ -81,7 +80,7 @@ class GrpcFront:
 
         async def answer(data: bytes, context: Any) -> bytes:
             try:
-                caller = None
+                caller = ANONYMOUS
                 if needs_key:
                     caller = principal(dict(context.invocation_metadata()).get(AUTHORIZATION))
                 message = await run(parse(data), caller)

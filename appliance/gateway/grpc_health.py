@@ -4,15 +4,13 @@ Runs in the gateway. No key is needed. Knows two services: the whole node (an em
 """
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import grpc
 from grpc_health.v1 import health_pb2
 
+from appliance.gateway.dataplane import DataPlane
 from appliance.gateway.grpc_stubs import SERVICE
-
-if TYPE_CHECKING:
-    from appliance.gateway.dataplane import DataPlane
 
 # How late a watcher may learn of a change.
 _WATCH_INTERVAL_S = 0.5
@@ -23,7 +21,7 @@ _Response: Any = health_pb2.HealthCheckResponse
 class Health:
     """Answers health checks from what the data plane says of itself."""
 
-    def __init__(self, dataplane: "DataPlane") -> None:
+    def __init__(self, dataplane: DataPlane) -> None:
         self._ready = dataplane.node_ready
         self._stopping = asyncio.Event()
 

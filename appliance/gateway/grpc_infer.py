@@ -3,21 +3,19 @@
 Messages come and go as bytes, so that nothing is decoded or encoded that need not be.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from appliance.gateway.dataplane import DataPlane
 from appliance.gateway.grpc_answers import infer_response
 from appliance.gateway.grpc_asked import AUTHORIZATION, check_pin, shortest_deadline_s
 from appliance.gateway.grpc_codec import parse_infer, to_call
 from appliance.gateway.grpc_errors import refuse
 
-if TYPE_CHECKING:
-    from appliance.gateway.dataplane import DataPlane
-
 
 class ModelInfer:
     """Answers ModelInfer over a data plane."""
 
-    def __init__(self, dataplane: "DataPlane") -> None:
+    def __init__(self, dataplane: DataPlane) -> None:
         self._call = dataplane.call
         self._principal = dataplane.principal
         self._node_name = dataplane.node_name

@@ -5,21 +5,19 @@ IngleError. What does not exist on this node is answered with a sentence as well
 """
 
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 from google.protobuf.json_format import ParseDict
 
 from appliance.core.errors import BadInputError, NotFoundError, UnsupportedError
 from appliance.core.names import parse_name
+from appliance.gateway.dataplane import DataPlane
 from appliance.gateway.grpc_stubs import pb
 from appliance.gateway.v2_model import v2_config, v2_metadata, v2_server_metadata
+from appliance.security.scopes import Principal
 
-if TYPE_CHECKING:
-    from appliance.gateway.dataplane import DataPlane
-    from appliance.security.keys import Principal
-
-Method = Callable[[Any, "Principal"], Awaitable[Any]]
+Method = Callable[[Any, Principal], Awaitable[Any]]
 
 # RPCs that tell no more than whether the node is up: the only ones that need no key.
 OPEN = frozenset(("ServerLive", "ServerReady"))
@@ -28,7 +26,7 @@ OPEN = frozenset(("ServerLive", "ServerReady"))
 class V2Service:
     """Answers from what the data plane and its catalogue know."""
 
-    def __init__(self, dataplane: "DataPlane") -> None:
+    def __init__(self, dataplane: DataPlane) -> None:
         self._dataplane = dataplane
         self._catalogue = dataplane.catalogue
         self._methods: dict[str, Method] = {
@@ -56,10 +54,10 @@ class V2Service:
     async def server_ready(self, _request: Any, _caller: Any) -> Any:
         return pb.ServerReadyResponse(ready=self._dataplane.node_ready())
 
-    async def server_metadata(self, _request: Any, _caller: "Principal") -> Any:
+    async def server_metadata(self, _request: Any, _caller: Principal) -> Any:
         return ParseDict(v2_server_metadata(), pb.ServerMetadataResponse())
 
-    async def model_ready(self, request: Any, caller: "Principal") -> Any:
+    async def model_ready(self, request: Any, caller: Principal) -> Any:
         caller.require("call", parse_name(request.name))
         try:
             ready = self._dataplane.model_ready(request.name, request.version)
@@ -67,26 +65,25 @@ class V2Service:
             ready = False
         return pb.ModelReadyResponse(ready=ready)
 
-    async def model_metadata(self, request: Any, caller: "Principal") -> Any:
+    async def model_metadata(self, request: Any, caller: Principal) -> Any:
         name = parse_name(request.name)
         caller.require("call", name)
         version = self._catalogue.resolve(request.name, request.version, by_ordinal=True)
         return ParseDict(v2_metadata(self._catalogue.entry(name), version, request.name), pb.ModelMetadataResponse())
 
-    async def model_config(self, request: Any, caller: "Principal") -> Any:
+    async def model_config(self, request: Any, caller: Principal) -> Any:
         caller.require("call", parse_name(request.name))
         version = self._catalogue.resolve(request.name, request.version, by_ordinal=True)
-        return ParseDict({"config": v2_config(version)}, pb.ModelConfigResponse())
+        return ParseDict({"config": v2_config(version, self._dataplane.max_batch(version))}, pb.ModelConfigResponse())
 
-    async def model_statistics(self, request: Any, caller: "Principal") -> Any:
+    async def model_statistics(self, request: Any, caller: Principal) -> Any:
         if request.name:
             caller.require("call", parse_name(request.name))
         rows = self._dataplane.statistics(request.name, request.version)
         allowed = [row for row in rows if caller.allows("call", parse_name(row.name))]
         return pb.ModelStatisticsResponse(model_stats=map(_statistics, allowed))
 
-    async def repository_index(self, request: Any, caller: "Principal") -> Any:
-        _check_repository(request)
+    async def repository_index(self, request: Any, caller: Principal) -> Any:
         rows = self._dataplane.index(request.ready)
         return pb.RepositoryIndexResponse(
             models=(
@@ -98,8 +95,7 @@ class V2Service:
             )
         )
 
-    async def repository_model_load(self, request: Any, caller: "Principal") -> Any:
-        _check_repository(request)
+    async def repository_model_load(self, request: Any, caller: Principal) -> Any:
         files: dict[str, bytes] = {}
         config: str | None = None
         for key, parameter in request.parameters.items():
@@ -109,34 +105,26 @@ class V2Service:
                 files[key.removeprefix("file:")] = parameter.bytes_param
             else:
                 raise BadInputError(f"a load has no parameter '{key[:100]}': expected config, or file:VERSION/FILE")
-        await self._dataplane.load(request.model_name, files, config, caller)
+        await self._dataplane.deployer.load(request.model_name, files, config, caller)
         return pb.RepositoryModelLoadResponse()
 
-    async def repository_model_unload(self, request: Any, caller: "Principal") -> Any:
+    async def repository_model_unload(self, request: Any, caller: Principal) -> Any:
         # `unload_dependents` is taken, and nothing depends on a model yet.
-        _check_repository(request)
-        await self._dataplane.unload(request.model_name, caller)
+        await self._dataplane.deployer.unload(request.model_name, caller)
         return pb.RepositoryModelUnloadResponse()
 
-    async def system_shared_memory_status(self, _request: Any, _caller: "Principal") -> Any:
+    async def system_shared_memory_status(self, _request: Any, _caller: Principal) -> Any:
         return pb.SystemSharedMemoryStatusResponse()
 
-    async def cuda_shared_memory_status(self, _request: Any, _caller: "Principal") -> Any:
+    async def cuda_shared_memory_status(self, _request: Any, _caller: Principal) -> Any:
         return pb.CudaSharedMemoryStatusResponse()
 
 
 def _not_offered(name: str) -> Method:
-    async def refuse(_request: Any, _caller: "Principal") -> Any:
+    async def refuse(_request: Any, _caller: Principal) -> Any:
         raise UnsupportedError(f"this node does not offer {name}: its extensions are named by ServerMetadata")
 
     return refuse
-
-
-def _check_repository(request: Any) -> None:
-    if request.repository_name:
-        raise NotFoundError(
-            f"there is no repository '{request.repository_name[:100]}': this node has one, which has no name"
-        )
 
 
 def _statistics(row: Any) -> Any:

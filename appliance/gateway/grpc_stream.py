@@ -4,18 +4,16 @@ Runs in the gateway. A fault is answered in its request's place and the stream g
 """
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import grpc.aio
 
 from appliance.core.errors import UnavailableError
+from appliance.gateway.dataplane import DataPlane
 from appliance.gateway.grpc_answers import stream_error, stream_response
 from appliance.gateway.grpc_asked import AUTHORIZATION, check_pin, shortest_deadline_s
 from appliance.gateway.grpc_codec import parse_infer, to_call, wants_final_mark
 from appliance.gateway.grpc_errors import as_ingle_error, refuse
-
-if TYPE_CHECKING:
-    from appliance.gateway.dataplane import DataPlane
 
 MAX_IN_FLIGHT = 64
 
@@ -47,7 +45,7 @@ class _Window:
 class ModelStreamInfer:
     """Answers ModelStreamInfer over a data plane, until its caller or stop() ends the stream."""
 
-    def __init__(self, dataplane: "DataPlane") -> None:
+    def __init__(self, dataplane: DataPlane) -> None:
         self._dataplane = dataplane
         self._node = (("x-ingle-node", dataplane.node_name),)
         self._readers: set[asyncio.Task[None]] = set()
