@@ -1,0 +1,28 @@
+"""All benchmarks one after the other, each rewriting its section of RESULTS.md: `python -m benchmarks`.
+
+One that fails is reported at the end and does not keep the others from running.
+"""
+
+import importlib
+import sys
+import traceback
+
+from benchmarks.report import ORDER, write_section
+
+
+def main() -> int:
+    failed = []
+    for name in ORDER:
+        sys.stderr.write(f"running {name}\n")
+        try:
+            write_section(importlib.import_module(f"benchmarks.{name}").measure())
+        except Exception:
+            traceback.print_exc()
+            failed.append(name)
+    if failed:
+        sys.stderr.write(f"these failed, and their sections were left as they were: {', '.join(failed)}\n")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
