@@ -19,15 +19,17 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, rig
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for column in columns:
         table.add_column(column, justify="right" if column in right else "left", overflow="fold")
     for row in rows:
         table.add_row(*(Text(str(cell)) for cell in row))
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=10_000, no_color=True)
-    console.print(table, soft_wrap=not console.is_terminal)
+    terminal = Console()
+    console = terminal if terminal.is_terminal else Console(width=10_000, no_color=True)
+    with console.capture() as captured:
+        console.print(table)
+    # rich fills each line up to the table's width, which is noise in a file or a pipe.
+    click.echo("\n".join(line.rstrip() for line in captured.get().splitlines()))
 
 
 def size_words(size_bytes: float) -> str:

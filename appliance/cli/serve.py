@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from appliance.core.errors import BadInputError
+from appliance.core.errors import BadInputError, IngleError
 from appliance.settings import SETTINGS, Setting, check_offered, load_settings
 
 _METAVARS = {"http": "HOST:PORT", "grpc": "HOST:PORT", "zmq": "HOST:PORT", "mesh": "HOST:PORT", "join": "HOST:PORT"}
@@ -46,7 +46,11 @@ def _serve(files: tuple[Path, ...], config: Path | None, **flags: Any) -> int:
 
     from appliance.node import serve
 
-    return uvloop.run(serve(settings, files))
+    try:
+        return uvloop.run(serve(settings, files))
+    except OSError as error:
+        addresses = f"http {settings.http}, grpc {settings.grpc}"
+        raise IngleError(f"the node could not start ({error.strerror or error}); it was to have {addresses}") from None
 
 
 command = click.Command(

@@ -37,6 +37,7 @@ def _show(details: ModelDetails, target: Target) -> None:
     for word, value in rows:
         if value:
             click.echo(f"{word:<12} {value}")
+    click.echo()
     print_table(
         ("", "NAME", "TENSOR", "DESCRIPTION"),
         [
@@ -50,13 +51,13 @@ def _show(details: ModelDetails, target: Target) -> None:
             for tensor in tensors
         ],
     )
-    names = {version: alias for alias, version in details.aliases.items()}
+    click.echo()
     print_table(
         ("VERSION", "ALIAS", "MADE", "BY", "SIZE", "STATE", "DIGEST"),
         [
             (
                 f"{row.version} (default)" if row.version == details.default else row.version,
-                names.get(row.version, ""),
+                ", ".join(sorted(alias for alias, version in details.aliases.items() if version == row.version)),
                 time_words(row.created_s),
                 row.source,
                 size_words(row.size_bytes),
@@ -68,5 +69,5 @@ def _show(details: ModelDetails, target: Target) -> None:
         right=("SIZE",),
     )
     if details.curl:
-        click.echo("Call it from anywhere with")
+        click.echo("\nCall it from anywhere with")
         click.echo(f"    {details.curl.replace('{url}', target.url)}")

@@ -1,0 +1,246 @@
+"""The command line against a real node: every verb does what it says, in words and in JSON, with its exit code."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from appliance.cli.main import run
+from tests.conftest import RunningNode
+
+
+class Shown(NamedTuple):
+    """What a command line did."""
+
+    status: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+Ingle = Callable[..., Shown]
+
+
+@pytest.fixture
+def ingle(node: RunningNode, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Ingle:
+    """Runs a verb as the node's owner would on the node's own box: told nothing but where the data lies."""
+    monkeypatch.setenv("INGLE_DATA_DIR", str(node.data_dir))
+
+    def call(*arguments: object) -> Shown:
+        status = run([str(argument) for argument in arguments])
+        return Shown(status, *capsys.readouterr())
+
+    return call
+
+
+def write_model(path: Path, add: float, external: str = "") -> Path:
+    """`y = x + add` over rows of three."""
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, ["rows", 3]) for name in "xy")
+    w = numpy_helper.from_array(np.full(3, add, dtype=np.float32), "w")
+    graph = helper.make_graph([helper.make_node("Add", ["x", "w"], ["y"])], "plus", [x], [y], [w])
+    whole = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=10)
+    onnx.save_model(whole, path, save_as_external_data=bool(external), location=external or None, size_threshold=0)
+    return path
+
+
+def test_a_model_is_deployed_listed_shown_called_and_removed(ingle: Ingle, tmp_path: Path) -> None:
+    model = write_model(tmp_path / "plus.onnx", 1.0)
+    deployed = ingle("deploy", model, "--name", "cli/whole", "--json")
+    assert (deployed.status, deployed.json["version"], deployed.json["created"]) == (0, "1.0.0", True)
+    assert "cli/whole" in ingle("models").out
+    assert "cli/whole" in [row["model"] for row in ingle("models", "--json").json]
+    shown = ingle("show", "cli/whole")
+    assert shown.status == 0
+    assert "FP32[?, 3]" in shown.out
+    assert "curl" in shown.out
+    answer = ingle("call", "cli/whole", "[1, 2, 3]", "--json")
+    assert answer.json["outputs"]["y"] == [[2.0, 3.0, 4.0]]
+    assert "2.0,3.0,4.0" in ingle("call", "cli/whole", "[1, 2, 3]").out
+    gone = ingle("rm", "cli/whole", "--yes", "--json")
+    assert gone.json == {"model": "cli/whole", "deleted": ["1.0.0"]}
+    assert ingle("show", "cli/whole").status == 3
+
+
+def test_data_comes_from_a_file_or_from_stdin_too(ingle: Ingle, node: RunningNode, tmp_path: Path) -> None:
+    ingle("deploy", write_model(tmp_path / "plus.onnx", 1.0), "--name", "cli/data")
+    (tmp_path / "row.csv").write_text("1,2,3\n4,5,6\n")
+    (tmp_path / "rows.json").write_text("[[1, 2, 3], [4, 5, 6]]")
+    expected = [[2.0, 3.0, 4.0], [5.0, 6.0, 7.0]]
+    assert ingle("call", "cli/data", f"@{tmp_path}/rows.json", "--json").json["outputs"]["y"] == expected
+    piped = subprocess.run(
+        [sys.executable, "-m", "appliance.cli.main", "call", "cli/data", "--json"],
+        env={**os.environ, "INGLE_DATA_DIR": str(node.data_dir)},
+        input=b"[[1, 2, 3], [4, 5, 6]]",
+        capture_output=True,
+        check=True,
+    )
+    assert json.loads(piped.stdout)["outputs"]["y"] == expected
+
+
+def test_versions_aliases_and_rollback(ingle: Ingle, tmp_path: Path) -> None:
+    first, second = write_model(tmp_path / "a.onnx", 1.0), write_model(tmp_path / "b.onnx", 2.0)
+    assert ingle("deploy", first, "--name", "cli/versions", "--alias", "default").status == 0
+    assert "nothing to do" in ingle("deploy", first, "--name", "cli/versions:1.0.0").out
+    assert ingle("deploy", second, "--name", "cli/versions", "--version", "1.0.0").status == 6
+    assert ingle("deploy", second, "--name", "cli/versions").status == 0
+    assert ingle("alias", "cli/versions", "default", "1.1", "--json").json["version"] == "1.1.0"
+    assert ingle("alias", "cli/versions", "--json").json == {"default": "1.1.0"}
+    assert ingle("call", "cli/versions", "[0, 0, 0]", "--json").json["outputs"]["y"] == [[2.0, 2.0, 2.0]]
+    assert ingle("call", "cli/versions:1.0", "[0, 0, 0]", "--json").json["outputs"]["y"] == [[1.0, 1.0, 1.0]]
+    assert "1.0.0" in ingle("rollback", "cli/versions").out
+    assert ingle("call", "cli/versions", "[0, 0, 0]", "--json").json["outputs"]["y"] == [[1.0, 1.0, 1.0]]
+    assert ingle("alias", "cli/versions", "prod", "latest").status == 0
+    assert ingle("alias", "cli/versions", "prod", "--remove").status == 0
+    assert ingle("alias", "cli/versions", "--json").json == {"default": "1.0.0"}
+    assert ingle("alias", "cli/versions", "prod", "9.9.9").status == 3
+
+
+def test_search_finds_by_words_and_tags_of_the_manifest(ingle: Ingle, tmp_path: Path) -> None:
+    (tmp_path / "manifest.toml").write_text(
+        'name = "cli/searched"\nversion = "2.5.0"\ndescription = "tells newts from efts"\ntags = ["amphibia"]\n'
+        "labels = 'words.txt'\n[[output]]\nname = 'y'\nlabels = true\n"
+    )
+    (tmp_path / "words.txt").write_text("newt\neft\naxolotl\n")
+    write_model(tmp_path / "model.onnx", 1.0, external="weights.bin")
+    assert ingle("deploy", tmp_path, "--json").json["version"] == "2.5.0"
+    assert [row["model"] for row in ingle("search", "newts", "--json").json] == ["cli/searched"]
+    assert [row["model"] for row in ingle("search", "efts", "--tag", "amphibia", "--json").json] == ["cli/searched"]
+    assert "No model" in ingle("search", "basilisk").err
+    best = ingle("call", "cli/searched", "[0, 0, 5]", "--json").json["labels"][0][0]
+    assert best == {"label": "axolotl", "score": 6.0}
+    assert "axolotl" in ingle("call", "cli/searched", "[0, 0, 5]").out
+
+
+def test_what_is_no_model_is_refused_and_nothing_is_stored(ingle: Ingle, tmp_path: Path) -> None:
+    whole = write_model(tmp_path / "whole.onnx", 1.0).read_bytes()
+    cut, page = tmp_path / "cut.onnx", tmp_path / "page.onnx"
+    cut.write_bytes(whole[: len(whole) // 2])
+    page.write_text("<!DOCTYPE html><html></html>")
+    for file in (cut, page):
+        refused = ingle("deploy", file, "--name", "cli/broken")
+        assert (refused.status, refused.out) == (6, "")
+        assert refused.err.strip()
+    assert ingle("show", "cli/broken").status == 3
+
+
+def test_a_wrong_call_is_a_sentence_and_status_1(ingle: Ingle, tmp_path: Path) -> None:
+    ingle("deploy", write_model(tmp_path / "plus.onnx", 1.0), "--name", "cli/wrong")
+    wrong = ingle("call", "cli/wrong", "[1, 2]")
+    assert (wrong.status, wrong.out) == (1, "")
+    assert wrong.err.count("\n") == 1
+
+
+def test_deleting_asks_first(ingle: Ingle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = write_model(tmp_path / "plus.onnx", 1.0)
+    ingle("deploy", model, "--name", "cli/asked")
+    monkeypatch.setattr("sys.stdin", (tmp_path / "no").open("x+"))
+    assert ingle("rm", "cli/asked").status == 1
+    assert ingle("show", "cli/asked").status == 0
+    (tmp_path / "yes").write_text("y\n")
+    with (tmp_path / "yes").open() as yes:
+        monkeypatch.setattr("sys.stdin", yes)
+        assert ingle("rm", "cli/asked:1.0.0").status == 0
+    assert ingle("show", "cli/asked").status == 3
+
+
+def test_keys_are_made_used_and_revoked(ingle: Ingle, node: RunningNode, tmp_path: Path) -> None:
+    ingle("deploy", write_model(tmp_path / "plus.onnx", 1.0), "--name", "cli/keyed")
+    made = ingle("keys", "create", "the camera", "--scope", "call:cli/keyed", "--json").json
+    asked = ("--node", node.url, "--key", made["key"])
+    assert ingle("call", "cli/keyed", "[1, 2, 3]", *asked).status == 0
+    assert ingle("rm", "cli/keyed", "--yes", *asked).status == 4
+    assert ingle("keys", "list", *asked).status == 4
+    assert made["id"] in ingle("keys", "list").out
+    assert made["key"] not in ingle("keys", "list").out
+    assert ingle("keys", "revoke", made["id"]).status == 0
+    assert ingle("call", "cli/keyed", "[1, 2, 3]", *asked).status == 4
+    assert ingle("models", "--node", node.url).status == 4
+    assert ingle("keys", "create", "wrong", "--scope", "everything").status == 1
+    assert ingle("keys", "revoke", "no-such-key").status == 3
+
+
+def test_logs_are_read(ingle: Ingle, tmp_path: Path) -> None:
+    ingle("deploy", write_model(tmp_path / "plus.onnx", 1.0), "--name", "cli/logged")
+    assert isinstance(ingle("logs", "cli/logged", "--json").json, list)
+    assert ingle("logs", "cli/logged").status == 0
+    assert ingle("logs", "cli/nothing").status == 3
+
+
+def test_completion_knows_the_models(ingle: Ingle, node: RunningNode, tmp_path: Path) -> None:
+    ingle("deploy", write_model(tmp_path / "plus.onnx", 1.0), "--name", "cli/completed")
+    script = ingle("completion", "bash")
+    assert "_INGLE_COMPLETE" in script.out
+    done = subprocess.run(
+        [sys.executable, "-c", "from appliance.cli.main import main; main()"],
+        env={
+            **os.environ,
+            "INGLE_DATA_DIR": str(node.data_dir),
+            "_INGLE_COMPLETE": "bash_complete",
+            "COMP_WORDS": "ingle show cli/com",
+            "COMP_CWORD": "2",
+        },
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.splitlines() == ["plain,cli/completed"]
+
+
+def test_the_doctor_finds_this_box_fit(ingle: Ingle) -> None:
+    examined = ingle("doctor", "--json")
+    verdicts = {finding["about"]: finding["verdict"] for finding in examined.json}
+    assert (examined.status, verdicts["onnxruntime"], verdicts["data folder"]) == (0, "ok", "ok")
+    assert ingle("doctor").out.count("\n") == len(verdicts)
+
+
+def test_a_data_folder_that_cannot_be_written_fails_the_examination(
+    ingle: Ingle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("INGLE_DATA_DIR", str(tmp_path / "file"))
+    examined = ingle("doctor", "--json")
+    assert examined.status == 1
+    assert {f["about"] for f in examined.json if f["verdict"] == "fail"} == {"data folder"}
+
+
+def test_serve_with_files_serves_them_under_their_stems_and_ends_in_order(
+    nodes: Callable[..., RunningNode],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    served = nodes(str(write_model(tmp_path / "plus.onnx", 1.0)))
+    monkeypatch.setenv("INGLE_DATA_DIR", str(served.data_dir))
+    assert run(["models", "--json"]) == 0
+    assert [row["model"] for row in json.loads(capsys.readouterr().out)] == ["local/plus"]
+    served.process.send_signal(signal.SIGTERM)
+    assert served.process.wait(30) == 0
+    assert run(["models"]) == 5
+
+
+def test_a_second_node_on_the_same_data_folder_is_told_so(node: RunningNode, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "appliance.cli.main", "serve", "--http", "127.0.0.1:0", "--grpc", "off"]
+    second = subprocess.run([*command, "--data-dir", node.data_dir], capture_output=True, text=True, check=False)
+    assert second.returncode == 5
+    assert "Traceback" not in second.stderr
+    taken = subprocess.run(
+        [*command[:-4], "--http", node.http, "--grpc", "off", "--data-dir", tmp_path / "other"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert taken.returncode == 1
+    assert "Traceback" not in taken.stderr
+    assert node.http in taken.stderr
