@@ -9,6 +9,7 @@ MAX_CONSECUTIVE_DEATHS = 5
 FIRST_BACKOFF_S = 0.1
 MAX_BACKOFF_S = 10.0
 SET_ASIDE_S = 300.0
+LOAD_LIMIT_S = 300.0
 
 
 class History(NamedTuple):
@@ -50,6 +51,11 @@ def may_start(history: History, now_s: float) -> Start:
 def is_hung(*, busy_since_s: float | None, run_limit_s: float, now_s: float) -> bool:
     """Whether a worker has run past its manifest's limit. A caller's own short deadline never says so."""
     return busy_since_s is not None and now_s - busy_since_s > run_limit_s
+
+
+def loads_too_long(state: str, started_s: float, now_s: float) -> bool:
+    """Whether a worker that is still starting has had all the time it gets."""
+    return state == "starting" and now_s - started_s > LOAD_LIMIT_S
 
 
 def may_sleep(*, in_flight: int, waiting: int, last_used_s: float, idle_s: float, now_s: float) -> bool:

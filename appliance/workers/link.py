@@ -5,6 +5,7 @@ Knows the frame layout and who waits for which call; it does not decide what is 
 
 import asyncio
 from collections.abc import Callable, Sequence
+from typing import cast
 
 from appliance.core.frames import (
     PREFIX,
@@ -40,8 +41,7 @@ class Link(asyncio.BufferedProtocol):
         self._loop = asyncio.get_running_loop()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's is no subclass of it
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
         self._transport = None

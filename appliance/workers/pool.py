@@ -229,12 +229,18 @@ class Pool:
     def tick(self, now_s: float, idle_s: float) -> None:
         """Ends calls past their deadline, workers past their run limit, and workers that idle."""
         for replica in self.replicas:
+            if lifecycle.loads_too_long(replica.state, replica.started_s, now_s):
+                replica.kill(f"the model was not loaded after {lifecycle.LOAD_LIMIT_S:g} s")
             if lifecycle.is_hung(busy_since_s=replica.busy_since_s, run_limit_s=self.run_limit_s, now_s=now_s):
                 replica.kill(f"it ran longer than the model's limit of {self.run_limit_s:g} s and was ended")
         for queue in (self._retries, self._waiting):
             for work in queue:
                 if now_s >= work.deadline_s:
                     work.expire()
+            if queue and queue[0].future.done():
+                kept = [work for work in queue if not work.future.done()]
+                queue.clear()
+                queue.extend(kept)
         for replica in self.replicas:
             for work in replica.in_flight.values():
                 if now_s >= work.deadline_s:

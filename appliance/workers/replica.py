@@ -55,6 +55,7 @@ class Replica(Child):
         self.load_error = ""
         self.in_flight: dict[int, Work] = {}
         self.alone = False  # it holds a retried call, which must run by itself
+        self.started_s = time.monotonic()
         self.busy_since_s: float | None = None
         self.retired = False  # its end was asked for
         self.answered = False  # since this was last read: the worker lived to say something
@@ -90,12 +91,12 @@ class Replica(Child):
         if tensors is not invoke.tensors:
             invoke = Invoke(invoke.call, invoke.form, tensors, invoke.outputs, invoke.binary, invoke.content_type)
         assert self._link is not None
+        work.sent_ns = time.perf_counter_ns()
         self._link.send((frame_start(Kind.INVOKE, invoke, body_size), *inline))
         if not self.in_flight:
             self._link.flush()
             self.busy_since_s = time.monotonic()
         self.alone = alone
-        work.sent_ns = time.perf_counter_ns()
         self.in_flight[invoke.call] = work
 
     def on_frame(self, head: Answer | Failure | Loaded, body: bytes) -> None:

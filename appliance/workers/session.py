@@ -53,8 +53,12 @@ class Session:
         self.providers: list[str] = self._session.get_providers()
         self.signature = self._read_signature()
         self.output_names = [spec.name for spec in self.signature.outputs]
-        specs = (*self.signature.inputs, *self.signature.outputs)
-        self._through_values = any(spec.dtype == "BF16" for spec in specs)
+        self._through_values = any(spec.dtype == "BF16" for spec in self.signature.outputs)
+        if self._through_values and any(spec.dtype == "BYTES" for spec in self.signature.inputs):
+            raise RefusedError(
+                "the model takes strings and gives BF16, which onnxruntime's Python interface cannot do in one run: "
+                "cast the output to FP32 in the model"
+            )
         self._bfloat16_inputs = {spec.name for spec in self.signature.inputs if spec.dtype == "BF16"}
 
     def _read_signature(self) -> Signature:
@@ -71,7 +75,8 @@ class Session:
         try:
             if self._through_values:
                 return self._run_values(inputs)
-            outputs: list[Any] = self._session.run(None, inputs)
+            feeds: dict[str, Any] = self._with_bfloat16(inputs) if self._bfloat16_inputs else inputs
+            outputs: list[Any] = self._session.run(None, feeds)
         except (_FAULTS.InvalidArgument, UnicodeError) as error:
             raise BadInputError(f"the model does not take this input: {_one_line(error)}") from None
         except MemoryError:
@@ -84,16 +89,22 @@ class Session:
         return outputs
 
     def _run_values(self, inputs: dict[str, Array]) -> list[Array]:
-        feeds = {}
-        for name, array in inputs.items():
-            if name in self._bfloat16_inputs:
-                value = onnxruntime.OrtValue.ortvalue_from_numpy_with_onnx_type(
-                    np.ascontiguousarray(array).reshape(array.shape), _BFLOAT16
-                )
-            else:
-                value = onnxruntime.OrtValue.ortvalue_from_numpy(array)
-            feeds[name] = value
+        feeds = self._with_bfloat16(inputs)
+        for name, value in feeds.items():
+            if isinstance(value, np.ndarray):
+                feeds[name] = onnxruntime.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(value).reshape(value.shape))
         return [self._array(value) for value in self._session.run_with_ort_values(None, feeds)]
+
+    def _with_bfloat16(self, inputs: dict[str, Array]) -> dict[str, Any]:
+        """The inputs, with those that onnxruntime must be told are BF16 as OrtValues."""
+        return {
+            name: onnxruntime.OrtValue.ortvalue_from_numpy_with_onnx_type(
+                np.ascontiguousarray(array).reshape(array.shape), _BFLOAT16
+            )
+            if name in self._bfloat16_inputs
+            else array
+            for name, array in inputs.items()
+        }
 
     @staticmethod
     def _array(value: onnxruntime.OrtValue) -> Array:
