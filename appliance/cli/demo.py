@@ -29,7 +29,6 @@ from appliance.core.errors import IngleError
 from appliance.core.names import parse_name
 
 START_S = 60.0
-FILES = 8
 MANIFEST = Path(__file__).with_name("magika.toml")
 
 
@@ -148,7 +147,6 @@ def _files(model: Path) -> list[Path]:
     """Files of many kinds that are on every machine with this program on it."""
     library = Path(sysconfig.get_paths()["stdlib"])
     candidates = [
-        model / "model.onnx",
         Path(sys.executable).resolve(),
         *sorted(library.glob("ensurepip/_bundled/pip*.whl")),
         *sorted(library.glob("idlelib/Icons/*.gif"))[:1],
@@ -159,18 +157,17 @@ def _files(model: Path) -> list[Path]:
         MANIFEST,
         Path(__file__),
     ]
-    return [file for file in candidates if file.is_file()][-FILES:]
+    return [file for file in candidates if file.is_file()]
 
 
 def _tell(url: str, key: str, file: Path) -> None:
     from appliance.core.manifest import parse_manifest
 
-    address = f"{url}/v1/models/{parse_manifest(MANIFEST.read_text()).name}"
+    name = parse_manifest(MANIFEST.read_text()).name
+    program = sys.argv[0] if Path(sys.argv[0]).name == "ingle" else "ingle"
     line = ["curl", "-H", f"Authorization: Bearer {key}", "-H", "Content-Type: application/octet-stream"]
     click.echo("The same from any shell:\n")
-    click.echo(f"  {shlex.join([*line, '--data-binary', f'@{file}', address])}\n")
+    click.echo(f"  {shlex.join([*line, '--data-binary', f'@{file}', f'{url}/v1/models/{name}'])}\n")
     click.echo("Or with the command line:\n")
     click.echo(f"  export INGLE_NODE={url} INGLE_KEY={key}")
-    click.echo(
-        f"  {shlex.join([Path(sys.argv[0]).as_posix(), 'call', address.partition('/v1/models/')[2], f'@{file}'])}"
-    )
+    click.echo(f"  {shlex.join([program, 'call', name, f'@{file}'])}")

@@ -1,5 +1,6 @@
 """The command line against a real node: every verb does what it says, in words and in JSON, with its exit code."""
 
+import io
 import json
 import os
 import signal
@@ -91,20 +92,20 @@ def test_data_comes_from_a_file_or_from_stdin_too(ingle: Ingle, node: RunningNod
 
 def test_versions_aliases_and_rollback(ingle: Ingle, tmp_path: Path) -> None:
     first, second = write_model(tmp_path / "a.onnx", 1.0), write_model(tmp_path / "b.onnx", 2.0)
-    assert ingle("deploy", first, "--name", "cli/versions", "--alias", "default").status == 0
-    assert "nothing to do" in ingle("deploy", first, "--name", "cli/versions:1.0.0").out
-    assert ingle("deploy", second, "--name", "cli/versions", "--version", "1.0.0").status == 6
-    assert ingle("deploy", second, "--name", "cli/versions").status == 0
-    assert ingle("alias", "cli/versions", "default", "1.1", "--json").json["version"] == "1.1.0"
-    assert ingle("alias", "cli/versions", "--json").json == {"default": "1.1.0"}
-    assert ingle("call", "cli/versions", "[0, 0, 0]", "--json").json["outputs"]["y"] == [[2.0, 2.0, 2.0]]
-    assert ingle("call", "cli/versions:1.0", "[0, 0, 0]", "--json").json["outputs"]["y"] == [[1.0, 1.0, 1.0]]
-    assert "1.0.0" in ingle("rollback", "cli/versions").out
-    assert ingle("call", "cli/versions", "[0, 0, 0]", "--json").json["outputs"]["y"] == [[1.0, 1.0, 1.0]]
-    assert ingle("alias", "cli/versions", "prod", "latest").status == 0
-    assert ingle("alias", "cli/versions", "prod", "--remove").status == 0
-    assert ingle("alias", "cli/versions", "--json").json == {"default": "1.0.0"}
-    assert ingle("alias", "cli/versions", "prod", "9.9.9").status == 3
+    assert ingle("deploy", first, "--name", "cli/several", "--alias", "default").status == 0
+    assert "nothing to do" in ingle("deploy", first, "--name", "cli/several:1.0.0").out
+    assert ingle("deploy", second, "--name", "cli/several", "--version", "1.0.0").status == 6
+    assert ingle("deploy", second, "--name", "cli/several").status == 0
+    assert ingle("alias", "cli/several", "default", "1.1", "--json").json["version"] == "1.1.0"
+    assert ingle("alias", "cli/several", "--json").json == {"default": "1.1.0"}
+    assert ingle("call", "cli/several", "[0, 0, 0]", "--json").json["outputs"]["y"] == [[2.0, 2.0, 2.0]]
+    assert ingle("call", "cli/several:1.0", "[0, 0, 0]", "--json").json["outputs"]["y"] == [[1.0, 1.0, 1.0]]
+    assert "1.0.0" in ingle("rollback", "cli/several").out
+    assert ingle("call", "cli/several", "[0, 0, 0]", "--json").json["outputs"]["y"] == [[1.0, 1.0, 1.0]]
+    assert ingle("alias", "cli/several", "prod", "latest").status == 0
+    assert ingle("alias", "cli/several", "prod", "--remove").status == 0
+    assert ingle("alias", "cli/several", "--json").json == {"default": "1.0.0"}
+    assert ingle("alias", "cli/several", "prod", "9.9.9").status == 3
 
 
 def test_search_finds_by_words_and_tags_of_the_manifest(ingle: Ingle, tmp_path: Path) -> None:
@@ -145,13 +146,12 @@ def test_a_wrong_call_is_a_sentence_and_status_1(ingle: Ingle, tmp_path: Path) -
 def test_deleting_asks_first(ingle: Ingle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = write_model(tmp_path / "plus.onnx", 1.0)
     ingle("deploy", model, "--name", "cli/asked")
-    monkeypatch.setattr("sys.stdin", (tmp_path / "no").open("x+"))
-    assert ingle("rm", "cli/asked").status == 1
-    assert ingle("show", "cli/asked").status == 0
-    (tmp_path / "yes").write_text("y\n")
-    with (tmp_path / "yes").open() as yes:
-        monkeypatch.setattr("sys.stdin", yes)
-        assert ingle("rm", "cli/asked:1.0.0").status == 0
+    for said in ("", "n\n"):
+        monkeypatch.setattr("sys.stdin", io.StringIO(said))
+        assert ingle("rm", "cli/asked").status == 1
+        assert ingle("show", "cli/asked").status == 0
+    monkeypatch.setattr("sys.stdin", io.StringIO("y\n"))
+    assert ingle("rm", "cli/asked:1.0.0").status == 0
     assert ingle("show", "cli/asked").status == 3
 
 

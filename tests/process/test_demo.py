@@ -33,27 +33,25 @@ def test_the_demo_identifies_real_files_and_ends_by_itself_when_asked_to() -> No
 
 
 def test_the_demo_stays_up_until_interrupted_and_its_curl_line_is_true() -> None:
-    process = subprocess.Popen(COMMAND, stdout=subprocess.PIPE, text=True)
-    try:
+    with subprocess.Popen(COMMAND, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         shown = []
         for line in process.stdout:
             shown.append(line)
             if "until Ctrl-C" in line:
                 break
-        (curl,) = (shlex.split(line) for line in shown if line.strip().startswith("curl "))
-        headers = dict(word.split(": ", 1) for word in curl if ": " in word)
-        file = next(word for word in curl if word.startswith("@"))[1:]
-        request = urllib.request.Request(curl[-1], Path(file).read_bytes(), headers)
-        with urllib.request.urlopen(request, timeout=30) as response:
-            assert json.load(response)["labels"][0][0]["label"] == "python"
-        pid = next(int(line.split("(pid ")[1].split(")")[0]) for line in shown if "(pid " in line)
-        folder = next(line.rsplit(" in ", 1)[1].strip()[:-1] for line in shown if "its data in" in line)
-        process.send_signal(signal.SIGINT)
+        try:
+            (curl,) = (shlex.split(line) for line in shown if line.strip().startswith("curl "))
+            headers = dict(word.split(": ", 1) for word in curl if ": " in word)
+            file = next(word for word in curl if word.startswith("@"))[1:]
+            request = urllib.request.Request(curl[-1], Path(file).read_bytes(), headers)
+            with urllib.request.urlopen(request, timeout=30) as response:
+                assert json.load(response)["labels"][0][0]["label"] == "python"
+        finally:
+            process.send_signal(signal.SIGINT)
         assert process.wait(60) == 0
-    finally:
-        process.kill()
-        process.wait()
+    pid = next(int(line.split("(pid ")[1].split(")")[0]) for line in shown if "(pid " in line)
+    folder = next(line.rsplit(" in ", 1)[1].strip()[:-1] for line in shown if "its data in" in line)
     assert not Path(folder).exists()
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
