@@ -4,9 +4,7 @@
         node.call("me/model", jpeg, "image/jpeg").outputs
 
 Every method raises the subclass of core.errors.IngleError that the node named; UnavailableError also where no node
-answers. The answers' shapes are the client's own words for the node's JSON: fields that it does not know are passed
-over and all but the essential have defaults, so that a client works with nodes older and newer than itself.
-One connection is kept; a Client is not for several threads at once.
+answers. One connection is kept; a Client is not for several threads at once.
 """
 
 from collections.abc import Iterable
@@ -17,140 +15,11 @@ from urllib.parse import quote
 import msgspec
 import urllib3
 
-from appliance.core.errors import IngleError, UnavailableError, error_from_code
+from appliance.client_answers import Alias, Called, Deleted, Deployed, Key, Model, ModelDetails
+from appliance.core.errors import BadInputError, IngleError, UnavailableError, error_from_code
 from appliance.core.names import ModelName
 
 Answer = TypeVar("Answer")
-
-
-class Model(msgspec.Struct):
-    """One model in a list. `version` is the default one; `state` is that version's."""
-
-    model: str
-    version: str
-    versions: list[str] = []
-    aliases: dict[str, str] = {}
-    description: str = ""
-    tags: list[str] = []
-    size_bytes: int = 0
-    created_s: float = 0.0
-    state: str = ""
-
-
-class Tensor(msgspec.Struct):
-    """One input or output. -1 in `shape`: any size."""
-
-    name: str
-    dtype: str
-    shape: list[int]
-    optional: bool = False
-    description: str = ""
-
-
-class VersionRow(msgspec.Struct):
-    version: str
-    ordinal: int = 0
-    digest: str = ""
-    size_bytes: int = 0
-    created_s: float = 0.0
-    source: str = ""
-    state: str = ""
-
-
-class Worker(msgspec.Struct):
-    pid: int
-    providers: list[str] = []
-    in_flight: int = 0
-    load_s: float = 0.0
-
-
-class ModelDetails(msgspec.Struct):
-    """One version of a model: what it wants and gives, how to call it, how it fares on the node."""
-
-    model: str
-    version: str
-    ordinal: int = 0
-    digest: str = ""
-    size_bytes: int = 0
-    created_s: float = 0.0
-    default: str = ""
-    aliases: dict[str, str] = {}
-    versions: list[VersionRow] = []
-    description: str = ""
-    tags: list[str] = []
-    licence: str = ""
-    inputs: list[Tensor] = []
-    outputs: list[Tensor] = []
-    labels: list[str] = []
-    top_k: int = 0
-    accepts: list[str] = []
-    example: dict[str, Any] = {}
-    curl: str = ""
-    batchable: bool = False
-    batch_reason: str = ""
-    state: str = ""
-    reason: str = ""
-    workers: list[Worker] = []
-    waiting: int = 0
-
-
-class Deployed(msgspec.Struct):
-    """`created` is false where this very version was there already."""
-
-    model: str
-    version: str
-    digest: str = ""
-    ordinal: int = 0
-    warnings: list[str] = []
-    created: bool = True
-
-
-class Deleted(msgspec.Struct):
-    model: str
-    deleted: list[str] = []
-
-
-class Alias(msgspec.Struct):
-    model: str
-    alias: str
-    version: str
-
-
-class Label(msgspec.Struct):
-    label: str
-    score: float
-
-
-class Seconds(msgspec.Struct):
-    """Where a call's time went. `load` is 0 where the model was warm."""
-
-    queue: float = 0.0
-    load: float = 0.0
-    run: float = 0.0
-    total: float = 0.0
-
-
-class Called(msgspec.Struct):
-    """The answer to a plain call. `labels` has a list for each row, where the model has labels."""
-
-    model: str
-    version: str
-    outputs: dict[str, Any]
-    labels: list[list[Label]] = []
-    node: str = ""
-    call: str = ""
-    seconds: Seconds = msgspec.field(default_factory=Seconds)
-
-
-class Key(msgspec.Struct):
-    """A key. `key` is its secret, there only in the answer that made it; `revoked_s` is None while it works."""
-
-    id: str
-    label: str = ""
-    scopes: list[str] = []
-    created_s: float = 0.0
-    revoked_s: float | None = None
-    key: str = ""
 
 
 class _Models(msgspec.Struct):
@@ -263,8 +132,12 @@ class Client:
             )
         except urllib3.exceptions.ReadTimeoutError:
             raise UnavailableError(f"the node at {self.url} took too long to answer: try again later") from None
-        except (urllib3.exceptions.HTTPError, OSError) as error:
+        except (urllib3.exceptions.NewConnectionError, urllib3.exceptions.ConnectTimeoutError) as error:
             raise UnavailableError(f"no node answers at {self.url} ({_reason(error)}): is it running there?") from None
+        except urllib3.exceptions.LocationParseError:
+            raise BadInputError(f"'{self.url}' is no URL: expected one such as http://HOST:8000") from None
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            raise UnavailableError(f"the connection to {self.url} broke ({_reason(error)}): try again") from None
         if response.status >= 300:
             raise _fault(self.url, response.status, response.data)
         try:

@@ -8,7 +8,8 @@ import orjson
 
 from appliance.cli.output import print_json, print_table
 from appliance.cli.target import MODEL, Reference, Target, talks_to_a_node
-from appliance.client import Called, Client
+from appliance.client import Client
+from appliance.client_answers import Called
 from appliance.core.errors import ForbiddenError
 
 OCTETS = "application/octet-stream"

@@ -8,7 +8,8 @@ import click
 
 from appliance.cli.output import print_json, size_words
 from appliance.cli.target import Target, talks_to_a_node
-from appliance.client import Client, Deployed
+from appliance.client import Client
+from appliance.client_answers import Deployed
 from appliance.core.errors import BadInputError
 from appliance.core.names import ModelName, name_from_stem, parse_name, parse_reference
 from appliance.core.versions import check_alias, parse_version

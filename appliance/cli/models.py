@@ -6,7 +6,8 @@ import click
 
 from appliance.cli.output import print_json, print_table, size_words
 from appliance.cli.target import Target, talks_to_a_node
-from appliance.client import Client, Model
+from appliance.client import Client
+from appliance.client_answers import Model
 
 
 @click.command("models", short_help="List the models.")

@@ -4,7 +4,8 @@ import click
 
 from appliance.cli.output import print_json, print_table, shape_words, size_words, time_words
 from appliance.cli.target import MODEL, Reference, Target, talks_to_a_node
-from appliance.client import Client, ModelDetails
+from appliance.client import Client
+from appliance.client_answers import ModelDetails
 
 
 @click.command("show", short_help="Say what a model wants and gives.")

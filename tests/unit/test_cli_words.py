@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from appliance import client
+from appliance import client_answers as client
 from appliance.cli.call import OCTETS, as_accepted, guess_type
 from appliance.cli.logs import lines_since
 from appliance.cli.main import EXIT_CODES, VERBS, exit_code, run
