@@ -97,7 +97,7 @@ def asked_deadline_s(request: web.Request) -> float:
         raise BadInputError(
             f"{DEADLINE.name} is '{text[:40]}': expected a number of milliseconds above 0, at most {MAX_DEADLINE_MS}"
         )
-    return milliseconds / 1000
+    return max(milliseconds / 1000, 1e-6)  # 0 would mean that none was asked for
 
 
 def check_pin(request: web.Request, node_name: str) -> None:

@@ -15,13 +15,13 @@ from appliance.gateway.states import IndexRow
 from appliance.gateway.v2_rest import IndexRequest, RepositoryRequest
 
 _WORD = "[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
-_NO_PATH_WORD = "(?!(?:ready|config|stats|infer|versions|load|unload|index|generate|trace)(?:/|$))"
+_NO_PATH_WORD = "(?!(?:ready|config|stats|infer|versions|load|unload|index|generate|trace)$)"
 
 MODEL = Parameter(
     "model",
     "path",
-    {"type": "string", "pattern": f"^{_NO_PATH_WORD}{_WORD}(/{_NO_PATH_WORD}{_WORD})?$"},
-    "`name` or `owner/name`, the slash as it is or as %2F",
+    {"type": "string", "pattern": f"^{_NO_PATH_WORD}{_WORD}$"},
+    "the model's name; `owner/name` is taken too, with its slash as it is",
 )
 VERSION = Parameter(
     "version",
@@ -56,13 +56,13 @@ class ModelMetadata(msgspec.Struct):
     outputs: list[TensorMetadata]
 
 
-class InputTensor(msgspec.Struct, omit_defaults=True):
-    """`data` is a list, nested or flat; with the parameter `binary_data_size` it lies behind the JSON instead."""
+class InputTensor(msgspec.Struct):
+    """`data` is nested or flat; with the parameter `binary_data_size` it is left out and lies behind the JSON."""
 
     name: str
     shape: list[Size]
     datatype: Datatype
-    data: list[Any] | msgspec.UnsetType = msgspec.UNSET
+    data: list[Any]
     parameters: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
 
 

@@ -23,7 +23,7 @@ class OneLine(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         seconds, milliseconds = divmod(int(record.created * 1000), 1000)
         at = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
-        name = record.name.removeprefix("ingle.")
+        name = record.name.removeprefix("ingle.").removeprefix("appliance.")
         words = [f"{at}.{milliseconds:03d}Z", record.levelname.lower(), name, printable(record.getMessage())]
         words += (f"{key}={_value(value)}" for key, value in vars(record).items() if key not in _OWN)
         if record.exc_info and record.exc_info[0]:
