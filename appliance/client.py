@@ -134,7 +134,7 @@ class Client:
             raise UnavailableError(f"the node at {self.url} took too long to answer: try again later") from None
         except (urllib3.exceptions.NewConnectionError, urllib3.exceptions.ConnectTimeoutError) as error:
             raise UnavailableError(f"no node answers at {self.url} ({_reason(error)}): is it running there?") from None
-        except urllib3.exceptions.LocationParseError:
+        except urllib3.exceptions.LocationValueError:
             raise BadInputError(f"'{self.url}' is no URL: expected one such as http://HOST:8000") from None
         except (urllib3.exceptions.HTTPError, OSError) as error:
             raise UnavailableError(f"the connection to {self.url} broke ({_reason(error)}): try again") from None
