@@ -7,30 +7,29 @@ and sends the status.
 import logging
 from typing import Any
 
-from grpc import StatusCode
-
 from appliance.core.errors import IngleError
+from appliance.gateway.grpc_library import grpc
 
-STATUS: dict[str, StatusCode] = {
-    "internal": StatusCode.INTERNAL,
-    "bad_input": StatusCode.INVALID_ARGUMENT,
-    "unauthenticated": StatusCode.UNAUTHENTICATED,
-    "forbidden": StatusCode.PERMISSION_DENIED,
-    "not_found": StatusCode.NOT_FOUND,
-    "conflict": StatusCode.ALREADY_EXISTS,
-    "too_large": StatusCode.RESOURCE_EXHAUSTED,
-    "unsupported": StatusCode.UNIMPLEMENTED,
-    "refused": StatusCode.INVALID_ARGUMENT,
-    "busy": StatusCode.RESOURCE_EXHAUSTED,
-    "worker_failed": StatusCode.INTERNAL,
-    "unavailable": StatusCode.UNAVAILABLE,
-    "deadline": StatusCode.DEADLINE_EXCEEDED,
+STATUS: dict[str, Any] = {
+    "internal": grpc.StatusCode.INTERNAL,
+    "bad_input": grpc.StatusCode.INVALID_ARGUMENT,
+    "unauthenticated": grpc.StatusCode.UNAUTHENTICATED,
+    "forbidden": grpc.StatusCode.PERMISSION_DENIED,
+    "not_found": grpc.StatusCode.NOT_FOUND,
+    "conflict": grpc.StatusCode.ALREADY_EXISTS,
+    "too_large": grpc.StatusCode.RESOURCE_EXHAUSTED,
+    "unsupported": grpc.StatusCode.UNIMPLEMENTED,
+    "refused": grpc.StatusCode.INVALID_ARGUMENT,
+    "busy": grpc.StatusCode.RESOURCE_EXHAUSTED,
+    "worker_failed": grpc.StatusCode.INTERNAL,
+    "unavailable": grpc.StatusCode.UNAVAILABLE,
+    "deadline": grpc.StatusCode.DEADLINE_EXCEEDED,
 }
 # The message travels percent-encoded in the trailers, for which clients take 8 KiB by default.
 _LONGEST_SENTENCE = 2000
 
 Metadata = tuple[tuple[str, str], ...]
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("ingle.grpc")
 
 
 def as_ingle_error(error: Exception) -> IngleError:
@@ -51,7 +50,7 @@ def refuse(context: Any, error: Exception, metadata: Metadata) -> bytes:
         metadata = (("x-ingle-call", fault.call), *metadata)
     if fault.retry_after_s is not None:
         metadata = (*metadata, ("grpc-retry-pushback-ms", str(round(fault.retry_after_s * 1000))))
-    context.set_code(STATUS.get(fault.code, StatusCode.INTERNAL))
+    context.set_code(STATUS.get(fault.code, grpc.StatusCode.INTERNAL))
     context.set_details(fault.sentence[:_LONGEST_SENTENCE])
     context.set_trailing_metadata(metadata)
     return b""

@@ -6,8 +6,6 @@ Runs in the gateway's event loop. Puts the service together and owns the server;
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-import grpc
-import grpc.aio
 from google.protobuf.message import DecodeError
 
 from appliance.core.addresses import Address
@@ -17,6 +15,7 @@ from appliance.gateway.grpc_asked import AUTHORIZATION
 from appliance.gateway.grpc_errors import refuse
 from appliance.gateway.grpc_health import Health
 from appliance.gateway.grpc_infer import ModelInfer
+from appliance.gateway.grpc_library import grpc
 from appliance.gateway.grpc_service import OPEN, V2Service
 from appliance.gateway.grpc_stream import ModelStreamInfer
 from appliance.gateway.grpc_stubs import SERVICE, message_class

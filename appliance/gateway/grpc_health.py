@@ -6,10 +6,10 @@ Runs in the gateway. No key is needed. Knows two services: the whole node (an em
 import asyncio
 from typing import Any
 
-import grpc
 from grpc_health.v1 import health_pb2
 
 from appliance.gateway.dataplane import DataPlane
+from appliance.gateway.grpc_library import grpc
 from appliance.gateway.grpc_stubs import SERVICE
 
 # How late a watcher may learn of a change.

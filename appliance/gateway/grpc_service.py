@@ -11,6 +11,7 @@ import msgspec
 from google.protobuf.json_format import ParseDict
 
 from appliance.core.errors import BadInputError, NotFoundError, UnsupportedError
+from appliance.core.models import ModelVersion
 from appliance.core.names import parse_name
 from appliance.gateway.dataplane import DataPlane
 from appliance.gateway.grpc_stubs import pb
@@ -58,27 +59,30 @@ class V2Service:
         return ParseDict(v2_server_metadata(), pb.ServerMetadataResponse())
 
     async def model_ready(self, request: Any, caller: Principal) -> Any:
-        caller.require("call", parse_name(request.name))
         try:
-            ready = self._dataplane.model_ready(request.name, request.version)
+            version = self._version(request, caller)
         except NotFoundError:
-            ready = False
-        return pb.ModelReadyResponse(ready=ready)
+            return pb.ModelReadyResponse(ready=False)
+        return pb.ModelReadyResponse(ready=self._dataplane.model_ready(str(version.name), str(version.version)))
 
     async def model_metadata(self, request: Any, caller: Principal) -> Any:
-        name = parse_name(request.name)
-        caller.require("call", name)
-        version = self._catalogue.resolve(request.name, request.version, by_ordinal=True)
-        return ParseDict(v2_metadata(self._catalogue.entry(name), version, request.name), pb.ModelMetadataResponse())
+        version = self._version(request, caller)
+        entry = self._catalogue.entry(version.name)
+        return ParseDict(v2_metadata(entry, version, request.name), pb.ModelMetadataResponse())
 
     async def model_config(self, request: Any, caller: Principal) -> Any:
-        caller.require("call", parse_name(request.name))
-        version = self._catalogue.resolve(request.name, request.version, by_ordinal=True)
+        version = self._version(request, caller)
         return ParseDict({"config": v2_config(version, self._dataplane.max_batch(version))}, pb.ModelConfigResponse())
+
+    def _version(self, request: Any, caller: Principal) -> ModelVersion:
+        """The version that a request means, if the caller may see it."""
+        version = self._catalogue.resolve(request.name, request.version, by_ordinal=True)
+        caller.require("call", version.name)
+        return version
 
     async def model_statistics(self, request: Any, caller: Principal) -> Any:
         if request.name:
-            caller.require("call", parse_name(request.name))
+            self._version(request, caller)
         rows = self._dataplane.statistics(request.name, request.version)
         allowed = [row for row in rows if caller.allows("call", parse_name(row.name))]
         return pb.ModelStatisticsResponse(model_stats=map(_statistics, allowed))

@@ -6,14 +6,13 @@ Runs in the gateway. A fault is answered in its request's place and the stream g
 import asyncio
 from typing import Any
 
-import grpc.aio
-
 from appliance.core.errors import UnavailableError
 from appliance.gateway.dataplane import DataPlane
 from appliance.gateway.grpc_answers import stream_error, stream_response
 from appliance.gateway.grpc_asked import AUTHORIZATION, check_pin, shortest_deadline_s
 from appliance.gateway.grpc_codec import parse_infer, to_call, wants_final_mark
 from appliance.gateway.grpc_errors import as_ingle_error, refuse
+from appliance.gateway.grpc_library import grpc
 
 MAX_IN_FLIGHT = 64
 
