@@ -133,8 +133,9 @@ class Supervisor:
 
     async def drained(self) -> None:
         """Returns when no call waits or runs."""
-        while any(pool.waiting or pool.in_flight for pool in self._all_pools()):
-            await asyncio.sleep(TICK_S / 5)  # no event per call for what happens once
+        # No event for each call, for the sake of what happens once.
+        while any(pool.waiting or pool.in_flight for pool in self._all_pools()):  # noqa: ASYNC110
+            await asyncio.sleep(TICK_S / 5)
 
     async def stop(self) -> None:
         """Refuses what still waits and gives up the workers; Processes.stop() then ends them."""
