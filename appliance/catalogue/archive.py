@@ -4,6 +4,7 @@ Runs in the gateway process, in a thread. Knows ZIP, and nothing of what a bundl
 Source: PKWARE, APPNOTE.TXT (the end records of the list of entries).
 """
 
+import errno
 import shutil
 import stat
 import struct
@@ -19,12 +20,22 @@ MAX_ENTRIES = 4096
 MAX_DIRECTORY_BYTES = 2 * 2**20  # of the ZIP's list of entries: half a kilobyte for each
 MAX_RATIO = 200  # unpacked to packed; weights compress to a half or so
 RATIO_FREE_BYTES = 64 * 2**20  # below this nobody asks for the ratio: a small model may be all zeros
-KEEP_FREE_BYTES = 256 * 2**20  # of the disk
+KEEP_FREE_BYTES = 64 * 2**20  # of the disk
 
 _END = struct.Struct("<4sHHHHIIH")
 _END_64 = struct.Struct("<4sQHHIIQQQQ")
 _LOCATOR_64 = struct.Struct("<4sIQI")
-_UNREADABLE = (zipfile.BadZipFile, zlib.error, EOFError, struct.error, ValueError, NotImplementedError, RuntimeError)
+_UNREADABLE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    EOFError,
+    ValueError,
+    OverflowError,  # a place beyond what any file can have
+    NotImplementedError,
+    RuntimeError,
+)
+_NO_ZIP = "the bundle is no readable ZIP ({}): make it anew, or upload it again"
 
 
 @contextmanager
@@ -35,11 +46,15 @@ def open_archive(upload: Path) -> Iterator[zipfile.ZipFile]:
         with zipfile.ZipFile(upload) as archive:
             yield archive
     except _UNREADABLE as error:
-        raise RefusedError(f"the bundle is no readable ZIP ({error}): make it anew, or upload it again") from None
+        raise RefusedError(_NO_ZIP.format(error)) from None
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # which is a place before the file's beginning
+            raise
+        raise RefusedError(_NO_ZIP.format("an entry lies nowhere")) from None
 
 
 def listed_files(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
-    """The archive's files by their path in it, each of which can be written below a folder without harm; what a Mac adds
+    """The archive's files by their path in it, each safe to write below a folder. What a Mac adds
     is left out. Raises RefusedError naming the entry that cannot."""
     listed = archive.infolist()
     if len(listed) > MAX_ENTRIES:

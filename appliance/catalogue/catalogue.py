@@ -7,7 +7,6 @@ A deploy is atomic because its one decisive act is SQLite's commit: the artifact
 row that names it is written, and what no row names is removed at the next start.
 """
 
-import errno
 import shutil
 import threading
 import time
@@ -23,14 +22,8 @@ from appliance.catalogue.inspection import Inspection
 from appliance.catalogue.plan import Offer, plan
 from appliance.catalogue.staging import StagedArtifact
 from appliance.catalogue.store import Store
-from appliance.core.errors import (
-    BadInputError,
-    ConflictError,
-    IngleError,
-    NotFoundError,
-    RefusedError,
-    UnavailableError,
-)
+from appliance.core.durable import disk_faults
+from appliance.core.errors import BadInputError, ConflictError, NotFoundError, RefusedError
 from appliance.core.manifest import Manifest
 from appliance.core.models import ModelVersion
 from appliance.core.names import ModelName
@@ -48,7 +41,7 @@ class Catalogue:
         self._artifacts = Artifacts(folder / "artifacts", folder / "incoming")
         self._store = Store(folder / "catalogue.sqlite", folder / "artifacts")
         try:
-            with _disk_faults(folder):
+            with disk_faults(folder):
                 if self._store.is_new:
                     self._artifacts.set_aside()
                 self._artifacts.empty_incoming()
@@ -90,7 +83,7 @@ class Catalogue:
 
     def new_incoming(self) -> Path:
         """A fresh folder for one upload; discard() it when done with it, whatever became of it."""
-        with _disk_faults(self._artifacts.incoming):
+        with disk_faults(self._artifacts.incoming):
             return self._artifacts.new_incoming()
 
     def discard(self, incoming: Path) -> None:
@@ -117,7 +110,7 @@ class Catalogue:
         staged folder is gone.
         """
         offer = Offer(name, staged.digest, _storable(manifest), staged.manifest is not None, version, ordinal, source)
-        with self._lock, _disk_faults(self._artifacts.folder):
+        with self._lock, disk_faults(self._artifacts.folder):
             place = plan(offer, self._snapshot.entries.get(name), self._store.last_ordinal(name))
             folder = self._artifacts.place(staged)
             if isinstance(place, ModelVersion):
@@ -136,9 +129,14 @@ class Catalogue:
                 created_s=time.time(),
                 source=source,
             )
-            with self._changing(name):
-                self._store.put_artifact(staged.digest, staged.size_bytes, staged.files)
-                self._store.put_version(made)
+            try:
+                with self._changing(name):
+                    self._store.put_artifact(staged.digest, staged.size_bytes, staged.files)
+                    self._store.put_version(made)
+            except BaseException:
+                if not any(v.digest == staged.digest for e in self.search() for v in e.versions):
+                    self._artifacts.remove(staged.digest)  # no row names what was just placed
+                raise
         return made, True
 
     def set_alias(self, name: ModelName, alias: str, version: str) -> ModelVersion:
@@ -238,16 +236,3 @@ def _storable(manifest: Manifest) -> Manifest:
         return msgspec.json.decode(msgspec.json.encode(manifest), type=Manifest)
     except (msgspec.MsgspecError, TypeError, ValueError) as error:
         raise RefusedError(f"the manifest cannot be kept: {error} (every number must be finite)") from None
-
-
-@contextmanager
-def _disk_faults(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise UnavailableError(f"the disk with {folder} is full: make room and try again") from error
-        where = error.filename or folder
-        raise IngleError(
-            f"the data folder failed at {where}: {error.strerror}; check its owner and its disk"
-        ) from error

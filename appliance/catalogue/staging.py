@@ -11,7 +11,7 @@ import msgspec
 from appliance.catalogue.bundle import unpack
 from appliance.catalogue.formats import HEAD_BYTES, is_zip, why_no_onnx
 from appliance.core.digests import file_digest, folder_digest
-from appliance.core.durable import sync_file, sync_folder
+from appliance.core.durable import disk_faults, sync_file, sync_folder
 from appliance.core.errors import RefusedError
 from appliance.core.manifest import Manifest
 
@@ -33,21 +33,26 @@ def stage(upload: Path, incoming: Path) -> StagedArtifact:
 
     A ZIP is a bundle: `model.onnx`, the external data it names, `vectors/parity.json`, and beside the artifact
     `manifest.toml` and labels. Anything else must be an ONNX file, which is moved and not copied. The upload is gone
-    afterwards. Raises RefusedError, with a sentence on what the file is, where it is neither.
+    afterwards. Raises RefusedError, with a sentence on what the file is, where it is neither; UnavailableError
+    where the disk is full.
     """
     folder = incoming / ARTIFACT_FOLDER
-    folder.mkdir(mode=0o700)
+    with disk_faults(incoming):
+        folder.mkdir(mode=0o700)
+        return _seal(folder, _take(upload, folder))
+
+
+def _take(upload: Path, folder: Path) -> Manifest | None:
     with upload.open("rb") as file:
         head = file.read(HEAD_BYTES)
-    manifest = None
     if is_zip(head):
         manifest = unpack(upload, folder)
         upload.unlink()
-    else:
-        if fault := why_no_onnx(head):
-            raise RefusedError(f"the file is {fault}")
-        upload.rename(folder / "model.onnx")
-    return _seal(folder, manifest)
+        return manifest
+    if fault := why_no_onnx(head):
+        raise RefusedError(f"the file is {fault}")
+    upload.rename(folder / "model.onnx")
+    return None
 
 
 def _seal(folder: Path, manifest: Manifest | None) -> StagedArtifact:

@@ -21,14 +21,14 @@ class Database:
     is damaged, or was made by a later Ingle; UnavailableError where another process holds it or the disk is full.
     """
 
-    def __init__(self, path: Path, migrations: Sequence[str], *, lock_wait_s: float = LOCK_WAIT_S) -> None:
+    def __init__(self, path: Path, migrations: Sequence[str]) -> None:
         self.path = path
         with self._faults():
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             # SQLite gives its journal the mode of the file: nobody else's eyes on either.
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
             self._connection = sqlite3.connect(
-                path, isolation_level=None, check_same_thread=False, timeout=lock_wait_s, cached_statements=64
+                path, isolation_level=None, check_same_thread=False, timeout=LOCK_WAIT_S, cached_statements=64
             )
         try:
             with self._faults():
@@ -44,7 +44,7 @@ class Database:
         connection.execute("PRAGMA foreign_keys = ON")
         (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
         if verdict != "ok":
-            raise sqlite3.DatabaseError(str(verdict))
+            raise _damaged(self.path, " ".join(str(verdict).split()))
         (schema,) = connection.execute("PRAGMA user_version").fetchone()
         if schema > len(migrations):
             raise IngleError(
@@ -101,8 +101,12 @@ def _fault(path: Path, error: sqlite3.Error) -> IngleError:
         return UnavailableError(f"{path} cannot be written, the disk is full: make room and try again")
     if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
         return IngleError(f"{path} cannot be opened for writing ({error}): check who owns the data folder")
-    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) or not code:
-        return IngleError(
-            f"{path} is damaged ({error}): put back a copy of it, or move it away and start again without what it held"
-        )
+    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        return _damaged(path, error)
     return IngleError(f"{path} failed ({error}): check the disk and the data folder")
+
+
+def _damaged(path: Path, detail: object) -> IngleError:
+    return IngleError(
+        f"{path} is damaged ({detail}): put back a copy of it, or move it away and start again without what it held"
+    )

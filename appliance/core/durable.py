@@ -3,8 +3,25 @@
 Used by whatever keeps state on disk. Knows nothing of what the files are.
 """
 
+import errno
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from appliance.core.errors import IngleError, UnavailableError
+
+
+@contextmanager
+def disk_faults(folder: Path) -> Iterator[None]:
+    """Says what the disk with `folder` cannot do: UnavailableError where it is full, IngleError for the rest."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise UnavailableError(f"the disk with {folder} is full: make room and try again") from error
+        where = error.filename or folder
+        raise IngleError(f"the data folder failed at {where} ({error.strerror}): check its owner and disk") from error
 
 
 def sync_file(path: Path) -> None:

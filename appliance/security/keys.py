@@ -17,8 +17,8 @@ from typing import cast
 import msgspec
 
 from appliance.core.database import Database
-from appliance.core.durable import write_durably
-from appliance.core.errors import BadInputError, ConflictError, IngleError, NotFoundError, UnauthenticatedError
+from appliance.core.durable import disk_faults, write_durably
+from appliance.core.errors import BadInputError, ConflictError, NotFoundError, UnauthenticatedError
 from appliance.security.scopes import KEY_HINT, Principal, parse_scopes
 
 MAX_REMEMBERED = 1024
@@ -135,12 +135,8 @@ class KeyRing:
     def _make_first(self) -> str:
         # The file comes first: a start that is cut short between the two finds its key there and takes it in.
         secret = self._read_key_file() or _new_secret()
-        try:
+        with disk_faults(self.admin_key_file.parent):
             write_durably(self.admin_key_file, f"{secret}\n".encode(), mode=0o600)
-        except OSError as error:
-            raise IngleError(
-                f"{self.admin_key_file} cannot be written: {error.strerror}; check the data folder"
-            ) from error
         self._insert("admin, made at the first start", secret, ["admin"])
         return secret
 

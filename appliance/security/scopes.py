@@ -36,8 +36,9 @@ class Scope(NamedTuple):
 
 def parse_scope(text: str) -> Scope:
     """`call`, `deploy` or `admin`, alone or with `:*`, `:owner/*` or `:owner/name`. Raises BadInputError."""
-    action, _, pattern = text.partition(":")
-    if action not in _RANK or (":" in text and not pattern):
+    action, colon, pattern = text.partition(":")
+    # A bare `call:acme` could mean an owner or a model: a permission must not be a guess.
+    if action not in _RANK or (colon and pattern != "*" and "/" not in pattern):
         raise BadInputError(
             f"'{text[:200]}' is no scope: expected call, deploy or admin, alone for all models, or with ':owner/*' or "
             "':owner/name' behind it"
