@@ -4,6 +4,7 @@ Runs in a worker process, so that the gateway passes text on.
 """
 
 import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,6 +16,7 @@ from appliance.core.manifest import Manifest
 
 Array = NDArray[Any]
 _FLOATS = ("FP16", "FP32", "FP64", "BF16")
+_NULL = re.compile(rb"null")  # what orjson writes for a number that is not finite
 
 
 def plain_answer(outputs: Mapping[str, Array], dtypes: Mapping[str, str], manifest: Manifest) -> bytes:
@@ -37,26 +39,18 @@ def _readable(dtype: str, array: Array) -> Array:
 
 
 def _text(array: Array) -> bytes:
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
-        # repr of the element's own type: 0.1 as FP32 must not be written with a double's digits.
-        return orjson.dumps(_named(array), option=orjson.OPT_SERIALIZE_NUMPY)
-    if array.dtype == object or array.ndim == 0 or not array.size:
-        return orjson.dumps(
-            _strings(array.tolist()) if array.ndim else _scalar(array), option=orjson.OPT_SERIALIZE_NUMPY
-        )
-    return orjson.dumps(np.ascontiguousarray(array), option=orjson.OPT_SERIALIZE_NUMPY)
+    if array.dtype == object:
+        return orjson.dumps(_strings(array.tolist()))
+    # A 0-d array becomes its element, which orjson writes in its own type's digits: 0.1 as FP32 is 0.1.
+    value = np.ascontiguousarray(array) if array.ndim else array[()]
+    text = orjson.dumps(value if array.size else array.tolist(), option=orjson.OPT_SERIALIZE_NUMPY)
+    if array.dtype.kind == "f" and b"null" in text:
+        names = iter(array[~np.isfinite(array)].tolist())
+        return _NULL.sub(lambda _: orjson.dumps(_name(next(names))), text)
+    return text
 
 
-def _scalar(array: Array) -> Any:
-    return _strings(array.item()) if array.dtype == object else array[()]
-
-
-def _named(array: Array) -> Any:
-    if array.ndim:
-        return [_named(row) for row in array]
-    number = float(array)
-    if math.isfinite(number):
-        return array[()]
+def _name(number: float) -> str:
     return "NaN" if math.isnan(number) else "Infinity" if number > 0 else "-Infinity"
 
 
@@ -99,10 +93,8 @@ def _best(row: Array, manifest: Manifest) -> list[dict[str, Any]]:
 
 
 def _score(number: Any) -> float | str:
-    if np.isfinite(number):
-        # The shortest digits that mean this number in its own type.
-        return float(str(number))
-    return "NaN" if np.isnan(number) else "Infinity" if number > 0 else "-Infinity"
+    # str() gives the shortest digits that mean this number in its own type.
+    return float(str(number)) if np.isfinite(number) else _name(float(number))
 
 
 def _chosen(array: Array, manifest: Manifest) -> list[list[dict[str, Any]]] | None:

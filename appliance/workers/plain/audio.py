@@ -13,10 +13,9 @@ from appliance.core.manifest import AudioInput
 from appliance.core.tensors import DTYPES, TensorSpec, element_count
 from appliance.workers.plain import values
 from appliance.workers.plain.resampling import resampled
-from appliance.workers.plain.wav import read_wav
+from appliance.workers.plain.wav import MAX_SAMPLES, read_wav
 
 Array = NDArray[Any]
-MAX_SAMPLES = 2**26  # of all channels together: 70 minutes at 16 kHz
 
 
 def audio_tensor(spec: TensorSpec, declared: AudioInput, body: bytes | memoryview) -> Array:
@@ -24,7 +23,7 @@ def audio_tensor(spec: TensorSpec, declared: AudioInput, body: bytes | memoryvie
 
     Raises BadInputError, TooLargeError.
     """
-    _check(spec, declared)
+    check(spec, declared)
     recording = read_wav(body)
     samples = _mixed(recording.samples, declared.channels)
     length = len(samples) * declared.rate / recording.rate
@@ -42,7 +41,8 @@ def audio_tensor(spec: TensorSpec, declared: AudioInput, body: bytes | memoryvie
     return values.shaped(spec, array, array.shape)
 
 
-def _check(spec: TensorSpec, declared: AudioInput) -> None:
+def check(spec: TensorSpec, declared: AudioInput) -> None:
+    """Raises BadInputError where the declaration contradicts itself or the model."""
     if spec.dtype in ("BYTES", "BOOL"):
         raise BadInputError(f"input '{spec.name}' is {spec.dtype}, which a recording cannot become")
     if not 1 <= declared.channels <= 64 or not 100 <= declared.rate <= 1_000_000:

@@ -4,7 +4,6 @@ Owns the choice: by the content's type and the manifest, which input it fills an
 in the file of each kind.
 """
 
-from email.message import Message
 from typing import Any
 
 from numpy.typing import NDArray
@@ -29,11 +28,16 @@ def tensors_from_content(content_type: str, body: Body, signature: Signature, ma
     kind = targets.kind_of(media_type)
     if not signature.inputs:
         return {}
+    signature = targets.narrowed(signature, manifest)
     if not len(body):
         raise BadInputError(f"the content is empty. {targets.takes(signature)}")
-    target = targets.target(kind, signature, manifest)
-    if kind is Kind.OTHER and target is None and targets.is_untyped(media_type) and bytes(body[:1]) in (b"[", b"{"):
+    if (
+        targets.is_untyped(media_type)
+        and bytes(body[:1]) in (b"[", b"{")
+        and not targets.takes_any(signature, manifest)
+    ):
         kind = Kind.JSON
+    target = targets.target(kind, signature, manifest)
     if kind is Kind.JSON:
         return _from_json(body, signature, manifest)
     if (target is None and kind is Kind.CSV) or (target is not None and isinstance(target.declared, ColumnsInput)):
@@ -44,11 +48,10 @@ def tensors_from_content(content_type: str, body: Body, signature: Signature, ma
 
 
 def parsed_type(content_type: str) -> tuple[str, dict[str, str]]:
-    """The media type and its parameters, names and type in lower case."""
-    message = Message()
-    message["content-type"] = " ".join(content_type.split())
-    parameters = {name.lower(): str(value) for name, value in (message.get_params() or [])[1:]}
-    return content_type.partition(";")[0].strip().lower(), parameters
+    """The media type in lower case, and its parameters by their names in lower case, without their quotes."""
+    media_type, *rest = content_type.split(";")
+    pairs = (parameter.partition("=") for parameter in rest)
+    return media_type.strip().lower(), {name.strip().lower(): value.strip().strip('"') for name, _, value in pairs}
 
 
 def _from_json(body: Body, signature: Signature, manifest: Manifest) -> dict[str, Array]:

@@ -9,7 +9,7 @@ from typing import Any
 from appliance.core.errors import IngleError
 from appliance.core.manifest import BytesInput, ColumnsInput, InputDeclaration, Manifest
 from appliance.core.tensors import Signature, TensorSpec
-from appliance.workers.plain.targets import Kind, is_column, required_inputs, target
+from appliance.workers.plain.targets import Kind, is_column, narrowed, required_inputs, target
 
 _FREE_SIZE = 1  # what stands in an example for a size that is free
 _MAX_VALUES = 32  # an example with more numbers helps nobody
@@ -30,8 +30,10 @@ _FILES = {
 def usage(signature: Signature, manifest: Manifest) -> dict[str, Any]:
     """`accepts` (content types, the best first), `example` ({"content_type", "body"}: the body as text, or what file to
     send) and `curl` (one line, with {url} for the model's address)."""
+    signature = narrowed(signature, manifest)
     accepts = accepted(signature, manifest)
-    content_type = accepts[0]
+    # A real sample beats a made-up table.
+    content_type = "application/json" if manifest.sample is not None and accepts[0] == "text/csv" else accepts[0]
     body = _body(content_type, signature, manifest)
     return {
         "accepts": accepts,

@@ -25,7 +25,7 @@ from appliance.core.errors import BadInputError, IngleError, TooLargeError
 from appliance.core.manifest import ImageInput
 from appliance.core.tensors import DTYPES, TensorSpec
 from appliance.workers.plain import values
-from appliance.workers.plain.picture_layout import Frame, frame
+from appliance.workers.plain.picture_layout import Frame, frame, picture_shape
 
 Array = NDArray[Any]
 FORMATS = tuple(
@@ -48,16 +48,19 @@ def image_tensor(spec: TensorSpec, declared: ImageInput, body: bytes | memoryvie
     picture = _decoded(body)
     picture = _coloured(picture, declared.colour)
     picture = _sized(picture, wanted, declared.resize)
-    pixels = np.asarray(picture)
-    if wanted.channels > 0:
-        pixels = pixels.reshape(*pixels.shape[:2], wanted.channels)
-        if declared.colour == "BGR":
-            pixels = pixels[:, :, ::-1]
+    pixels = np.asarray(picture).reshape(picture.height, picture.width, wanted.channels)
+    if declared.colour == "BGR":
+        pixels = pixels[:, :, ::-1]
     pixels = _scaled(pixels, spec, declared)
     if wanted.channels_first:
         pixels = pixels.transpose(2, 0, 1)
-    pixels = np.ascontiguousarray(pixels)
-    return values.shaped(spec, pixels, pixels.shape)
+    shape = picture_shape(spec, pixels.shape)
+    if shape is None:
+        raise BadInputError(
+            f"the picture becomes {list(pixels.shape)}, but input '{spec.name}' takes {values.described(spec)}: "
+            "send one of that size, or declare `size` in the manifest"
+        )
+    return np.ascontiguousarray(pixels).reshape(shape)
 
 
 def _decoded(body: bytes | memoryview) -> Image.Image:
@@ -75,7 +78,7 @@ def _decoded(body: bytes | memoryview) -> Image.Image:
             return _upright(picture)
     except IngleError:
         raise
-    except Image.DecompressionBombError:
+    except (Image.DecompressionBombError, MemoryError):
         raise TooLargeError(f"the picture is too large: at most {MAX_PIXELS} pixels are taken") from None
     except UnidentifiedImageError:
         raise BadInputError(f"the content is no picture that can be read: send {', '.join(FORMATS)}") from None

@@ -11,86 +11,88 @@ from appliance.core.errors import BadInputError
 from appliance.core.manifest import ImageInput
 from appliance.core.tensors import TensorSpec
 from appliance.workers.plain.shapes import fitted_shape
-from appliance.workers.plain.targets import CHANNELS
 
 MAX_SIDE = 16384
 
 
 class Frame(NamedTuple):
-    """`height` and `width` 0: the picture's own. `channels` 0: no axis for them."""
+    """`height` and `width` 0: the picture's own."""
 
     height: int
     width: int
     channels: int
     channels_first: bool
 
+    def shape(self, height: int, width: int) -> tuple[int, int, int]:
+        """The axes of a picture of that size in this layout."""
+        return (self.channels, height, width) if self.channels_first else (height, width, self.channels)
+
 
 def frame(spec: TensorSpec, declared: ImageInput) -> Frame:
-    """What a picture for this input looks like. Raises BadInputError where manifest and model do not go together."""
+    """What a picture for this input looks like. Raises BadInputError where declaration and model do not go together."""
     if spec.dtype in ("BYTES", "BOOL"):
-        raise BadInputError(f"input '{spec.name}' is {spec.dtype}, which a picture cannot become")
+        raise _wrong(spec, f"the input is {spec.dtype}, which a picture cannot become")
     channels = 1 if declared.colour == "L" else 3
     _check_numbers(spec, declared, channels)
-    axes = spec.shape[1:] if len(spec.shape) == 4 else spec.shape
-    if len(axes) == 3 and not (declared.colour == "L" and _is_rows_of_grey(spec, declared)):
-        first = _channels_first(spec, declared, axes, channels)
-        height, width = (axes[1], axes[2]) if first else (axes[0], axes[1])
-    else:
-        first, channels = False, channels if len(axes) != 3 and channels == 3 else 0
-        height, width = (axes[-2], axes[-1]) if len(axes) >= 2 and not declared.size else (-1, -1)
-    if len(declared.size) == 2:
-        height, width = declared.size
-    found = Frame(max(height, 0), max(width, 0), channels, first or (declared.layout == "NCHW" and channels > 0))
-    return _checked(spec, found)
+    first = _channels_first(spec, declared, channels)
+    height, width = declared.size or _own_size(spec, declared, first)
+    found = Frame(max(height, 0), max(width, 0), channels, first)
+    becomes = found.shape(found.height, found.width)
+    if 0 not in becomes and picture_shape(spec, becomes) is None:
+        raise _wrong(spec, f"one picture becomes {list(becomes)}, but the model takes {list(spec.shape)}")
+    return found
+
+
+def picture_shape(spec: TensorSpec, shape: tuple[int, ...]) -> tuple[int, ...] | None:
+    """The input's shape for one picture of `shape`, or None; an input of rank 1 or 2 takes it flat too."""
+    fitted = fitted_shape(spec.shape, shape)
+    if fitted is None and len(spec.shape) <= 2:
+        fitted = fitted_shape(spec.shape, (math.prod(shape),))
+    return fitted
 
 
 def _check_numbers(spec: TensorSpec, declared: ImageInput, channels: int) -> None:
     if declared.size and (len(declared.size) != 2 or not all(1 <= side <= MAX_SIDE for side in declared.size)):
-        raise _wrong(spec, f"its size is [height, width], each 1 to {MAX_SIDE}")
+        raise _wrong(spec, f"size is [height, width], each 1 to {MAX_SIDE}")
     for what, numbers in (("mean", declared.mean), ("std", declared.std)):
         if numbers and (len(numbers) not in (1, channels) or not all(map(math.isfinite, numbers))):
-            raise _wrong(spec, f"its {what} is one number, or one for each of {channels} channels")
-    if 0.0 in declared.std:
-        raise _wrong(spec, "its std divides, so it cannot be 0")
+            raise _wrong(spec, f"{what} is one number, or one for each of {channels} channels")
+    if 0.0 in declared.std or not math.isfinite(declared.scale):
+        raise _wrong(spec, "std divides, so it cannot be 0, and scale is a finite number")
 
 
-def _is_rows_of_grey(spec: TensorSpec, declared: ImageInput) -> bool:
-    """Whether a rank-3 input has a batch axis and none for channels: [-1, 28, 28]."""
-    return (
-        len(spec.shape) == 3 and not declared.layout and spec.shape[0] not in CHANNELS and spec.shape[2] not in CHANNELS
+def _channels_first(spec: TensorSpec, declared: ImageInput, channels: int) -> bool:
+    if declared.layout:
+        return declared.layout == "NCHW"
+    if len(spec.shape) >= 3:
+        front, back = spec.shape[-3], spec.shape[-1]
+        for possible in ((channels,), (channels, -1)):
+            if (front in possible) != (back in possible):
+                return front in possible
+    if channels == 1 and len(spec.shape) <= 3:
+        return True  # grey without an axis for its one channel: either order is the same
+    raise _wrong(
+        spec,
+        f"shape {list(spec.shape)} does not tell where the {channels} channels of a {declared.colour} picture go; "
+        'the manifest can: layout = "NCHW" or "NHWC"',
     )
 
 
-def _channels_first(spec: TensorSpec, declared: ImageInput, axes: tuple[int, ...], channels: int) -> bool:
-    if declared.layout:
-        place = axes[0] if declared.layout == "NCHW" else axes[2]
-        if place not in (-1, channels):
-            raise _wrong(
-                spec, f"{declared.layout} with colour {declared.colour} puts {channels} where the model has {place}"
-            )
-        return declared.layout == "NCHW"
-    first, last = axes[0] == channels, axes[2] == channels
-    if first == last and not (first := axes[0] == channels and axes[2] == -1):
-        raise BadInputError(
-            f"input '{spec.name}' has shape {list(spec.shape)}, which does not tell where the {channels} channels of a "
-            f'{declared.colour} picture go: declare in the manifest layout = "NCHW" or "NHWC", and the colour'
-        )
-    return first
-
-
-def _checked(spec: TensorSpec, found: Frame) -> Frame:
-    """Raises BadInputError unless a picture of this frame fits the input's shape."""
-    height, width = found.height or 1, found.width or 1
-    declared = spec.shape
-    if not found.height or not found.width:
-        return found
-    sizes: tuple[int, ...] = (height, width)
-    if found.channels:
-        sizes = (found.channels, *sizes) if found.channels_first else (*sizes, found.channels)
-    if fitted_shape(declared, sizes) is None:
-        raise _wrong(spec, f"one picture becomes {list(sizes)}, but the model takes {list(declared)}")
-    return found
+def _own_size(spec: TensorSpec, declared: ImageInput, first: bool) -> tuple[int, int]:
+    """The height and width that the model's shape tells, -1 where it leaves them free."""
+    shape = spec.shape
+    if len(shape) == 2 and declared.colour == "L" and -1 not in shape and shape[0] != 1:
+        return shape[0], shape[1]
+    if len(shape) < 3:
+        raise _wrong(spec, f"shape {list(shape)} does not tell its height and width; the manifest can: size = [H, W]")
+    rows_of_grey = len(shape) == 3 and declared.colour == "L" and 1 not in (shape[0], shape[2]) and not declared.layout
+    if rows_of_grey or first:
+        return shape[-2], shape[-1]
+    return shape[-3], shape[-2]
 
 
 def _wrong(spec: TensorSpec, reason: str) -> BadInputError:
-    return BadInputError(f"the manifest's picture for input '{spec.name}' does not fit the model: {reason}")
+    return BadInputError(
+        f"a picture cannot fill input '{spec.name}': {reason} (declared in the manifest as = \"image\": size, layout, "
+        "colour, scale, mean, std; application/json takes the numbers themselves)"
+    )

@@ -1,7 +1,7 @@
 """A file's bytes as numbers, whole or as windows on its head and tail. Runs in a worker process.
 
-The windows are what file-type models are trained on: of a block at each end, white space stripped on the outer side
-(a short file is one block for both), so many bytes, padding where there are fewer.
+The windows are what file-type models are trained on: of a block at each end, white space stripped on the outer side,
+so many bytes, and padding where there are fewer. The two blocks of a short file are the same bytes.
 """
 
 from typing import Any

@@ -47,7 +47,7 @@ _PREFERRED: dict[Kind, tuple[type, ...]] = {
     Kind.TEXT: (TextInput, BytesInput),
     Kind.CSV: (ColumnsInput, TextInput, BytesInput),
     Kind.JSON: (),
-    Kind.OTHER: (BytesInput, ImageInput, AudioInput),
+    Kind.OTHER: (BytesInput, ImageInput, AudioInput, TextInput),
 }
 
 
@@ -108,6 +108,26 @@ def target(kind: Kind, signature: Signature, manifest: Manifest) -> Target | Non
     return Target(required[0], guessed) if guessed else None
 
 
+def narrowed(signature: Signature, manifest: Manifest) -> Signature:
+    """The signature with the sizes that the manifest declares where the model leaves them free."""
+    if not any(declared.shape for declared in manifest.input):
+        return signature
+    return Signature(tuple(_narrowed(spec, manifest.declaration(spec.name).shape) for spec in signature.inputs), ())
+
+
+def _narrowed(spec: TensorSpec, sizes: Sequence[int]) -> TensorSpec:
+    sizes = (-1,) * (len(spec.shape) - len(sizes)) + tuple(sizes)  # a shape without the batch axis is a row's
+    if len(sizes) != len(spec.shape):
+        return spec
+    shape = tuple(size if own == -1 else own for own, size in zip(spec.shape, sizes, strict=True))
+    return TensorSpec(spec.name, spec.dtype, shape, spec.dimension_names, spec.optional)
+
+
+def takes_any(signature: Signature, manifest: Manifest) -> bool:
+    """Whether content may be anything at all: a file's bytes or a text, which can begin as JSON does."""
+    return any(isinstance(manifest.declaration(spec.name), BytesInput | TextInput) for spec in signature.inputs)
+
+
 def file_input(signature: Signature, manifest: Manifest) -> Target | None:
     """The only required input where the manifest declares it a file's bytes: JSON may be such a file too."""
     required = required_inputs(signature)
@@ -130,7 +150,7 @@ def _guess(kind: Kind, spec: TensorSpec, manifest: Manifest) -> InputDeclaration
         return None
     if kind in (Kind.IMAGE, Kind.OTHER) and channels_of(spec.shape) and spec.dtype in ("FP16", "FP32", "FP64", "UINT8"):
         return ImageInput(name=spec.name, colour="L" if channels_of(spec.shape) == 1 else "RGB")
-    if kind is Kind.TEXT and spec.dtype == "BYTES" and all(size in (-1, 1) for size in spec.shape):
+    if kind in (Kind.TEXT, Kind.OTHER) and spec.dtype == "BYTES" and all(size in (-1, 1) for size in spec.shape):
         return TextInput(name=spec.name)
     if kind is Kind.OTHER and spec.dtype == "UINT8" and spec.shape in ((-1,), (1, -1), (-1, -1)):
         return BytesInput(name=spec.name)
@@ -144,7 +164,18 @@ def channels_of(shape: Sequence[int]) -> int:
     return shape[1] if shape[1] in CHANNELS else shape[3]
 
 
-_EXAMPLES = {
+def not_taken(kind: Kind, media_type: str, signature: Signature, manifest: Manifest) -> UnsupportedError:
+    """What to answer to a content that no input takes."""
+    declared = [type(manifest.declaration(spec.name)).__struct_config__.tag for spec in signature.inputs]
+    said = [str(word) for word in declared if word != "tensor"]
+    what = f"an input declared as {' and '.join(said)}" if said else "tensors"
+    return UnsupportedError(
+        f"this model takes {what}, not {kind} ({media_type or 'no Content-Type was given'}). {takes(signature)}: "
+        f"send application/json with those values{'' if said else _how_to_declare(kind, signature)}"
+    )
+
+
+_DECLARATIONS = {
     Kind.IMAGE: 'as = "image", size = [224, 224]',
     Kind.AUDIO: 'as = "audio", rate = 16000',
     Kind.TEXT: 'as = "text"',
@@ -152,14 +183,13 @@ _EXAMPLES = {
 }
 
 
-def not_taken(kind: Kind, media_type: str, signature: Signature, manifest: Manifest) -> UnsupportedError:
-    """What to answer to a content that no input takes."""
-    declared = [type(manifest.declaration(spec.name)).__struct_config__.tag for spec in signature.inputs]
-    said = [str(word) for word in declared if word != "tensor"]
-    name = signature.inputs[0].name if signature.inputs else "NAME"
-    hint = f', or declare in the manifest: [[input]] name = "{name}", {_EXAMPLES[kind]}' if kind in _EXAMPLES else ""
-    what = f"an input declared as {' and '.join(said)}" if said else "tensors"
-    return UnsupportedError(
-        f"this model takes {what}, not {kind} ({media_type or 'no Content-Type was given'}). {takes(signature)}: "
-        f"send application/json with those values{hint}"
-    )
+def _how_to_declare(kind: Kind, signature: Signature) -> str:
+    """The manifest's lines that would make an input take this kind, where one could."""
+    able = {
+        Kind.IMAGE: lambda spec: len(spec.shape) >= 2 and spec.dtype not in ("BYTES", "BOOL"),
+        Kind.AUDIO: lambda spec: len(spec.shape) >= 1 and spec.dtype not in ("BYTES", "BOOL"),
+        Kind.TEXT: lambda spec: spec.dtype == "BYTES",
+        Kind.OTHER: lambda spec: len(spec.shape) >= 1 and "INT" in spec.dtype,
+    }.get(kind)
+    name = next((spec.name for spec in signature.inputs if able and able(spec)), None)
+    return f', or declare in the manifest: [[input]] name = "{name}", {_DECLARATIONS[kind]}' if name is not None else ""

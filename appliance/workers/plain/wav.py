@@ -10,9 +10,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from appliance.core.errors import BadInputError, UnsupportedError
+from appliance.core.errors import BadInputError, TooLargeError, UnsupportedError
 
 Array = NDArray[Any]
+MAX_SAMPLES = 2**26  # of all channels together: 70 minutes at 16 kHz, 256 MiB as FP32
+MAX_AMPLITUDE = 1e9
 _PCM, _FLOAT, _EXTENSIBLE = 1, 3, 0xFFFE
 _FORMAT = struct.Struct("<HHIIHH")
 _CHUNK = struct.Struct("<4sI")
@@ -36,7 +38,7 @@ class _Format(NamedTuple):
 def read_wav(body: bytes | memoryview) -> Recording:
     """The recording. A data chunk whose size says more than came (streamed files write 0 or the largest number) is
     taken as far as it goes. Raises BadInputError, UnsupportedError for another coding."""
-    if len(body) < 12 or bytes(body[:4]) not in (b"RIFF", b"RF64") or bytes(body[8:12]) != b"WAVE":
+    if len(body) < 12 or bytes(body[:4]) != b"RIFF" or bytes(body[8:12]) != b"WAVE":
         raise BadInputError("the content is no WAV file: send audio/wav, PCM or float")
     form, position = None, 12
     while position + _CHUNK.size <= len(body):
@@ -45,7 +47,8 @@ def read_wav(body: bytes | memoryview) -> Recording:
         if name == b"data":
             if form is None:
                 raise BadInputError("the WAV file has its data before its format: it is damaged")
-            streamed = size in (0, 0xFFFFFFFF) or start + size > len(body)
+            # Written as a stream, the file's own size is 0 or too large too.
+            streamed = size == 0 and _CHUNK.unpack_from(body)[1] + _CHUNK.size <= start
             return _samples(form, memoryview(body)[start : len(body) if streamed else start + size])
         if name == b"fmt ":
             form = _format(bytes(body[start : start + min(size, 64)]))
@@ -84,11 +87,17 @@ def _samples(form: _Format, data: memoryview) -> Recording:
     count = len(data) // (width * form.channels)
     if not count:
         raise BadInputError("the WAV file has no samples")
+    if count * form.channels > MAX_SAMPLES:
+        raise TooLargeError(
+            f"the recording has {count} samples of {form.channels} channels: at most "
+            f"{MAX_SAMPLES // form.channels} are taken; send it in parts"
+        )
     data = data[: count * width * form.channels]
     if form.code == _FLOAT:
-        samples: Array = np.frombuffer(data, f"<f{width}").astype(np.float32)
-        if not np.isfinite(samples).all():
-            raise BadInputError("the WAV file has samples that are no numbers")
+        loud: Array = np.frombuffer(data, f"<f{width}")
+        if not (np.abs(loud) <= MAX_AMPLITUDE).all():
+            raise BadInputError(f"the WAV file has samples that are no numbers, or beyond {MAX_AMPLITUDE:g}")
+        samples: Array = loud.astype(np.float32)
     elif width == 1:
         samples = (np.frombuffer(data, np.uint8).astype(np.float32) - 128) / 128
     elif width == 3:
