@@ -10,7 +10,6 @@ import json
 import logging
 import os
 import secrets
-import shutil
 import signal
 import socket
 import sys
@@ -18,6 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from appliance.catalogue.catalogue import Catalogue
+from appliance.catalogue.packing import Package, find_package, stream
 from appliance.core.addresses import Address, parse_address
 from appliance.core.durable import write_durably
 from appliance.core.errors import BusyError, IngleError, UnavailableError
@@ -114,9 +114,9 @@ class Node:
         incoming = await asyncio.to_thread(self._catalogue.new_incoming)
         try:
             upload = incoming / "upload"
-            await asyncio.to_thread(shutil.copyfile, file, upload)
+            package = await asyncio.to_thread(_copy, file, upload)
             result = await self.dataplane.deployer.deploy(
-                upload, incoming, _OWNER, name=name_from_stem(file.stem), version=""
+                upload, incoming, _OWNER, name=package.manifest.name or name_from_stem(package.stem), version=""
             )
         except IngleError as error:
             raise type(error)(f"{file}: {error.sentence}") from None
@@ -144,6 +144,14 @@ class Node:
         self._catalogue.close()
         self._keys.close()
         os.close(self._lock)
+
+
+def _copy(file: Path, upload: Path) -> Package:
+    """The model, and what it keeps in other files, as a deploy would send it."""
+    package = find_package(file)
+    with upload.open("wb") as target:
+        target.writelines(stream(package))
+    return package
 
 
 async def _started(front: HttpFront | GrpcFront | None, setting: str) -> Address | None:

@@ -123,7 +123,7 @@ def _free_or_any(port: int) -> int:
 
 
 def _identify(client: Client, model: Path, folder: Path) -> list[Answer]:
-    from appliance.cli.packing import find_package, stream
+    from appliance.catalogue.packing import find_package, stream
 
     labels = folder / "labels.txt"
     labels.write_text("\n".join(json.loads((model / "config.min.json").read_text())["target_labels_space"]) + "\n")

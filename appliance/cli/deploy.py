@@ -40,7 +40,7 @@ def command(
     The node checks the model before it stores anything. The same model as that version again is no error; another
     model as a version that is there already is refused.
     """
-    from appliance.cli.packing import find_package, stream
+    from appliance.catalogue.packing import find_package, stream
 
     try:
         model, version = _asked(name, version)

@@ -103,6 +103,9 @@ def from_values(name: str, dtype: str, shape: Sequence[int], values: Any) -> Arr
     if found.size != expected:
         raise BadInputError(f"input '{name}' of shape {list(shape)} takes {expected} elements, but {found.size} came")
     target, kind = _NUMPY[dtype], found.dtype.kind
+    if target.kind in "iu" and kind in "fO":
+        found = _exact_integers(values, found)  # numpy makes floats of small numbers beside ones above 2**63
+        kind = found.dtype.kind
     if not found.size:
         return np.empty(shape, target)
     if target.kind == "f":
@@ -118,6 +121,18 @@ def from_values(name: str, dtype: str, shape: Sequence[int], values: Any) -> Arr
         raise BadInputError(f"input '{name}' is {dtype}, but its data holds numbers beyond that type's range")
     with np.errstate(over="ignore"):
         return found.astype(target).reshape(shape)
+
+
+def _exact_integers(values: Any, found: Array) -> Array:
+    """The list as integers, if they are all whole numbers of 64 bits; otherwise as numpy found it."""
+    exact: Array = np.array(values, dtype=object)
+    if all(type(value) is int for value in exact.reshape(-1)):
+        for wide in (np.int64, np.uint64):
+            try:
+                return exact.astype(wide)
+            except OverflowError:
+                continue
+    return found
 
 
 def _strings_from_values(name: str, shape: Sequence[int], values: Any) -> Array:

@@ -9,7 +9,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from appliance.cli.packing import find_package, stream
+from appliance.catalogue.packing import find_package, stream
 from appliance.core.errors import BadInputError, RefusedError
 
 
