@@ -19,7 +19,7 @@ MAX_IN_FLIGHT = 64
 Answer = asyncio.Task[bytes]
 
 
-class _Window:
+class Window:
     """How much of a stream may be under way at once: so many requests, and so many bytes of them or a single one."""
 
     def __init__(self, max_bytes: int) -> None:
@@ -60,7 +60,7 @@ class ModelStreamInfer:
         """Answer a stream. It ends when the caller has sent its last request and has its last answer."""
         metadata = dict(context.invocation_metadata())
         context.set_trailing_metadata(self._node)
-        window = _Window(self._dataplane.settings.max_body_bytes)
+        window = Window(self._dataplane.settings.max_body_bytes)
         answers: asyncio.Queue[tuple[Answer, int] | None] = asyncio.Queue()
         reader = asyncio.create_task(self._read(context, metadata, window, answers))
         self._readers.add(reader)
@@ -85,7 +85,7 @@ class ModelStreamInfer:
         self,
         context: Any,
         metadata: dict[str, str],
-        window: _Window,
+        window: Window,
         answers: asyncio.Queue[tuple[Answer, int] | None],
     ) -> None:
         try:

@@ -103,6 +103,33 @@ def test_typed_contents_are_packed_as_numpy_would(dtype: str, field: str, values
     assert call.tensors == [TensorHead("x", dtype, [1, 3], 0, len(expected))]
 
 
+@pytest.mark.parametrize(
+    ("dtype", "field", "others"),
+    [
+        ("FP32", "fp32_contents", {"int_contents": [1, 2]}),
+        ("FP32", "fp32_contents", {"bytes_contents": [b"more"]}),
+        ("FP64", "fp64_contents", {"fp32_contents": [1.0]}),
+    ],
+)
+def test_contents_of_other_types_beside_the_right_ones_change_nothing(
+    dtype: str, field: str, others: dict[str, object]
+) -> None:
+    values = np.random.default_rng(3).standard_normal(300).astype(tritonclient.utils.triton_to_np_dtype(dtype))
+    message = typed_request(dtype, [300], **{field: values.tolist()}, **others)
+    assert list(to_call(parse_infer(message.SerializeToString())).parts) == [values.tobytes()]
+
+
+def test_fields_that_protobuf_does_not_know_change_no_contents() -> None:
+    message = typed_request("FP32", [2], fp32_contents=[1, 2]).SerializeToString()
+    # The last field is `inputs`, and in it `contents`: put an unknown field 15 at the end of both.
+    inputs = pb.ModelInferRequest.FromString(message).inputs[0]
+    contents = inputs.contents.SerializeToString() + b"\x7a\x01!"
+    inputs.ClearField("contents")
+    tensor = inputs.SerializeToString() + bytes([5 << 3 | 2, len(contents)]) + contents
+    call = to_call(parse_infer(bytes([5 << 3 | 2, len(tensor)]) + tensor))
+    assert list(call.parts) == [np.array([1, 2], np.float32).tobytes()]
+
+
 def test_typed_bytes_get_their_lengths() -> None:
     call = to_call(typed_request("BYTES", [2], bytes_contents=[b"", b"\xffab"]))
     assert list(call.parts) == [b"\0\0\0\0\x03\0\0\0\xffab"]
