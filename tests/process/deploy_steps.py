@@ -1,10 +1,12 @@
-"""A process that deploys, names or deletes in a catalogue and ends itself, by SIGKILL, before its Nth act on the disk.
+"""Processes that deploy, name or delete in a catalogue, each ended by SIGKILL before one more act on the disk.
 
-Run as `deploy_steps.py DATA_DIR ACTION N`; ends with status 0 where the action took fewer acts. An act is a statement
-given to SQLite, an fsync, a rename, or a file or folder made, opened for writing or removed.
+Run as `deploy_steps.py BEFORE TARGETS ACTION`. For N = 1, 2, 3 ... a process is forked that takes the action in
+TARGETS/N, a copy of BEFORE, and kills itself before its Nth act; the first that takes fewer acts ends it all. An act is
+a statement given to SQLite, an fsync, a rename, or a file or folder made, opened for writing, changed or removed.
 """
 
 import os
+import shutil
 import signal
 import sqlite3
 import sys
@@ -41,8 +43,9 @@ def deploy(catalogue: Catalogue, content: bytes) -> None:
 
 ACTIONS = {
     "open": lambda catalogue: None,
-    "deploy": lambda catalogue: deploy(catalogue, b"second"),
+    "deploy": lambda catalogue: deploy(catalogue, b"a third"),
     "alias": lambda catalogue: catalogue.set_alias(NAME, "default", "1.0.0"),
+    "rollback": lambda catalogue: catalogue.rollback(NAME),
     "delete": lambda catalogue: catalogue.delete(NAME, "1.0.0"),
     "delete all": lambda catalogue: catalogue.delete(NAME),
 }
@@ -69,16 +72,14 @@ def _writes(arguments: tuple[object, ...]) -> bool:
     return isinstance(flags, int) and bool(flags & (os.O_WRONLY | os.O_RDWR))
 
 
-def main() -> None:
-    folder, action, acts = sys.argv[1:]
-    countdown = Countdown(int(acts))
-    real_fsync = os.fsync
+def act(folder: Path, action: str, acts: int) -> None:
+    """Takes the action, and does not return where it takes that many acts."""
+    countdown = Countdown(acts)
+    real_fsync, real_connect = os.fsync, sqlite3.connect
 
     def fsync(descriptor: int) -> None:
         countdown.act()
         real_fsync(descriptor)
-
-    real_connect = sqlite3.connect
 
     def connect(*arguments: Any, **options: Any) -> sqlite3.Connection:
         connection = real_connect(*arguments, **options)
@@ -88,10 +89,25 @@ def main() -> None:
     os.fsync = fsync  # type: ignore[assignment]
     sqlite3.connect = connect  # type: ignore[assignment]
     sys.addaudithook(countdown.audit)
-    catalogue = Catalogue(Path(folder))
+    catalogue = Catalogue(folder)
     ACTIONS[action](catalogue)
     countdown.act()  # done, and not yet closed
     catalogue.close()
+
+
+def main() -> None:
+    before, targets, action = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
+    acts = 0
+    status = -signal.SIGKILL
+    while status == -signal.SIGKILL:
+        acts += 1
+        shutil.copytree(before, targets / str(acts))
+        child = os.fork()
+        if child == 0:
+            act(targets / str(acts), action, acts)
+            os._exit(0)
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    sys.exit(status)
 
 
 if __name__ == "__main__":
