@@ -3,6 +3,8 @@
 Pure, no numpy: the gateway answers a GET on a model with it.
 """
 
+import csv
+import io
 import json
 from typing import Any
 
@@ -108,7 +110,9 @@ def _csv(signature: Signature, manifest: Manifest) -> str:
         columns = declared.columns if isinstance(declared, ColumnsInput) else (spec.name,)
         names.extend(columns)
         cells.extend([{"BYTES": "text", "BOOL": "true"}.get(spec.dtype, "1")] * len(columns))
-    return f"{','.join(names)}\n{','.join(cells)}\n"
+    table = io.StringIO()
+    csv.writer(table, lineterminator="\n").writerows((names, cells))
+    return table.getvalue()
 
 
 def _curl(content_type: str, body: str) -> str:

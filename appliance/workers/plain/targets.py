@@ -185,11 +185,15 @@ _DECLARATIONS = {
 
 def _how_to_declare(kind: Kind, signature: Signature) -> str:
     """The manifest's lines that would make an input take this kind, where one could."""
-    able = {
-        Kind.IMAGE: lambda spec: len(spec.shape) >= 2 and spec.dtype not in ("BYTES", "BOOL"),
-        Kind.AUDIO: lambda spec: len(spec.shape) >= 1 and spec.dtype not in ("BYTES", "BOOL"),
-        Kind.TEXT: lambda spec: spec.dtype == "BYTES",
-        Kind.OTHER: lambda spec: len(spec.shape) >= 1 and "INT" in spec.dtype,
-    }.get(kind)
-    name = next((spec.name for spec in signature.inputs if able and able(spec)), None)
-    return f', or declare in the manifest: [[input]] name = "{name}", {_DECLARATIONS[kind]}' if name is not None else ""
+    name = next((spec.name for spec in signature.inputs if _could_be(kind, spec)), None)
+    if name is None or kind not in _DECLARATIONS:
+        return ""
+    return f', or declare in the manifest: [[input]] name = "{name}", {_DECLARATIONS[kind]}'
+
+
+def _could_be(kind: Kind, spec: TensorSpec) -> bool:
+    if kind is Kind.TEXT:
+        return spec.dtype == "BYTES"
+    if kind is Kind.OTHER:
+        return bool(spec.shape) and "INT" in spec.dtype
+    return len(spec.shape) >= (2 if kind is Kind.IMAGE else 1) and spec.dtype not in ("BYTES", "BOOL")
