@@ -23,7 +23,7 @@ from benchmarks.calls import Call, call_of
 from benchmarks.closed_loop import Check
 from benchmarks.environments import environment, installed_version
 from benchmarks.http_load import http_load, http_request
-from benchmarks.measured import Measured, Ratio, interleave, median_of
+from benchmarks.measured import LoadError, Measured, Ratio, interleave, median_of
 from benchmarks.models import tiny
 from benchmarks.processes import bare_server, node, running
 from benchmarks.report import Section, microseconds, verdict, whole, write_section
@@ -53,6 +53,8 @@ class Contestant:
             os.killpg(self.group, signal.SIGCONT)
         try:
             return http_load(self.address, self.request, self.check, concurrency=concurrency, seconds=_SECONDS)
+        except LoadError as error:
+            raise LoadError(f"{self.name}: {error}") from None
         finally:
             if self.group:
                 os.killpg(self.group, signal.SIGSTOP)
@@ -145,7 +147,7 @@ def measure() -> Section:
         contestants = [ours, bare, mlserver, stack.enter_context(_litserve(model, call, folder))]
         contestants += [stack.enter_context(_mosec(model, call, folder, batch)) for batch in (1, _CONCURRENCY)]
         for contestant in contestants:
-            contestant.load(1)
+            contestant.load(1)  # warm, and stopped from here on
         many = interleave({one.name: functools.partial(one.load, _CONCURRENCY) for one in contestants}, _ROUNDS)
         single = interleave({one.name: functools.partial(one.load, 1) for one in contestants}, _ROUNDS)
     calls = {name: [turn.calls_per_s for turn in own] for name, own in many.items()}
