@@ -283,6 +283,11 @@ def test_the_first_frame_of_an_animation_is_the_picture():
     assert one("image/gif", body, takes(("x", "UINT8", (1, 1, 1, 3))), image()).ravel().tolist() == [*RED]
 
 
+def test_the_first_of_a_phone_s_pair_is_the_picture():
+    body = encoded(Image.new("RGB", (8, 8), RED), "MPO", save_all=True, append_images=[Image.new("RGB", (8, 8), BLUE)])
+    assert one("image/jpeg", body, NCHW)[0, 0].min() > 250
+
+
 def png(width, height, data, depth=8):
     """A PNG that says what it likes."""
 

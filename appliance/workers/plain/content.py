@@ -37,9 +37,9 @@ def tensors_from_content(content_type: str, body: Body, signature: Signature, ma
         and not targets.takes_any(signature, manifest)
     ):
         kind = Kind.JSON
-    target = targets.target(kind, signature, manifest)
     if kind is Kind.JSON:
         return _from_json(body, signature, manifest)
+    target = targets.target(kind, signature, manifest)
     if (target is None and kind is Kind.CSV) or (target is not None and isinstance(target.declared, ColumnsInput)):
         return tables.tensors_from_csv(body, media_type, parameters, signature, manifest)
     if target is None:

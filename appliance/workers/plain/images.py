@@ -16,7 +16,9 @@ from PIL import (
     Image,
     ImageOps,
     JpegImagePlugin,
+    MpoImagePlugin,
     PngImagePlugin,
+    TiffImagePlugin,
     UnidentifiedImageError,
     WebPImagePlugin,
 )
@@ -38,6 +40,9 @@ FORMATS = tuple(
         GifImagePlugin.GifImageFile,
     )
 )
+# What Pillow would import at its first need, for EXIF and for pictures that phones take in pairs: here it is imported
+# once, before workers are forked and confined.
+_LATER = (MpoImagePlugin, TiffImagePlugin)
 MAX_PIXELS = 64 * 2**20  # the largest phone pictures are 50 million; as RGB this is 192 MiB
 MAX_FREE_PIXELS = 16 * 2**20  # where neither the model nor the manifest bounds the size: 192 MiB as FP32
 

@@ -21,6 +21,8 @@ def fitted_shape(declared: Sequence[int], given: Sequence[int]) -> Shape | None:
     declared, given = tuple(declared), tuple(given)
     if shape_fits(declared, given):
         return given
+    if declared and declared[0] in (-1, 1) and shape_fits(declared[1:], given):
+        return (1, *given)
     if element_count(given) == 1 and all(size in (-1, 1) for size in declared):
         return (1,) * len(declared)
     aligned = _aligned(declared, given)
