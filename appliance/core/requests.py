@@ -46,6 +46,6 @@ class CallAnswer(msgspec.Struct):
     version: str
     ordinal: int
     tensors: list[TensorHead]
-    body: memoryview
+    body: Buffer
     text_size: int
     seconds: Seconds

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from appliance.catalogue.catalogue import Catalogue
 from appliance.core.errors import IngleError, UnavailableError
-from appliance.core.frames import AnswerForm, Invoke
+from appliance.core.frames import Answer, AnswerForm, Invoke
 from appliance.core.models import ModelVersion
 from appliance.core.names import ModelName, parse_name
 from appliance.core.requests import CallAnswer, CallRequest, Seconds
@@ -26,21 +26,35 @@ from appliance.security.keys import KeyRing
 from appliance.security.scopes import ANONYMOUS, Principal
 from appliance.workers.inspector import Inspector
 from appliance.workers.pool import Pool
-from appliance.workers.replica import Work
+from appliance.workers.replica import Future, Outcome, Work
 from appliance.workers.supervisor import Supervisor
 
 _MAX_ROUTES = 10_000
 
 
-class Route(NamedTuple):
+class Route:
     """Where calls for one spelling of a model go; valid for one generation of the catalogue."""
 
-    model: ModelVersion
-    name: str
-    version: str
-    pool: Pool
-    admission: Admission
-    counters: VersionCounters
+    __slots__ = ("admission", "allowed", "counters", "model", "name", "pool", "version")
+
+    def __init__(self, model: ModelVersion, pool: Pool, counters: VersionCounters) -> None:
+        self.model = model
+        self.name = str(model.name)
+        self.version = str(model.version)
+        self.pool = pool
+        self.admission = Admission(model.signature)
+        self.counters = counters
+        self.allowed: Principal | None = None  # the last caller that was found to be allowed
+
+
+class BegunCall(NamedTuple):
+    """A call that was admitted and waits for its worker. `cold`: no worker was there when it came."""
+
+    id: str
+    route: Route
+    work: Work
+    started_ns: int
+    cold: bool
 
 
 class DataPlane:
@@ -86,42 +100,54 @@ class DataPlane:
 
     async def call(self, request: CallRequest, principal: Principal) -> CallAnswer:
         """Answers one call. Raises IngleError; its `call` is the id under which the call is remembered."""
+        future: asyncio.Future[Outcome] = self._loop.create_future()
+        begun = self.begin(request, principal, future)
+        try:
+            answer, body = await future
+        except IngleError as error:
+            self.failed(begun, error)
+            raise
+        return self.finished(begun, answer, body)
+
+    def begin(self, request: CallRequest, principal: Principal, future: Future) -> BegunCall:
+        """Admits a call and hands it to its model's pool. Raises IngleError where it is not admitted.
+
+        `future` is told the outcome, which goes to finished() or failed() and nowhere else.
+        """
         started_ns = time.perf_counter_ns()
-        self._number += 1
-        number = self._number
-        call_id = f"{self._prefix}{number:08x}"
         if self.draining:
             raise UnavailableError("the node is shutting down and takes no new calls: ask another", retry_after_s=5.0)
         route = self._route(request.model, request.version, request.by_ordinal)
-        principal.require("call", route.model.name)
+        if principal is not route.allowed:
+            principal.require("call", route.model.name)
+            route.allowed = principal
+        self._number = number = self._number + 1
+        invoke = Invoke(number, request.form, request.tensors, request.outputs, request.binary, request.content_type)
+        asked_s = request.deadline_s
+        deadline_s = time.monotonic() + (asked_s or self.settings.default_deadline_s)
+        work = Work(invoke, request.parts, deadline_s, future, started_ns)
+        begun = BegunCall(f"{self._prefix}{number:08x}", route, work, started_ns, not route.pool.replicas)
         try:
             if request.form != AnswerForm.PLAIN:  # what a plain call's content means, the worker says
                 route.admission.check(request.tensors, request.outputs)
-            invoke = Invoke(
-                number, request.form, request.tensors, request.outputs, request.binary, request.content_type
-            )
-            asked_s = request.deadline_s
-            deadline_s = time.monotonic() + (asked_s or self.settings.default_deadline_s)
-            work = Work(invoke, list(request.parts), deadline_s, self._loop.create_future())
-            cold = not route.pool.replicas
             if self._unloaded:
                 self._unloaded.discard(route.model.name)
             route.pool.submit(work)
-            if asked_s:
-                # The pool's tick is too coarse for a deadline that somebody chose.
-                timer = self._loop.call_later(asked_s, work.expire)
-                try:
-                    answer, body = await work.future
-                finally:
-                    timer.cancel()
-            else:
-                answer, body = await work.future
         except IngleError as error:
-            error.call = call_id
-            self._failed(route, call_id, error, time.perf_counter_ns() - started_ns)
+            self.failed(begun, error)
             raise
+        if asked_s:
+            # The pool's tick is too coarse for a deadline that somebody chose.
+            work.timer = self._loop.call_later(asked_s, work.expire)
+        return begun
+
+    def finished(self, begun: BegunCall, answer: Answer, body: bytes) -> CallAnswer:
+        """Counts and remembers a call that was answered; the answer as fronts want it."""
         ended_ns = time.perf_counter_ns()
-        waited_ns = work.sent_ns - work.submitted_ns
+        call_id, route, work, started_ns, cold = begun
+        if work.timer is not None:
+            work.timer.cancel()
+        waited_ns = work.sent_ns - started_ns
         route.counters.record(answer, ended_ns - started_ns, waited_ns)
         load_ns = min(waited_ns, int(route.pool.last_load_s * 1e9)) if cold else 0
         seconds = Seconds(
@@ -130,25 +156,24 @@ class DataPlane:
             answer.run_ns / 1e9,
             (ended_ns - started_ns) / 1e9,
         )
-        self._calls.add(CallRecord(call_id, route.name, route.version, self.node_name, "ok", seconds, time.time()))
+        name, version = route.name, route.version
+        self._calls.add(CallRecord(call_id, name, version, self.node_name, "ok", seconds, time.time()))
         return CallAnswer(
-            call_id,
-            self.node_name,
-            route.name,
-            route.version,
-            route.model.ordinal,
-            answer.tensors,
-            memoryview(body),
-            answer.text_size,
-            seconds,
+            call_id, self.node_name, name, version, route.model.ordinal, answer.tensors, body, answer.text_size, seconds
         )
 
-    def _failed(self, route: Route, call_id: str, error: IngleError, total_ns: int) -> None:
+    def failed(self, begun: BegunCall, error: IngleError) -> None:
+        """Counts and remembers a call that ended in an error, and tells the error which call it was."""
+        error.call = begun.id
+        if begun.work.timer is not None:
+            begun.work.timer.cancel()
+        total_ns = time.perf_counter_ns() - begun.started_ns
+        route = begun.route
         route.counters.record_failure(error.code, total_ns)
         seconds = Seconds(0.0, 0.0, 0.0, total_ns / 1e9)
         self._calls.add(
             CallRecord(
-                call_id, route.name, route.version, self.node_name, error.code, seconds, time.time(), error.sentence
+                begun.id, route.name, route.version, self.node_name, error.code, seconds, time.time(), error.sentence
             )
         )
 
@@ -160,14 +185,8 @@ class DataPlane:
         route = self._routes.get(key)
         if route is None:
             found = self.catalogue.resolve(model, version, by_ordinal=by_ordinal)
-            route = Route(
-                found,
-                str(found.name),
-                str(found.version),
-                self._supervisor.pool(found),
-                Admission(found.signature),
-                self._counters.setdefault((found.name, found.ordinal), VersionCounters()),
-            )
+            counters = self._counters.setdefault((found.name, found.ordinal), VersionCounters())
+            route = Route(found, self._supervisor.pool(found), counters)
             if len(self._routes) >= _MAX_ROUTES:
                 self._routes.clear()
             self._routes[key] = route
@@ -214,7 +233,7 @@ class DataPlane:
     def _state(self, model: ModelVersion) -> tuple[str, str]:
         pool = self._supervisor.existing_pool(model)
         state, reason = pool.state() if pool else ("asleep", "")
-        if model.name in self._unloaded and state == "asleep":
+        if model.name in self._unloaded:
             return "unloaded", "unloaded by request; a call or a load starts it again"
         return state, reason
 

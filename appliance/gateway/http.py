@@ -4,7 +4,7 @@ Runs in the gateway's event loop. Owns the listening socket, the bounds of a req
 handlers are in v2_rest.py and management.py.
 """
 
-import json
+import asyncio
 import logging
 from typing import Any
 
@@ -15,11 +15,13 @@ from aiohttp.web_protocol import RequestHandler
 from appliance.core.addresses import Address
 from appliance.core.errors import IngleError
 from appliance.gateway.dataplane import DataPlane
+from appliance.gateway.fast_calls import FastFront
+from appliance.gateway.http_answer import error_content, error_headers
 from appliance.gateway.management import add_routes
 from appliance.gateway.v2_rest import V2Rest
 
 MAX_LINE_BYTES = 16 * 1024  # of the request's first line, and of each header
-MAX_HEADERS_BYTES = 64 * 1024
+KEEPALIVE_S = 75.0
 
 _log = logging.getLogger("ingle.http")
 
@@ -28,15 +30,12 @@ def error_response(
     status: int, sentence: str, code: str, *, call: str = "", node: str = "", retry_after_s: float | None = None
 ) -> web.Response:
     """An error in the form that all HTTP clients get: V2's member `error`, and our word for it in `code`."""
-    headers = {}
-    if call:
-        headers.update({"X-Ingle-Call": call, "X-Ingle-Node": node})
-    if retry_after_s is not None:
-        headers["Retry-After"] = str(max(1, round(retry_after_s)))
-    if status == 401:
-        headers["WWW-Authenticate"] = "Bearer"
-    body = json.dumps({"error": sentence, "code": code}).encode()
-    return web.Response(status=status, body=body, content_type="application/json", headers=headers)
+    return web.Response(
+        status=status,
+        body=error_content(sentence, code),
+        content_type="application/json",
+        headers=error_headers(status, call=call, node=node, retry_after_s=retry_after_s),
+    )
 
 
 def _errors(node: str) -> Any:
@@ -131,6 +130,9 @@ class HttpFront:
         self._dataplane = dataplane
         self._address = address
         self._runner: web.AppRunner | None = None
+        self._listener: asyncio.Server | None = None
+        self._fast: FastFront
+        self._sweep: asyncio.Task[None]
 
     async def start(self) -> int:
         """Listens. Raises OSError where the address cannot be had."""
@@ -144,16 +146,30 @@ class HttpFront:
             app,
             access_log=None,
             handle_signals=False,
-            keepalive_timeout=75.0,
+            keepalive_timeout=KEEPALIVE_S,
             max_line_size=MAX_LINE_BYTES,
             max_field_size=MAX_LINE_BYTES,
             shutdown_timeout=1.0,
         )
         await self._runner.setup()
-        site = web.TCPSite(self._runner, self._address.host, self._address.port, backlog=1024)
-        await site.start()
-        return int(self._runner.addresses[0][1])
+        make_handler = self._runner.server
+        assert make_handler is not None
+        self._fast = FastFront(self._dataplane, make_handler, self._dataplane.settings.max_body_bytes)
+        loop = asyncio.get_running_loop()
+        self._listener = await loop.create_server(self._fast, self._address.host, self._address.port, backlog=1024)
+        self._sweep = loop.create_task(self._close_idle())
+        return int(self._listener.sockets[0].getsockname()[1])
+
+    async def _close_idle(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(KEEPALIVE_S / 10)
+            self._fast.close_idle(loop.time() - KEEPALIVE_S)
 
     async def stop(self) -> None:
+        if self._listener is not None:
+            self._listener.close()
+            self._sweep.cancel()
+            self._fast.close()
         if self._runner is not None:
             await self._runner.cleanup()

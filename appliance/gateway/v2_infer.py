@@ -12,6 +12,8 @@ from appliance.core.errors import BadInputError
 from appliance.core.frames import AnswerForm, Encoding, OutputWish, TensorHead
 from appliance.core.requests import Buffer, CallRequest
 
+HEADER_LENGTH = b"inference-header-content-length"
+
 
 class InputTensor(msgspec.Struct):
     name: str
@@ -44,7 +46,7 @@ _decode = msgspec.json.Decoder(InferRequest).decode
 _quote = msgspec.json.Encoder().encode
 
 
-def read_infer(body: bytes, header_length: str | None, model: str, version: str) -> AskedInference:
+def read_infer(body: bytes | bytearray, header_length: str | None, model: str, version: str) -> AskedInference:
     """The call in a request's body. `header_length` is the header that says where binary data begin, or None.
 
     Raises BadInputError for JSON that is none or lacks a member, and for sizes that do not add up.

@@ -6,7 +6,6 @@ parsed nor written here but in the worker, so a large JSON body does not hold th
 """
 
 import asyncio
-import zlib
 from typing import Any, TypeVar
 
 import msgspec
@@ -18,17 +17,14 @@ from appliance.core.models import ModelVersion
 from appliance.core.names import parse_name
 from appliance.gateway.asked import asked_deadline_s, check_pin
 from appliance.gateway.dataplane import DataPlane
-from appliance.gateway.v2_infer import read_infer, write_head
+from appliance.gateway.http_answer import COMPRESS_FROM_BYTES, compressed, v2_content
+from appliance.gateway.v2_infer import read_infer
 from appliance.gateway.v2_model import v2_config, v2_metadata, v2_server_metadata
 from appliance.observability.statistics import VersionStatistics
 
 # One or two words, as tritonclient writes `owner/name` unescaped; what follows is the protocol's.
 _MODEL = r"/v2/models/{model:[^/]+(?:/[^/]+)?}"
 _VERSION = r"/versions/{version:[^/]+}"
-_COMPRESS_FROM_BYTES = 1024
-# Compressing this much would hold the event loop up for longer than a thread costs.
-_THREAD_FROM_BYTES = 64 * 1024
-_HEADER_LENGTH = "Inference-Header-Content-Length"
 
 Asked = TypeVar("Asked", bound=msgspec.Struct)
 
@@ -153,23 +149,21 @@ class V2Rest:
         principal = self._dataplane.principal(headers.get("Authorization"))
         path = request.match_info
         body = await request.read()
-        asked = read_infer(body, headers.get(_HEADER_LENGTH), path["model"], path.get("version", ""))
+        asked = read_infer(body, headers.get("Inference-Header-Content-Length"), path["model"], path.get("version", ""))
         if "X-Ingle-Deadline-Ms" in headers or "X-Ingle-Pin" in headers:
             asked.call.deadline_s = asked_deadline_s(request) or asked.call.deadline_s
             check_pin(request, self._dataplane.node_name)
         answer = await self._dataplane.call(asked.call, principal)
-        head = write_head(path["model"], answer.ordinal, asked.id)
-        text_size = answer.text_size
+        parts, json_size = v2_content(answer, path["model"], asked.id)
+        content = b"".join(parts)
         answered = {"X-Ingle-Call": answer.call, "X-Ingle-Node": answer.node, "Content-Type": "application/json"}
-        if len(answer.body) == text_size:
-            content = b"".join((head, answer.body, b"}"))
-        else:
-            # The JSON part ends where the worker's text ends and the closing brace follows it.
-            content = b"".join((head, answer.body[:text_size], b"}", answer.body[text_size:]))
-            answered[_HEADER_LENGTH] = str(len(head) + text_size + 1)
+        if json_size:
+            answered["Inference-Header-Content-Length"] = str(json_size)
             answered["Content-Type"] = "application/octet-stream"
-        if "Accept-Encoding" in headers and len(content) >= _COMPRESS_FROM_BYTES:
-            content = await _compressed(content, headers["Accept-Encoding"], answered)
+        if "Accept-Encoding" in headers and len(content) >= COMPRESS_FROM_BYTES:
+            content, encoding = await asyncio.to_thread(compressed, content, headers["Accept-Encoding"])
+            if encoding:
+                answered["Content-Encoding"] = encoding
         return web.Response(body=content, headers=answered)
 
 
@@ -206,14 +200,3 @@ def _v2(row: VersionStatistics) -> dict[str, Any]:
         "memory_usage": [],
         "response_stats": {},
     }
-
-
-async def _compressed(content: bytes, accepted: str, headers: dict[str, str]) -> bytes:
-    """The body compressed as the caller accepts it, gzip first; as it is where neither is accepted."""
-    for word, window in (("gzip", 31), ("deflate", 15)):
-        if word in accepted:
-            headers["Content-Encoding"] = word
-            if len(content) < _THREAD_FROM_BYTES:
-                return zlib.compress(content, 1, window)
-            return await asyncio.to_thread(zlib.compress, content, 1, window)
-    return content

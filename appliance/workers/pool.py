@@ -60,6 +60,12 @@ class Pool:
     def in_flight(self) -> int:
         return sum(len(replica.in_flight) for replica in self.replicas)
 
+    @property
+    def owed(self) -> int:
+        """Calls whose callers still wait."""
+        held = [work for replica in self.replicas for work in replica.in_flight.values()]
+        return sum(not work.future.done() for work in (*self._retries, *self._waiting, *held))
+
     def state(self) -> tuple[State, str]:
         """The state and, where the model is set aside, the reason."""
         verdict = lifecycle.may_start(self._history, time.monotonic())
@@ -67,7 +73,7 @@ class Pool:
             return "warm", ""
         if verdict.verdict == "set_aside":
             return "set_aside", self._set_aside_reason(verdict.at_s)
-        if self.replicas or self.waiting:
+        if self.waiting or any(replica.state == "starting" for replica in self.replicas):
             return "starting", self._last_reason
         return "asleep", ""
 

@@ -5,10 +5,10 @@ Runs in the gateway's event loop. It does not decide what it gets: its pool does
 
 import asyncio
 import time
-from collections.abc import Callable
-from typing import Literal
+from collections.abc import Callable, Sequence
+from typing import Literal, Protocol
 
-from appliance.core.errors import DeadlineError, error_from_code
+from appliance.core.errors import DeadlineError, IngleError, error_from_code
 from appliance.core.frames import Answer, Failure, Invoke, Kind, Loaded, TensorHead, frame_start
 from appliance.core.requests import Buffer
 from appliance.workers.child import Child
@@ -21,22 +21,31 @@ _REGION_FROM_BYTES = 32 * 1024
 Outcome = tuple[Answer, bytes]
 
 
+class Future(Protocol):
+    """Who waits for a call: an asyncio.Future, or a front's own object that need not wait for the loop's next turn."""
+
+    def done(self) -> bool: ...
+    def set_result(self, result: Outcome, /) -> None: ...
+    def set_exception(self, exception: IngleError, /) -> None: ...
+
+
 class Work:
     """One call on its way to a worker and back. `future` gives (Answer, body) or an IngleError."""
 
-    __slots__ = ("attempts", "deadline_s", "future", "invoke", "parts", "sent_ns", "spans", "submitted_ns")
+    __slots__ = ("attempts", "deadline_s", "future", "invoke", "parts", "sent_ns", "spans", "submitted_ns", "timer")
 
     def __init__(
-        self, invoke: Invoke, parts: list[Buffer], deadline_s: float, future: "asyncio.Future[Outcome]"
+        self, invoke: Invoke, parts: Sequence[Buffer], deadline_s: float, future: Future, submitted_ns: int
     ) -> None:
         self.invoke = invoke
         self.parts = parts
         self.deadline_s = deadline_s  # on time.monotonic()'s clock
         self.future = future
         self.attempts = 0
-        self.submitted_ns = time.perf_counter_ns()
-        self.sent_ns = 0
+        self.submitted_ns = submitted_ns
+        self.sent_ns = submitted_ns
         self.spans: list[tuple[int, int]] = []
+        self.timer: asyncio.TimerHandle | None = None
 
     def expire(self) -> None:
         """The deadline has passed: the caller is told, and the worker's answer, if one comes, is dropped."""

@@ -134,7 +134,7 @@ class Supervisor:
     async def drained(self) -> None:
         """Returns when no call waits or runs."""
         # No event for each call, for the sake of what happens once.
-        while any(pool.waiting or pool.in_flight for pool in self._all_pools()):  # noqa: ASYNC110
+        while any(pool.owed for pool in self._all_pools()):  # noqa: ASYNC110
             await asyncio.sleep(TICK_S / 5)
 
     async def stop(self) -> None:

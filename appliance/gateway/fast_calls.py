@@ -1,0 +1,330 @@
+"""The connection of the HTTP front: V2 inference calls of the plainest form are answered here, all else by aiohttp.
+
+Runs in the gateway's event loop. Each connection looks at the head of each request. A POST to a model's `/infer` goes
+to the data plane at once and its answer is written in the turn of the loop in which the worker's arrives: no task, no
+router, no middleware, no header objects. Any other request, and any whose head is not plain, is handed to a connection
+of aiohttp's with its bytes untouched. Both give the same answers; the tests ask both.
+
+aiohttp's connection sees the transport through a view that can be taken away, so that a connection can go back to the
+quick way once aiohttp has answered. That is done only where the request it was given was whole, by its length, so that
+both always agree on where the next one begins.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any, cast
+
+from aiohttp.web_protocol import RequestHandler
+
+from appliance.core.errors import IngleError
+from appliance.core.frames import Answer
+from appliance.gateway.dataplane import BegunCall, DataPlane
+from appliance.gateway.http_answer import COMPRESS_FROM_BYTES, error_bytes, v2_answer_bytes
+from appliance.gateway.http_head import Head, read_head
+from appliance.gateway.v2_infer import HEADER_LENGTH, read_infer
+
+_PREFIX = b"/v2/models/"
+_SUFFIX = b"/infer"
+# Answers that would be compressed, and headers that ask for more than an answer, go the long way.
+_LONG_WAY = (b"x-ingle-pin", b"x-ingle-deadline-ms")
+_MAX_PENDING_BYTES = 256 * 1024
+_MAX_TARGETS = 10_000
+
+_log = logging.getLogger("ingle.http")
+
+MakeHandler = Callable[[], RequestHandler]
+
+
+class FastFront:
+    """What all connections share."""
+
+    def __init__(self, dataplane: DataPlane, make_handler: MakeHandler, max_body_bytes: int) -> None:
+        self.dataplane = dataplane
+        self.make_handler = make_handler
+        self.max_body_bytes = max_body_bytes
+        self.connections: set[Connection] = set()
+        self._targets: dict[bytes, tuple[str, str] | None] = {}
+
+    def __call__(self) -> "Connection":
+        return Connection(self)
+
+    def model_of(self, target: bytes) -> tuple[str, str] | None:
+        """The model and version that a path calls, or None where it is no plain call's path."""
+        if target not in self._targets:
+            if len(self._targets) >= _MAX_TARGETS:
+                self._targets.clear()
+            self._targets[target] = _model_of(target)
+        return self._targets[target]
+
+    def close_idle(self, before_s: float) -> None:
+        """Closes connections that have sent nothing since then and wait for nothing."""
+        for connection in list(self.connections):
+            connection.close_if_idle(before_s)
+
+    def close(self) -> None:
+        for connection in list(self.connections):
+            connection.abandon()
+
+
+def _model_of(target: bytes) -> tuple[str, str] | None:
+    if not (target.startswith(_PREFIX) and target.endswith(_SUFFIX)) or not target.isascii():
+        return None
+    path = target[len(_PREFIX) : -len(_SUFFIX)].decode()
+    model, found, version = path.partition("/versions/")
+    if any(character in path for character in "%?#") or (found and not version) or "/" in version:
+        return None
+    if not model or model.count("/") > 1:
+        return None
+    return model, version
+
+
+class _View:
+    """A transport as aiohttp's connection sees it, until it is taken away."""
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self.taken_away = False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def close(self) -> None:
+        if not self.taken_away:
+            self._transport.close()
+
+    def abort(self) -> None:
+        if not self.taken_away:
+            self._transport.abort()
+
+
+class Connection(asyncio.Protocol):
+    """One client's connection: reads a request, has it answered, reads the next."""
+
+    def __init__(self, front: FastFront) -> None:
+        self._front = front
+        self._loop = asyncio.get_running_loop()
+        self._transport: asyncio.Transport
+        self._buffer = b""
+        self._head: Head | None = None  # of a call whose body is still coming
+        self._body: bytearray | None = None
+        self._filled = 0
+        self._call: _Call | None = None  # in flight
+        self._delegate: RequestHandler | None = None
+        self._view: _View | None = None
+        self._for_good = False  # aiohttp's until the connection ends
+        self._last_read_s = self._loop.time()
+
+    # What the transport says.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        self._front.connections.add(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._front.connections.discard(self)
+        if self._call is not None:
+            self._call.abandon()
+            self._call = None
+        if self._delegate is not None:
+            self._delegate.connection_lost(exc)
+            self._delegate = None
+
+    def eof_received(self) -> bool:
+        if self._delegate is not None:
+            self._delegate.eof_received()
+        # A caller may end its side and still wait for the answer to what it sent.
+        return self._call is not None
+
+    def pause_writing(self) -> None:
+        if self._delegate is not None:
+            self._delegate.pause_writing()
+
+    def resume_writing(self) -> None:
+        if self._delegate is not None:
+            self._delegate.resume_writing()
+
+    def data_received(self, data: bytes) -> None:
+        self._last_read_s = self._loop.time()
+        if self._for_good:
+            assert self._delegate is not None
+            self._delegate.data_received(data)
+        elif self._body is not None:
+            self._more_body(data)
+        elif self._call is not None:
+            self._buffer += data
+            if len(self._buffer) > _MAX_PENDING_BYTES:
+                self._transport.pause_reading()
+        else:
+            self._next(self._buffer + data if self._buffer else data)
+
+    # Reading requests.
+
+    def _next(self, data: bytes) -> None:
+        """Decides what becomes of the bytes at a request's beginning."""
+        self._buffer = b""
+        head = read_head(data)
+        if self._delegate is not None and not self._delegate_is_idle():
+            self._hand_over(data, for_good=True)  # a second request before the first is answered
+        elif isinstance(head, Head):
+            model = self._front.model_of(head.target) if head.method == b"POST" else None
+            if model is None or not self._is_plain(head):
+                whole = len(data) == head.size_bytes + max(0, head.body_bytes)
+                self._hand_over(data, for_good=not whole)
+            else:
+                self._take_back()
+                self._begin_body(head, data)
+        elif head == "incomplete" and data.startswith(b"POST /v2/models/"):
+            self._buffer = data
+        else:
+            self._hand_over(data, for_good=True)
+
+    def _is_plain(self, head: Head) -> bool:
+        headers = head.headers
+        return 0 <= head.body_bytes <= self._front.max_body_bytes and not any(name in headers for name in _LONG_WAY)
+
+    def _delegate_is_idle(self) -> bool:
+        """Whether aiohttp's connection has answered all that it was given and waits for the next request."""
+        delegate = self._delegate
+        return (
+            delegate is not None
+            and delegate._waiter is not None
+            and not delegate._waiter.done()
+            and not delegate._messages
+        )
+
+    def _hand_over(self, data: bytes, *, for_good: bool) -> None:
+        self._for_good = for_good
+        if self._delegate is None:
+            self._delegate = self._front.make_handler()
+            self._view = _View(self._transport)
+            self._delegate.connection_made(cast("asyncio.Transport", self._view))
+        self._delegate.data_received(data)
+
+    def _take_back(self) -> None:
+        if self._delegate is not None and self._view is not None:
+            self._view.taken_away = True
+            self._delegate.connection_lost(None)
+            self._delegate = self._view = None
+
+    def _begin_body(self, head: Head, data: bytes) -> None:
+        end = head.size_bytes + head.body_bytes
+        if len(data) >= end:
+            self._buffer = data[end:]
+            self._answer(head, data[head.size_bytes : end])
+            return
+        self._head, self._body, self._filled = head, bytearray(head.body_bytes), 0
+        self._more_body(data[head.size_bytes :])
+
+    def _more_body(self, data: bytes) -> None:
+        head, body = self._head, self._body
+        assert head is not None
+        assert body is not None
+        take = min(len(data), len(body) - self._filled)
+        body[self._filled : self._filled + take] = data if take == len(data) else data[:take]
+        self._filled += take
+        if self._filled == len(body):
+            self._buffer = data[take:]
+            self._head = self._body = None
+            self._answer(head, body)
+
+    # Answering.
+
+    def _answer(self, head: Head, body: bytes | bytearray) -> None:
+        model = self._front.model_of(head.target)
+        assert model is not None
+        headers, dataplane = head.headers, self._front.dataplane
+        try:
+            authorization = headers.get(b"authorization")
+            principal = dataplane.principal(None if authorization is None else authorization.decode("latin-1"))
+            length = headers.get(HEADER_LENGTH)
+            asked = read_infer(body, None if length is None else length.decode("latin-1"), *model)
+            call = _Call(self, model[0], asked.id, headers.get(b"accept-encoding"))
+            self._call = call
+            call.begun = dataplane.begin(asked.call, principal, call)
+        except IngleError as error:
+            self._failed(error)
+        except Exception as error:
+            self._fault(error)
+
+    def answered(self, call: "_Call", answer: Answer, body: bytes) -> None:
+        """The worker's answer has come; called from the link's read, so that it leaves in the same turn."""
+        assert call.begun is not None
+        try:
+            done = self._front.dataplane.finished(call.begun, answer, body)
+            if call.accepts and len(body) >= COMPRESS_FROM_BYTES:
+                self._spawn_compressed(call, done)
+                return
+            self._write(v2_answer_bytes(done, call.model, call.id))
+        except Exception as error:
+            self._fault(error)
+
+    def failed(self, call: "_Call", error: IngleError) -> None:
+        if self._call is call:
+            assert call.begun is not None
+            self._front.dataplane.failed(call.begun, error)
+            self._failed(error)
+
+    def _spawn_compressed(self, call: "_Call", done: Any) -> None:
+        async def write() -> None:
+            content = await asyncio.to_thread(v2_answer_bytes, done, call.model, call.id, call.accepts)
+            if self._call is call:
+                self._write(content)
+
+        call.task = self._loop.create_task(write())
+
+    def _failed(self, error: IngleError) -> None:
+        self._write(error_bytes(error, self._front.dataplane.node_name))
+
+    def _fault(self, error: Exception) -> None:
+        _log.error("a fault of ours in a call", exc_info=error)
+        self._failed(IngleError("the node failed on this request, and has logged why"))
+
+    def _write(self, content: bytes) -> None:
+        self._call = None
+        self._transport.write(content)
+        if self._buffer:
+            self._transport.resume_reading()
+            self._next(self._buffer)
+
+    # The connection's end.
+
+    def close_if_idle(self, before_s: float) -> None:
+        """Ends a connection that is in the middle of nothing but waiting, or of a request that does not come."""
+        if self._call is None and self._delegate is None and self._last_read_s < before_s:
+            self._transport.close()
+
+    def abandon(self) -> None:
+        if self._delegate is None:
+            self._transport.close()
+
+
+class _Call:
+    """Waits for one outcome in the place of an asyncio.Future, and passes it on without a turn of the loop."""
+
+    __slots__ = ("_connection", "_done", "accepts", "begun", "id", "model", "task")
+
+    def __init__(self, connection: Connection, model: str, request_id: str, accepts: bytes | None) -> None:
+        self._connection = connection
+        self._done = False
+        self.model = model
+        self.id = request_id
+        self.accepts = accepts.decode("latin-1") if accepts else ""
+        self.begun: BegunCall | None = None
+        self.task: asyncio.Task[None] | None = None
+
+    def done(self) -> bool:
+        return self._done
+
+    def set_result(self, result: tuple[Answer, bytes], /) -> None:
+        self._done = True
+        self._connection.answered(self, *result)
+
+    def set_exception(self, exception: IngleError, /) -> None:
+        self._done = True
+        # Not at once: this may come while begin() is still on the stack.
+        asyncio.get_running_loop().call_soon(self._connection.failed, self, exception)
+
+    def abandon(self) -> None:
+        """The caller has gone: what waits for it is dropped."""
+        self._done = True
