@@ -23,6 +23,7 @@ LAYOUT_VERSION = 1
 PREFIX = struct.Struct("<BBHIQ")
 PREFIX_SIZE = PREFIX.size
 MAX_HEAD_BYTES = 4 * 1024 * 1024
+MAX_BODY_BYTES = 2**31
 
 
 class Kind(IntEnum):

@@ -4,6 +4,7 @@ Every field may be left out. What the ONNX file itself tells (names, dtypes, sha
 declaration narrows it: how a picture, a text, a row or a recording becomes the input's tensor.
 """
 
+import re
 import tomllib
 from typing import Any, Literal
 
@@ -119,21 +120,19 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
 
 _BYTES = {"": 1, "B": 1, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "KB": 10**3, "MB": 10**6, "GB": 10**9}
 
+_SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,9})?) ?([A-Z]*)", re.ASCII)
+
 
 def parse_size(value: object) -> int:
     """`4GiB`, `512 MB` or a number of bytes, as bytes. Raises BadInputError."""
     if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
         return value
-    text = str(value).strip()
-    digits = text.rstrip("BKMGikmgbB ")
-    unit = text[len(digits) :].strip().upper()
-    try:
-        number = float(digits)
-    except ValueError:
-        number = -1.0
-    if unit not in _BYTES or not 0 <= number < 2**60:
-        raise BadInputError(f"'{text[:40]}' is no size: expected bytes, or a number with KiB, MiB, GiB, kB, MB or GB")
-    return int(number * _BYTES[unit])
+    match = _SIZE.fullmatch(str(value).strip().upper())
+    if match is None or match[2] not in _BYTES:
+        raise BadInputError(
+            f"'{str(value)[:40]}' is no size: expected bytes, or a number with KiB, MiB, GiB, kB, MB or GB"
+        )
+    return int(float(match[1]) * _BYTES[match[2]])
 
 
 def manifest_from_table(table: dict[str, Any]) -> Manifest:

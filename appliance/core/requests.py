@@ -12,7 +12,8 @@ Buffer = bytes | bytearray | memoryview
 class CallRequest(msgspec.Struct):
     """One call. `parts[i]` is the body of `tensors[i]`; a plain call has one part, its content.
 
-    `version` is as asked for. With `by_ordinal` a bare integer is V2's ordinal. `deadline_s` counts from now; 0: the node's default.
+    `version` is as asked for; with `by_ordinal` a bare integer is V2's ordinal. `deadline_s` counts from now; 0: the
+    node's default.
     """
 
     model: str

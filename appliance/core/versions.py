@@ -9,9 +9,10 @@ from appliance.core.errors import BadInputError
 
 _SEMANTIC = re.compile(
     r"(0|[1-9]\d{0,8})\.(0|[1-9]\d{0,8})\.(0|[1-9]\d{0,8})"
-    r"(?:-([0-9A-Za-z-]{1,32}(?:\.[0-9A-Za-z-]{1,32}){0,8}))?"
+    r"(?:-([0-9A-Za-z-]{1,32}(?:\.[0-9A-Za-z-]{1,32}){0,8}))?",
+    re.ASCII,
 )
-_PARTIAL = re.compile(r"(0|[1-9]\d{0,8})(?:\.(0|[1-9]\d{0,8}))?(?:\.\*)?")
+_PARTIAL = re.compile(r"(0|[1-9]\d{0,8})(?:\.(0|[1-9]\d{0,8}))?(?:\.\*)?", re.ASCII)
 _ALIAS = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,63}")
 
 
@@ -93,6 +94,6 @@ def resolve(asked: str, ordinals: Mapping[int, Version], aliases: Mapping[str, V
 
 def resolve_ordinal(asked: str, ordinals: Mapping[int, Version], aliases: Mapping[str, Version]) -> Version | None:
     """As resolve(), but a bare integer is the ordinal that V2 clients know, not a major version."""
-    if asked.isdigit() and len(asked) < 10:
+    if asked.isascii() and asked.isdigit() and len(asked) < 10:
         return ordinals.get(int(asked))
     return resolve(asked, ordinals, aliases)

@@ -21,7 +21,7 @@ from appliance.gateway.states import DeployResult
 from appliance.security.scopes import Principal
 from appliance.workers.inspector import Inspector
 
-_FILE = re.compile(r"(?:file:)?([1-9]\d{0,8})/(.+)")
+_FILE = re.compile(r"(?:file:)?([1-9]\d{0,8})/(.+)", re.ASCII)
 
 
 class Deployer:

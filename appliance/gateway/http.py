@@ -146,6 +146,7 @@ class HttpFront:
             app,
             access_log=None,
             handle_signals=False,
+            auto_decompress=False,
             keepalive_timeout=KEEPALIVE_S,
             max_line_size=MAX_LINE_BYTES,
             max_field_size=MAX_LINE_BYTES,

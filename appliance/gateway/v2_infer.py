@@ -54,7 +54,11 @@ def read_infer(body: bytes | bytearray, header_length: str | None, model: str, v
     binary = memoryview(b"")
     text: Buffer = body
     if header_length is not None:
-        size = int(header_length) if header_length.isascii() and header_length.isdigit() else -1
+        size = (
+            int(header_length)
+            if header_length.isascii() and header_length.isdigit() and len(header_length) < 16
+            else -1
+        )
         if not 0 <= size <= len(body):
             raise BadInputError(
                 f"Inference-Header-Content-Length is '{header_length[:40]}', but the body has {len(body)} bytes"

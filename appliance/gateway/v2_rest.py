@@ -18,6 +18,7 @@ from appliance.core.names import parse_name
 from appliance.gateway.asked import asked_deadline_s, check_pin
 from appliance.gateway.dataplane import DataPlane
 from appliance.gateway.http_answer import COMPRESS_FROM_BYTES, compressed, v2_content
+from appliance.gateway.http_body import read_body
 from appliance.gateway.v2_infer import read_infer
 from appliance.gateway.v2_model import v2_config, v2_metadata, v2_server_metadata
 from appliance.observability.statistics import VersionStatistics
@@ -148,7 +149,7 @@ class V2Rest:
         headers = request.headers
         principal = self._dataplane.principal(headers.get("Authorization"))
         path = request.match_info
-        body = await request.read()
+        body = await read_body(request)
         asked = read_infer(body, headers.get("Inference-Header-Content-Length"), path["model"], path.get("version", ""))
         if "X-Ingle-Deadline-Ms" in headers or "X-Ingle-Pin" in headers:
             asked.call.deadline_s = asked_deadline_s(request) or asked.call.deadline_s
@@ -180,7 +181,7 @@ class RepositoryRequest(msgspec.Struct):
 
 
 async def _parameters(request: web.Request, kind: type[Asked]) -> Asked:
-    body = await request.read()
+    body = await read_body(request)
     try:
         return msgspec.json.decode(body or b"{}", type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:

@@ -21,6 +21,7 @@ from appliance.core.errors import BadInputError, IngleError, RefusedError
 from appliance.core.manifest import Manifest
 from appliance.core.tensors import DTYPES, Signature, TensorSpec
 from appliance.workers.plain.content import tensors_from_content
+from appliance.workers.plain.declarations import check_declarations
 from appliance.workers.session import Session
 from appliance.workers.spec import WorkerSpec
 from appliance.workers.tensors import bfloat16_to_float
@@ -57,6 +58,7 @@ def inspect(spec: WorkerSpec) -> Iterator[str | Verdict]:
     session = Session(folder / "model.onnx", threads=1, providers=spec.providers)
     signature = session.signature
     check_manifest(spec.manifest, signature)
+    check_declarations(signature, spec.manifest)
     yield "running a sample"
     warnings: list[str] = []
     sample = _declared_sample(spec.manifest, signature)

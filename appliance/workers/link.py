@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from typing import cast
 
 from appliance.core.frames import (
+    MAX_BODY_BYTES,
+    MAX_HEAD_BYTES,
     PREFIX,
     PREFIX_SIZE,
     Answer,
@@ -21,16 +23,18 @@ from appliance.core.frames import (
 
 _BUFFER_BYTES = 256 * 1024
 
+OnMade = Callable[["Link"], None]
 OnFrame = Callable[[Answer | Failure | Loaded, bytes], None]
 
 
 class Link(asyncio.BufferedProtocol):
-    """Calls `on_frame` with each head and body, and `on_lost` once when the worker has gone.
+    """Calls `on_made` before anything is read, `on_frame` with each head and body, `on_lost` once the worker has gone.
 
     Writes of one turn of the event loop leave in one system call, unless `flush` is asked for at once.
     """
 
-    def __init__(self, on_frame: OnFrame, on_lost: Callable[[], None]) -> None:
+    def __init__(self, on_made: OnMade, on_frame: OnFrame, on_lost: Callable[[], None]) -> None:
+        self._on_made = on_made
         self._on_frame = on_frame
         self._on_lost = on_lost
         self._buffer = bytearray(_BUFFER_BYTES)
@@ -42,6 +46,7 @@ class Link(asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)  # uvloop's is no subclass of it
+        self._on_made(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
@@ -55,6 +60,8 @@ class Link(asyncio.BufferedProtocol):
         position, filled, view = 0, self._filled, self._view
         while filled - position >= PREFIX_SIZE:
             _, kind, _, head_size, body_size = PREFIX.unpack_from(view, position)
+            if head_size > MAX_HEAD_BYTES or body_size > MAX_BODY_BYTES:
+                raise ValueError("a worker announced a frame beyond all measure")  # ends the connection, and it
             end = position + PREFIX_SIZE + head_size + body_size
             if end > filled:
                 self._make_room(position, end - position)

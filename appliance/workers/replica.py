@@ -99,7 +99,7 @@ class Replica(Child):
                 body_size += size
         if tensors is not invoke.tensors:
             invoke = Invoke(invoke.call, invoke.form, tensors, invoke.outputs, invoke.binary, invoke.content_type)
-        assert self._link is not None
+        assert self._link is not None  # a worker that is ready has spoken through it
         work.sent_ns = time.perf_counter_ns()
         self._link.send((frame_start(Kind.INVOKE, invoke, body_size), *inline))
         if not self.in_flight:

@@ -31,8 +31,12 @@ def _spec(value: onnxruntime.NodeArg, what: str, optional: bool = False) -> Tens
     return TensorSpec(value.name, dtype, shape, names if any(names) else (), optional)
 
 
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:600]
+_NO_MEMORY = ("bad_alloc", "Failed to allocate memory")
+
+
+class OutOfMemoryError(WorkerFailedError):
+    """The run wanted more than the worker may have. What onnxruntime's arena took by then, it keeps: the worker is
+    of no more use."""
 
 
 class Session:
@@ -40,6 +44,7 @@ class Session:
 
     def __init__(self, model: Path, *, threads: int, providers: tuple[str, ...]) -> None:
         """Raises RefusedError with onnxruntime's reason if the file does not open."""
+        self._folder = f"{model.parent}/"
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
@@ -49,7 +54,7 @@ class Session:
         try:
             self._session = onnxruntime.InferenceSession(str(model), options, providers=list(providers))
         except Exception as error:  # onnxruntime raises a dozen unrelated classes here
-            raise RefusedError(f"onnxruntime cannot open the model: {_one_line(error)}") from None
+            raise RefusedError(f"onnxruntime cannot open the model: {self._reason(error)}") from None
         self.providers: list[str] = self._session.get_providers()
         self.signature = self._read_signature()
         self.output_names = [spec.name for spec in self.signature.outputs]
@@ -60,6 +65,10 @@ class Session:
                 "cast the output to FP32 in the model"
             )
         self._bfloat16_inputs = {spec.name for spec in self.signature.inputs if spec.dtype == "BF16"}
+
+    def _reason(self, error: Exception) -> str:
+        """onnxruntime's words on one line, without where this node keeps its files."""
+        return " ".join(str(error).replace(self._folder, "").split())[:600]
 
     def _read_signature(self) -> Signature:
         inputs = [_spec(value, "input") for value in self._session.get_inputs()]
@@ -78,11 +87,13 @@ class Session:
             feeds: dict[str, Any] = self._with_bfloat16(inputs) if self._bfloat16_inputs else inputs
             outputs: list[Any] = self._session.run(None, feeds)
         except (_FAULTS.InvalidArgument, UnicodeError) as error:
-            raise BadInputError(f"the model does not take this input: {_one_line(error)}") from None
-        except MemoryError:
-            raise WorkerFailedError("the model ran out of memory on this input") from None
+            raise BadInputError(f"the model does not take this input: {self._reason(error)}") from None
         except Exception as error:
-            raise WorkerFailedError(f"the model failed on this input: {_one_line(error)}") from None
+            if isinstance(error, MemoryError) or any(word in str(error) for word in _NO_MEMORY):
+                raise OutOfMemoryError(
+                    f"the model ran out of its worker's memory on this input: {self._reason(error)}"
+                ) from None
+            raise WorkerFailedError(f"the model failed on this input: {self._reason(error)}") from None
         for index, output in enumerate(outputs):
             if not isinstance(output, np.ndarray):  # an optional output that was left out
                 outputs[index] = np.asarray([] if output is None else output)

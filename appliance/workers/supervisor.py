@@ -116,10 +116,10 @@ class Supervisor:
 
     @staticmethod
     async def _connect(sock: socket.socket, replica: Replica) -> None:
-        _, link = await asyncio.get_running_loop().create_unix_connection(
-            partial(Link, replica.on_frame, replica.on_socket_closed), sock=sock
+        # The link attaches itself: what it reads may be here before this line goes on.
+        await asyncio.get_running_loop().create_unix_connection(
+            partial(Link, replica.attach, replica.on_frame, replica.on_socket_closed), sock=sock
         )
-        replica.attach(link)
 
     # Time.
 

@@ -7,6 +7,7 @@ the sandbox the zygote made, and leaves by os._exit, since onnxruntime's destruc
 import mmap
 import os
 import socket
+import sys
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -30,7 +31,7 @@ from appliance.workers import tensors
 from appliance.workers.batching import Form, next_batch
 from appliance.workers.outputs import OutputWriter, Written
 from appliance.workers.plain.content import tensors_from_content
-from appliance.workers.session import Session
+from appliance.workers.session import OutOfMemoryError, Session
 from appliance.workers.spec import WorkerSpec
 from appliance.workers.stream import Frame, FrameStream
 
@@ -57,6 +58,7 @@ class Worker:
         self._stream = FrameStream(sock)
         self._session: Session
         self._writer: OutputWriter
+        self._spent = ""  # why this worker must not take another call
 
     def serve(self) -> None:
         """Says that the model is loaded, or why not, then answers calls. Returns when the gateway has gone."""
@@ -86,6 +88,9 @@ class Worker:
                 run = [waiting[index] for index in batch.run]
                 waiting = [waiting[index] for index in batch.wait]
                 self._send(b"".join(self._answers(run)))
+                if self._spent:
+                    print(f"the worker ends, since {self._spent}", file=sys.stderr, flush=True)
+                    return
 
     def _send(self, data: bytes) -> None:
         self._socket.sendall(data)
@@ -146,6 +151,10 @@ class Worker:
         falls on the call that has it."""
         try:
             return self._run_together(run)
+        except OutOfMemoryError as error:
+            self._spent = error.sentence
+            # Calls that ran together are not answered: another worker is given them one by one.
+            return [] if len(run) > 1 else [_failure(run[0].invoke, error)]
         except Exception as error:
             if len(run) > 1:
                 return [part for call in run for part in self._answers([call])]

@@ -71,7 +71,7 @@ def test_the_gateway_reads_answers_in_pieces_of_any_size(step: int) -> None:
             assert isinstance(head, Answer)
             got.append((head.call, content))
 
-        link = Link(on_frame, lambda: None)
+        link = Link(lambda _: None, on_frame, lambda: None)
         data = b"".join(
             frame_start(Kind.ANSWER, Answer(call, []), len(content)) + content
             for call, content in ((1, b"a"), (2, body), (3, b""), (4, b"z" * 10))
