@@ -1,7 +1,7 @@
-"""What `ingle deploy` sends: an ONNX file as it is, or a bundle packed while it is being sent.
+"""What a deploy sends: an ONNX file as it is, or a bundle packed while it is being sent.
 
-Runs where the files are: in the CLI, and in a node that is started with files. Finds what belongs to a model (external data, manifest, labels, vectors); whether the model is any good
-is the node's to say.
+Runs where the files are: in the CLI, and in a node that is started with files. Finds what belongs to a model (external
+data, manifest, labels, vectors); whether the model is any good is the node's to say.
 """
 
 import tomllib

@@ -1,4 +1,4 @@
-"""The last calls this node answered or refused, so that `/v1/calls/{id}` can say where a call went and its time with it.
+"""The last calls this node answered or refused: `/v1/calls/{id}` says where a call went and its time with it.
 
 Runs in the gateway. Filled on the hot path: one struct and one append, under a microsecond; looked up seldom, so the
 look-up walks. Knows nothing of models beyond their names, and forgets: what must last is the audit's.

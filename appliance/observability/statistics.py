@@ -13,7 +13,7 @@ import msgspec
 from appliance.core.frames import Answer
 
 EXACT_BATCH_ROWS = 64
-# Calls are counted by the bit length of their nanoseconds: bucket b holds durations below 2**b ns, and at least half that.
+# Calls are counted by the bit length of their nanoseconds: bucket b holds durations from 2**(b-1) to below 2**b ns.
 DURATION_BUCKETS = 48
 
 
