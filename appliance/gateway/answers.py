@@ -10,11 +10,12 @@ import msgspec
 
 from appliance.core.models import ModelVersion
 from appliance.core.requests import Seconds
+from appliance.gateway import patterns
+from appliance.gateway.patterns import whole
 
-_WORD = "[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
-SCOPE_PATTERN = rf"^(call|deploy|admin)(:(\*|{_WORD}/(\*|{_WORD})))?$"
-
-Scope = Annotated[str, msgspec.Meta(pattern=SCOPE_PATTERN, max_length=300, examples=["call:*", "deploy:local/*"])]
+Scope = Annotated[
+    str, msgspec.Meta(pattern=whole(patterns.SCOPE), max_length=300, examples=["call:*", "deploy:local/*"])
+]
 
 
 class ErrorAnswer(msgspec.Struct):
@@ -119,7 +120,7 @@ class AliasRequest(msgspec.Struct, forbid_unknown_fields=True):
     """The version an alias shall mean: `1.2.3`, `1.2`, `latest` or another alias, resolved once, now."""
 
     version: Annotated[
-        str, msgspec.Meta(min_length=1, max_length=200, pattern="^[A-Za-z0-9][A-Za-z0-9.*_-]*$", examples=["1.2"])
+        str, msgspec.Meta(min_length=1, max_length=80, pattern=whole(patterns.ANY_VERSION), examples=["1.2"])
     ]
 
 

@@ -5,6 +5,8 @@ what is done with the answer.
 """
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 import msgspec
@@ -13,8 +15,11 @@ from aiohttp import web
 from appliance.core.errors import BadInputError, NotFoundError, TooLargeError
 from appliance.core.names import ModelName, parse_reference
 from appliance.core.versions import parse_version
+from appliance.gateway import patterns
 from appliance.gateway.dataplane import DataPlane
+from appliance.gateway.http_body import refuse_encoding
 from appliance.gateway.operations import Parameter
+from appliance.gateway.patterns import whole
 from appliance.security.scopes import Principal
 
 Request = TypeVar("Request", bound=msgspec.Struct)
@@ -23,25 +28,19 @@ MAX_DEADLINE_MS = 86_400_000
 MAX_JSON_BYTES = 1024 * 1024
 
 _NUMBER = re.compile(r"(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d{1,3})?")
-_WORD = "[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
-_NO_V2_WORD = "(?!(?:ready|config|stats|infer|versions|load|unload|index|generate|trace)(?::|$))"
 
-OWNER = Parameter("owner", "path", {"type": "string", "pattern": f"^{_NO_V2_WORD}{_WORD}$"}, "the model's owner")
-PLAIN_NAME = Parameter("name", "path", {"type": "string", "pattern": f"^{_NO_V2_WORD}{_WORD}$"}, "the model's name")
+OWNER = Parameter("owner", "path", {"type": "string", "pattern": whole(patterns.NAME)}, "the model's owner")
+PLAIN_NAME = Parameter("name", "path", {"type": "string", "pattern": whole(patterns.NAME)}, "the model's name")
 NAME = Parameter(
     "name",
     "path",
-    {"type": "string", "pattern": f"^{_NO_V2_WORD}{_WORD}(:[A-Za-z0-9][A-Za-z0-9.*_-]{{0,79}})?$"},
+    {"type": "string", "pattern": whole(f"{patterns.NAME}(:{patterns.ANY_VERSION})?")},
     "the model's name, and behind a colon the version or alias: `name`, `name:1.2`, `name:prod`",
 )
 NEW_NAME = Parameter(
     "name",
     "path",
-    {
-        "type": "string",
-        "pattern": f"^{_NO_V2_WORD}{_WORD}(:(0|[1-9][0-9]{{0,8}})(\\.(0|[1-9][0-9]{{0,8}})){{2}}"
-        "(-[0-9A-Za-z-]{1,32})?)?$",
-    },
+    {"type": "string", "pattern": whole(f"{patterns.NAME}(:{patterns.WHOLE_VERSION})?")},
     "the model's name, and behind a colon the version it shall be: `name`, `name:1.2.0`",
 )
 DEADLINE = Parameter(
@@ -53,7 +52,7 @@ DEADLINE = Parameter(
 PIN = Parameter(
     "X-Ingle-Pin",
     "header",
-    {"type": "string", "pattern": f"^(local|node:{_WORD}|tag:{_WORD})$"},
+    {"type": "string", "pattern": whole(f"(local|(node|tag):{patterns.WORD})")},
     "where the call must run: `local`, `node:NAME` or `tag:WORD`",
 )
 
@@ -106,17 +105,29 @@ def check_pin(request: web.Request, node_name: str) -> None:
     if pin is None or pin in ("local", f"node:{node_name}"):
         return
     kind, _, wanted = pin.partition(":")
-    if kind not in ("node", "tag") or not re.fullmatch(_WORD, wanted):
+    if kind not in ("node", "tag") or not re.fullmatch(patterns.WORD, wanted):
         raise BadInputError(f"{PIN.name} is '{pin[:80]}': expected local, node:NAME or tag:WORD")
     what = "is called" if kind == "node" else "carries the tag"
     raise NotFoundError(f"no node known here {what} '{wanted}': this node is '{node_name}', and it is alone")
 
 
+@contextmanager
+def broken_bodies() -> Iterator[None]:
+    """Around the reading of a body: raises BadInputError where it breaks off or its chunks are malformed."""
+    try:
+        yield
+    except (web.RequestPayloadError, ConnectionError) as error:
+        raise BadInputError("the body broke off before its end, or its chunks are malformed") from error
+
+
 async def asked_json(request: web.Request, kind: type[Request]) -> Request:
-    """The request's JSON body. Raises BadInputError naming what is wrong with it, TooLargeError beyond 1 MiB."""
-    body = await request.content.read(MAX_JSON_BYTES + 1)
-    while len(body) <= MAX_JSON_BYTES and (more := await request.content.readany()):
-        body += more
+    """The request's JSON body. Raises BadInputError naming what is wrong with it, TooLargeError beyond 1 MiB,
+    UnsupportedError where it is compressed."""
+    refuse_encoding(request)
+    body = b""
+    with broken_bodies():
+        while len(body) <= MAX_JSON_BYTES and (more := await request.content.readany()):
+            body += more
     if len(body) > MAX_JSON_BYTES:
         raise TooLargeError(f"the body is larger than {MAX_JSON_BYTES} bytes, which is more than this request can need")
     try:

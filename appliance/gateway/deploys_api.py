@@ -9,13 +9,14 @@ import shutil
 from pathlib import Path
 from typing import BinaryIO
 
-from aiohttp import ClientPayloadError, StreamReader, web
+from aiohttp import StreamReader, web
 
 from appliance.core.errors import BadInputError, TooLargeError, UnsupportedError
 from appliance.gateway.answers import DeployAnswer, deploy_answer
-from appliance.gateway.asked import NEW_NAME, OWNER, asked_new_version, who
+from appliance.gateway.asked import NEW_NAME, OWNER, asked_new_version, broken_bodies, who
 from appliance.gateway.dataplane import DataPlane
 from appliance.gateway.deployment import Deployer
+from appliance.gateway.http_body import refuse_encoding
 from appliance.gateway.operations import Body, Operation, Reply
 from appliance.gateway.replies import json_reply
 
@@ -53,6 +54,7 @@ class Deploys:
         principal = who(request, self._dataplane)
         name, version = asked_new_version(request)
         principal.require("deploy", name)
+        refuse_encoding(request)
         if request.content_type.startswith("multipart/"):
             raise UnsupportedError(
                 "a form is not taken: send the file itself as the body, as `curl --upload-file FILE` does"
@@ -83,11 +85,12 @@ async def receive(content: StreamReader, target: Path) -> None:
     the disk is full; what was written until then stays for the caller to remove."""
     file = await asyncio.to_thread(target.open, "xb")
     try:
-        await _copy(content, file)
+        with broken_bodies():
+            await _copy(content, file)
         await asyncio.to_thread(file.close)
-    except (ClientPayloadError, ConnectionError) as error:
+    except BadInputError:
         _log.info("an upload broke off after %d bytes", file.tell())
-        raise BadInputError("the upload broke off before its end: nothing was stored") from error
+        raise
     except OSError as error:
         raise TooLargeError(f"this node could not store the upload: {error.strerror}") from error
     finally:

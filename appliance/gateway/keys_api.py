@@ -9,10 +9,11 @@ from appliance.gateway.answers import KeyDescription, KeyList, KeyRequest, NewKe
 from appliance.gateway.asked import asked_json, who
 from appliance.gateway.dataplane import DataPlane
 from appliance.gateway.operations import Body, Operation, Parameter, Reply
+from appliance.gateway.patterns import ID, whole
 from appliance.gateway.replies import json_reply
 from appliance.security.keys import KeyRecord
 
-_ID = Parameter("id", "path", {"type": "string", "pattern": "^[A-Za-z0-9_-]{1,64}$"}, "the key's id, not its secret")
+_ID = Parameter("id", "path", {"type": "string", "pattern": whole(ID)}, "the key's id, not its secret")
 
 OPERATIONS = (
     Operation(
@@ -30,7 +31,7 @@ OPERATIONS = (
         "keys",
         "Make a key; its secret is shown this once",
         {201: Reply("The new key.", NewKey)},
-        (413,),
+        (413, 415),
         body=Body({"application/json": KeyRequest}),
     ),
     Operation(

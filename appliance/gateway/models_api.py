@@ -5,6 +5,8 @@ caller sees of the catalogue what its key lets it call.
 """
 
 import asyncio
+import re
+from urllib.parse import quote
 
 from aiohttp import web
 
@@ -23,13 +25,15 @@ from appliance.gateway.dataplane import DataPlane
 from appliance.gateway.deployment import Deployer
 from appliance.gateway.descriptions import describe, summarise
 from appliance.gateway.operations import Body, Operation, Parameter, Reply
+from appliance.gateway.patterns import ALIAS, whole
 from appliance.gateway.replies import json_reply
 
+_HOST = re.compile(r"[A-Za-z0-9._-]+(:\d+)?|\[[0-9A-Fa-f:.]+\](:\d+)?")
 _MODEL = "/v1/models/{owner}/{name}"
 _ALIAS = Parameter(
     "alias",
     "path",
-    {"type": "string", "pattern": "^(?!latest$)[A-Za-z][A-Za-z0-9._-]{0,63}$"},
+    {"type": "string", "pattern": whole(ALIAS)},
     "a word for a version, such as `prod`; `default` is what calls without a version get",
 )
 _QUERY = Parameter("q", "query", {"type": "string"}, "words that name, description, tags or labels hold")
@@ -62,7 +66,7 @@ OPERATIONS = (
         "models",
         "Let an alias mean a version",
         _ALIASED,
-        (404, 413),
+        (404, 413, 415),
         (OWNER, PLAIN_NAME, _ALIAS),
         Body({"application/json": AliasRequest}),
     ),
@@ -122,8 +126,7 @@ class Models:
         version = self._catalogue.resolve(str(name), asked)
         entry = self._catalogue.entry(name)
         states = {state.model.key: state for state in self._dataplane.states()}
-        url = f"{request.scheme}://{request.host}{request.rel_url.raw_path}"
-        return json_reply(describe(entry, version, states, url))
+        return json_reply(describe(entry, version, states, address(request)))
 
     async def delete_model(self, request: web.Request) -> web.Response:
         principal = who(request, self._dataplane)
@@ -163,3 +166,9 @@ class Models:
 
     describe_local = describe_model
     delete_local = delete_model
+
+
+def address(request: web.Request) -> str:
+    """The URL that was asked, as a word that is safe in a shell: what a caller put in the Host header is not."""
+    host = request.host if _HOST.fullmatch(request.host) else "localhost"
+    return f"{request.scheme}://{host}{quote(request.path, safe='/:')}"

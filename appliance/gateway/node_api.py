@@ -12,10 +12,11 @@ from appliance.gateway.answers import DrainAnswer, Health, NodeDescription, Node
 from appliance.gateway.asked import who
 from appliance.gateway.dataplane import DataPlane
 from appliance.gateway.operations import Operation, Parameter, Reply
+from appliance.gateway.patterns import ID, whole
 from appliance.gateway.replies import json_reply
 from appliance.observability.calls import CallRecord
 
-_ID = Parameter("id", "path", {"type": "string", "pattern": "^[A-Za-z0-9_-]{1,64}$"}, "what X-Ingle-Call said")
+_ID = Parameter("id", "path", {"type": "string", "pattern": whole(ID)}, "what X-Ingle-Call said")
 
 OPERATIONS = (
     Operation(

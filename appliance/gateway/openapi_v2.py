@@ -8,30 +8,29 @@ from typing import Annotated, Any
 
 import msgspec
 
-from appliance.core.tensors import DTYPES
+from appliance.core.tensors import DTYPES, MAX_DIMENSION
+from appliance.gateway import patterns
 from appliance.gateway.asked import DEADLINE, PIN
 from appliance.gateway.operations import Body, Method, Operation, Parameter, Reply
+from appliance.gateway.patterns import whole
 from appliance.gateway.states import IndexRow
 from appliance.gateway.v2_rest import IndexRequest, RepositoryRequest
-
-_WORD = "[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
-_NO_PATH_WORD = "(?!(?:ready|config|stats|infer|versions|load|unload|index|generate|trace)$)"
 
 MODEL = Parameter(
     "model",
     "path",
-    {"type": "string", "pattern": f"^{_NO_PATH_WORD}{_WORD}$"},
+    {"type": "string", "pattern": whole(patterns.NAME)},
     "the model's name; `owner/name` is taken too, with its slash as it is",
 )
 VERSION = Parameter(
     "version",
     "path",
-    {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9.*_-]{0,79}$"},
+    {"type": "string", "pattern": whole(patterns.ANY_VERSION)},
     "V2's ordinal (1, 2, 3 ...), a version or an alias",
 )
 
 Datatype = Annotated[str, msgspec.Meta(extra_json_schema={"enum": list(DTYPES)})]
-Size = Annotated[int, msgspec.Meta(ge=0)]
+Size = Annotated[int, msgspec.Meta(ge=0, le=MAX_DIMENSION)]
 
 
 class ServerMetadata(msgspec.Struct):
@@ -159,7 +158,8 @@ _INFER = Body(
     "the whole may be gzip or deflate",
 )
 _CALLED = (404, 413, 415, 429, 503, 504)
-_LOADED = (404, 409, 413, 422, 503, 504)
+_LOADED = (404, 409, 413, 415, 422, 503, 504)
+_UNLOADED = (404, 413, 415)
 
 
 def _in_repository(
@@ -221,7 +221,9 @@ OPERATIONS = (
         "Show every model's statistics",
         {200: Reply("They.", ModelStatistics)},
     ),
-    *_in_repository("v2_index", "/index", "List what can be loaded", _ROWS, (413,), (), _INDEX),
+    *_in_repository("v2_index", "/index", "List what can be loaded", _ROWS, (413, 415), (), _INDEX),
     *_in_repository("v2_load", "/models/{model}/load", "Load a model", _EMPTY, _LOADED, (MODEL,), _LOADING),
-    *_in_repository("v2_unload", "/models/{model}/unload", "Unload a model", _EMPTY, (404, 413), (MODEL,), _UNLOADING),
+    *_in_repository(
+        "v2_unload", "/models/{model}/unload", "Unload a model", _EMPTY, (404, 413, 415), (MODEL,), _UNLOADING
+    ),
 )

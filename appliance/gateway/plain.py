@@ -7,12 +7,22 @@ answer's text; here that text is put between who answered and where the time wen
 import msgspec
 from aiohttp import web
 
-from appliance.core.errors import TooLargeError
 from appliance.core.frames import AnswerForm, Encoding, TensorHead
 from appliance.core.requests import CallAnswer, CallRequest
 from appliance.gateway.answers import PlainAnswer
-from appliance.gateway.asked import DEADLINE, NAME, OWNER, PIN, asked_deadline_s, asked_model, check_pin, who
+from appliance.gateway.asked import (
+    DEADLINE,
+    NAME,
+    OWNER,
+    PIN,
+    asked_deadline_s,
+    asked_model,
+    broken_bodies,
+    check_pin,
+    who,
+)
 from appliance.gateway.dataplane import DataPlane
+from appliance.gateway.http_body import read_body
 from appliance.gateway.operations import Body, Operation, Reply
 
 _BINARY = {"type": "string", "format": "binary"}
@@ -66,7 +76,8 @@ class PlainCalls:
         deadline_s = asked_deadline_s(request)
         check_pin(request, self._dataplane.node_name)
         principal.require("call", name)
-        content = await self._content(request)
+        with broken_bodies():
+            content = await read_body(request)
         answer = await self._dataplane.call(
             CallRequest(
                 model=str(name),
@@ -86,13 +97,6 @@ class PlainCalls:
         )
 
     call_local = call
-
-    async def _content(self, request: web.Request) -> bytes:
-        try:
-            return await request.read()
-        except web.HTTPRequestEntityTooLarge:
-            limit_bytes = self._dataplane.settings.max_body_bytes
-            raise TooLargeError(f"the body is larger than the {limit_bytes} bytes this node takes in a call") from None
 
 
 _encode = msgspec.json.Encoder().encode

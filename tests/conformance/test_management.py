@@ -112,6 +112,12 @@ def test_an_upload_that_breaks_off_leaves_nothing(node: RunningNode, ask: Ask) -
     assert ask("GET", "/v1/models/deploys/broken").status_code == 404
 
 
+def test_an_upload_is_taken_only_as_it_is(node: RunningNode, ask: Ask) -> None:
+    answer = ask("PUT", "/v1/models/deploys/squeezed", PLUS_ONE, headers={"Content-Encoding": "gzip"})
+    assert (answer.status_code, answer.json()["code"]) == (415, "unsupported")
+    assert list((node.data_dir / "incoming").iterdir()) == []
+
+
 def test_an_upload_larger_than_the_disk_is_refused_before_it_is_sent(node: RunningNode) -> None:
     connection = http.client.HTTPConnection(node.http, timeout=60)
     connection.putrequest("PUT", "/v1/models/deploys/vast")
@@ -167,6 +173,12 @@ def test_a_model_says_what_it_wants_what_there_is_of_it_and_how_it_fares(node: R
     after = ask("GET", "/v1/models/told/model").json()
     assert after["state"] == "warm"
     assert [worker["providers"] for worker in after["workers"]] == [["CPUExecutionProvider"]]
+
+
+def test_a_curl_line_holds_nothing_that_a_caller_put_into_it(node: RunningNode, ask: Ask) -> None:
+    deploy(node, "told/safely", PLUS_ONE)
+    told = ask("GET", "/v1/models/told/safely", headers={"Host": "a';rm -rf x;'"}).json()
+    assert "rm -rf" not in told["curl"]
 
 
 def test_a_model_that_is_not_there_is_not_found_by_any_operation(ask: Ask) -> None:
