@@ -201,8 +201,8 @@ def _faults_of_calls(name: str, bare: BareModel, feed: dict[str, Any], callers: 
     for way, call in ways.items():
         try:
             given = call()
-        except InferenceServerException as error:
-            faults.append(f"{way}: {error}")
+        except (InferenceServerException, OSError) as error:
+            faults.append(f"{way}: {error!r}")
         else:
             faults += [f"{way}: {fault}" for fault in _differences(truth, given, shape_only=random)]
     return faults

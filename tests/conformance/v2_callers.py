@@ -137,8 +137,8 @@ class Callers:
             except InferenceServerException as error:
                 found[index] = error
         for _ in range(len(feeds) - len(waiting)):
-            index, result, error = answers.get(timeout=60)
-            found[index] = error or _given_by_grpc(result)
+            index, result, fault = answers.get(timeout=60)
+            found[index] = fault or _given_by_grpc(result)
         return [found[index] for index in range(len(feeds))]
 
     def _headers(self) -> dict[str, str]:

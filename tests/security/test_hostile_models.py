@@ -30,7 +30,11 @@ def onnx_model(text: str) -> onnx.ModelProto:
 
 
 def onnx_bytes(text: str) -> bytes:
-    return onnx_model(text).SerializeToString()
+    return serialised(onnx_model(text))
+
+
+def serialised(model: onnx.ModelProto) -> bytes:
+    return bytes(model.SerializeToString())
 
 
 NEGATES = onnx_bytes("g (float[N] x) => (float[N] y) {y = Neg(x)}")
@@ -102,13 +106,13 @@ def weights_elsewhere(location: str, *, offset: str = "", length: str = "", nest
     if not nested:
         model = onnx_model("g (float[2] x) => (float[2] y) {y = Add(x, w)}".replace("{y", "<float[2] w = {1, 2}> {y"))
         model.graph.initializer[0].CopyFrom(tensor)
-        return model.SerializeToString()
+        return serialised(model)
     model = onnx_model("""g (float[2] x, bool c) => (float[2] y) { y = If (c)
 <then_branch = t () => (float[2] a) {a = Neg(x)},
 else_branch = e () => (float[2] b) {b = Constant<value = float[2] {1, 2}>()}>}""")
     constant = model.graph.node[0].attribute[1].g.node[0]
     constant.attribute[0].t.CopyFrom(tensor)
-    return model.SerializeToString()
+    return serialised(model)
 
 
 def test_a_model_cut_short_anywhere_is_refused(node_: Node) -> None:
@@ -243,12 +247,12 @@ def test_a_hostile_bundle_is_refused(node_: Node, make: Callable[[], bytes]) -> 
     node_.check_refused(make())
 
 
-def test_a_bundle_that_unpacks_to_a_gigabyte_is_refused_before_it_is_unpacked(node_: Node) -> None:
+def test_a_bundle_that_unpacks_to_a_thousand_times_its_size_is_refused_before_it_is_unpacked(node_: Node) -> None:
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("model.onnx", NEGATES)
         with archive.open("w.bin", "w") as entry:
-            for _ in range(64):
+            for _ in range(16):
                 entry.write(bytes(2**24))
     node_.check_refused(file.getvalue())
 
@@ -306,13 +310,13 @@ def _large_weights() -> bytes:
     model = onnx_model("g (float[N] x) => (float[N] y) <float[1] w = {1}> {y = Mul(x, w)}")
     del model.graph.initializer[0].dims[:]
     model.graph.initializer[0].dims.extend([2**40, 2**20])
-    return model.SerializeToString()
+    return serialised(model)
 
 
 def _negative_weights() -> bytes:
     model = onnx_model("g (float[N] x) => (float[N] y) <float[1] w = {1}> {y = Mul(x, w)}")
     model.graph.initializer[0].dims[0] = -1
-    return model.SerializeToString()
+    return serialised(model)
 
 
 @pytest.mark.parametrize(
