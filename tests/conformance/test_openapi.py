@@ -76,7 +76,7 @@ def schemathesis(node: RunningNode, folder: Path, *flags: str, configuration: Pa
 
 def test_schemathesis_finds_a_node_as_described(nodes: Callable[..., RunningNode], tmp_path: Path) -> None:
     own = nodes()
-    schemathesis(own, tmp_path, "--max-examples", "6")
+    schemathesis(own, tmp_path, "--max-examples", "4")
     alive = requests.get(f"{own.url}/readyz", timeout=60)
     assert alive.json() == {"status": "ready"}
 
