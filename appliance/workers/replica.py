@@ -81,7 +81,7 @@ class Replica(Child):
             self.end_if_done()
 
     def send(self, work: Work, *, alone: bool = False) -> None:
-        """Hands one call over. An idle worker gets it at once, a busy one with the rest of this turn's."""
+        """Hands one call over, with the rest of this turn's."""
         invoke, parts = work.invoke, work.parts
         body_size = 0
         inline: list[bytes] = []
@@ -103,7 +103,6 @@ class Replica(Child):
         work.sent_ns = time.perf_counter_ns()
         self._link.send((frame_start(Kind.INVOKE, invoke, body_size), *inline))
         if not self.in_flight:
-            self._link.flush()
             self.busy_since_s = time.monotonic()
         self.alone = alone
         self.in_flight[invoke.call] = work
