@@ -30,8 +30,8 @@ OnFrame = Callable[[Answer | Failure | Loaded, bytes], None]
 class Link(asyncio.BufferedProtocol):
     """Calls `on_made` before anything is read, `on_frame` with each head and body, `on_lost` once the worker has gone.
 
-    What is sent in one turn of the event loop leaves in one system call at its end, also to an idle worker: a turn costs
-    less than the worker's waking twice.
+    What is sent in one turn of the event loop leaves in one system call at its end, also to an idle worker: a turn
+    costs less than waking the worker twice.
     """
 
     def __init__(self, on_made: OnMade, on_frame: OnFrame, on_lost: Callable[[], None]) -> None:
