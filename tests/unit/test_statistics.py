@@ -119,5 +119,6 @@ def test_the_ring_drops_the_oldest_and_finds_the_rest() -> None:
     assert [c.id for c in calls] == ["4", "3", "2"]
     assert calls.find("1") is None
     found = calls.find("3")
-    assert found is not None and found.id == "3"
+    assert found is not None
+    assert found.id == "3"
     assert len(calls) == 3
