@@ -79,7 +79,9 @@ def check_shape(name: str, shape: Sequence[int]) -> None:
         raise BadInputError(f"input '{name}' has {len(shape)} dimensions: at most {MAX_RANK} are taken")
     for size in shape:
         if not 0 <= size <= MAX_DIMENSION:
-            raise BadInputError(f"input '{name}' has shape {list(shape)}: each size must be between 0 and {MAX_DIMENSION}")
+            raise BadInputError(
+                f"input '{name}' has shape {list(shape)}: each size must be between 0 and {MAX_DIMENSION}"
+            )
     if element_count(shape) > MAX_DIMENSION:
         raise BadInputError(f"input '{name}' has shape {list(shape)}: more elements than any request can carry")
 

@@ -17,7 +17,7 @@ from typing import Any, cast
 
 from aiohttp.web_protocol import RequestHandler
 
-from appliance.core.errors import IngleError
+from appliance.core.errors import BadInputError, IngleError
 from appliance.core.frames import Answer
 from appliance.gateway.dataplane import BegunCall, DataPlane
 from appliance.gateway.http_answer import COMPRESS_FROM_BYTES, error_bytes, v2_answer_bytes
@@ -238,7 +238,12 @@ class Connection(asyncio.Protocol):
             authorization = headers.get(b"authorization")
             principal = dataplane.principal(None if authorization is None else authorization.decode("latin-1"))
             length = headers.get(HEADER_LENGTH)
-            asked = read_infer(body, None if length is None else length.decode("latin-1"), *model)
+            try:
+                asked = read_infer(body, None if length is None else length.decode("latin-1"), *model)
+            except BadInputError:
+                # That a model is not here is the first thing to say, whatever else is wrong.
+                dataplane.catalogue.resolve(*model, by_ordinal=True)
+                raise
             call = _Call(self, model[0], asked.id, headers.get(b"accept-encoding"))
             self._call = call
             call.begun = dataplane.begin(asked.call, principal, call)

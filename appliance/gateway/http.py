@@ -56,6 +56,8 @@ def _errors(node: str) -> Any:
             )
         except web.HTTPException as error:
             return _from_aiohttp(request, error)
+        except web.RequestPayloadError:
+            return error_response(400, "the body broke off, or its chunks are malformed", "bad_input")
         except ConnectionError:
             raise  # the caller has gone: there is nobody to tell
         except Exception:

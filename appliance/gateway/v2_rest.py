@@ -24,7 +24,7 @@ from appliance.gateway.v2_model import v2_config, v2_metadata, v2_server_metadat
 from appliance.observability.statistics import VersionStatistics
 
 # One or two words, as tritonclient writes `owner/name` unescaped; what follows is the protocol's.
-_MODEL = r"/v2/models/{model:[^/]+(?:/[^/]+)?}"
+_MODEL = r"/v2/models/{model:[^/]+(?:/(?!(?:infer|ready|config|stats|versions)(?:/|$))[^/]+)?}"
 _VERSION = r"/versions/{version:[^/]+}"
 
 Asked = TypeVar("Asked", bound=msgspec.Struct)
@@ -150,7 +150,13 @@ class V2Rest:
         principal = self._dataplane.principal(headers.get("Authorization"))
         path = request.match_info
         body = await read_body(request)
-        asked = read_infer(body, headers.get("Inference-Header-Content-Length"), path["model"], path.get("version", ""))
+        model, version = path["model"], path.get("version", "")
+        try:
+            asked = read_infer(body, headers.get("Inference-Header-Content-Length"), model, version)
+        except BadInputError:
+            # That a model is not here is the first thing to say, whatever else is wrong.
+            self._catalogue.resolve(model, version, by_ordinal=True)
+            raise
         if "X-Ingle-Deadline-Ms" in headers or "X-Ingle-Pin" in headers:
             asked.call.deadline_s = asked_deadline_s(request) or asked.call.deadline_s
             check_pin(request, self._dataplane.node_name)
