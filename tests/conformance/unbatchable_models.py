@@ -53,6 +53,8 @@ def rows_dependent() -> list[Case]:
         graph("times-to-repeat", "g (float[N,4] x, int64[2] r) => (float[P,Q] y) {y = Tile(x, r)}", *_feeds(_repeats)),
         graph("wide-rows-mix", _WIDE, *_feeds(lambda n, k: {"x": floats(n, 3, seed=k)})),
         graph("large-values-mix", _LARGE, *_feeds(lambda n, k: {"x": floats(n, 4, seed=k) * 1000})),
+        graph("distinct-words", "g (string[N] s) => (string[M] t) {t = Unique(s)}", *_feeds(_words)),
+        graph("unlike-signs-mix", _SIGNS, *_feeds(lambda n, k: {"x": abs(floats(n, 4, seed=k)) * (-1) ** k})),
         graph("recurrent-over-rows", _RECURRENT, *_feeds(lambda n, k: {"x": floats(n, 1, 2, seed=k)})),
         graph("attention-among-rows", _ATTENTION, *_feeds(lambda n, k: {"x": floats(n, 4, seed=k)})),
     ]
@@ -134,6 +136,7 @@ _WIDE = """g (float[N,L] x) => (float[N,L] y) <int64[1] a = {0}>
 # The norm of all rows is brought down to 100 where it is greater.
 _LARGE = """g (float[N,4] x) => (float[N,4] y) <float[1] l = {100}>
 {n = ReduceL2<keepdims = 0>(x) \n m = Max(n, l) \n s = Div(l, m) \n y = Mul(x, s)}"""
+_SIGNS = """g (float[N,4] x) => (float[N,4] y) {s = Sign(x) \n m = ReduceMax(s) \n y = Mul(x, m)}"""
 _REGIONS = """g (float[N,1,4,4] x, float[R,4] r, int64[R] i) => (float[R,1,2,2] y)
 {y = RoiAlign<output_height = 2, output_width = 2>(x, r, i)}"""
 _RECURRENT = """g (float[S,1,2] x) => (float[S,1,1,2] y)
@@ -152,6 +155,10 @@ def _integers(*shape: int, seed: int) -> Array:
 
 def _texts(rows: int, seed: int) -> Array:
     return np.array([*(f"{seed}·{row}" * (row % 3) for row in range(rows)), ""], object)[:-1]
+
+
+def _words(rows: int, call: int) -> Feed:
+    return {"s": np.array([*(f"{(row + call) % 4}" for row in range(rows)), ""], object)[:-1]}
 
 
 def _bits(rows: int, call: int) -> Feed:
