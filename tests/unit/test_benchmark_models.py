@@ -93,7 +93,11 @@ def test_turns_alternate_so_that_drift_hits_all_alike() -> None:
     order: list[str] = []
 
     def turn_of(name: str) -> Callable[[], Measured]:
-        return lambda: (order.append(name), Measured(1.0, 1.0, 1.0))[1]
+        def turn() -> Measured:
+            order.append(name)
+            return Measured(1.0, 1.0, 1.0)
+
+        return turn
 
     interleave({"a": turn_of("a"), "b": turn_of("b")}, rounds=3)
     assert "".join(order) == "abbaab"
