@@ -14,17 +14,27 @@ ROWS = (1, 3, 2, 7, 5, 1, 4, 12)
 
 
 def rows_independent() -> list[Case]:
-    """Models whose rows may share a run: the check of the check."""
-    dense = "g (float[N,4] x) => (float[N,2] y) <float[4,2] w = {1, 2, 3, 4, 5, 6, 7, 8}> {y = MatMul(x, w)}"
-    embed = "g (int64[N,L] i) => (float[N,L,2] y) <float[5,2] t = {1, 2, 3, 4, 5, 6, 7, 8, 9, 0}> {y = Gather(t, i)}"
-    words = "g (string[N] s, string[N] t) => (string[N] u) {u = StringConcat(s, t)}"
+    """Models whose rows may share a run, slow enough that calls wait while another runs: the check of the check."""
+    table = "float[4,2] w = {1, 2, 3, 4, 5, 6, 7, 8}"
+    dense = _slow("float[N,4] x", "float[N,2]", "MatMul(x, w)", table)
+    embed = _slow("int64[N,L] i", "float[N,L,2]", "Gather(w, i)", "float[5,2] w = {1, 2, 3, 4, 5, 6, 7, 8, 9, 0}")
+    words = _slow("string[N] s, string[N] t", "string[N]", "StringConcat(s, t)")
     return [
         graph("dense", dense, *_feeds(lambda n, k: {"x": floats(n, 4, seed=k)})),
         graph("embedding-of-sequences", embed, *_feeds(lambda n, k: {"i": _integers(n, 1 + k % 3, seed=k) % 5})),
         graph("strings", words, *_feeds(lambda n, k: {"s": _texts(n, k), "t": _texts(n, k + 50)})),
-        graph("bf16", "g (bfloat16[N,2] x) => (bfloat16[N,2] y) {y = Identity(x)}", *_feeds(_bits)),
+        graph("bf16", _slow("bfloat16[N,2] x", "bfloat16[N,2]", "Identity(x)"), *_feeds(_bits)),
         graph("empty-batches-among-others", dense, *_feeds(lambda n, k: {"x": floats(n % 3, 4, seed=k)})),
     ]
+
+
+def _slow(inputs: str, kind: str, expression: str, initialiser: str = "float w = {0}") -> str:
+    """A graph that counts to a few thousand before it computes, in one loop for all rows."""
+    return f"""g ({inputs}) => ({kind} y)
+<int64 n = {{4000}}, bool go = {{1}}, int64 o = {{1}}, int64 z = {{0}}, {initialiser}>
+{{c = Loop (n, go, z) <body = b (int64 j, bool k, int64 v) => (bool l, int64 u) {{l = Identity(k) \n u = Add(v, o)}}>
+d = Greater(c, z) \n y = If (d) <then_branch = t () => ({kind} p) {{p = {expression}}},
+else_branch = e () => ({kind} q) {{q = {expression}}}>}}"""
 
 
 def rows_dependent() -> list[Case]:
