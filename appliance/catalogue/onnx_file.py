@@ -35,6 +35,7 @@ KNOWN_DOMAINS = frozenset(
 )
 _BITS = {1: 32, 2: 8, 3: 8, 4: 16, 5: 16, 6: 32, 7: 64, 9: 8, 10: 16, 11: 64, 12: 32, 13: 64, 14: 64, 15: 128, 16: 16}
 _BITS |= {17: 8, 18: 8, 19: 8, 20: 8, 21: 4, 22: 4, 23: 4, 24: 8, 25: 2, 26: 2}
+_CONTROL_FLOW = frozenset(("If", "Loop", "Scan"))
 _EXTERNAL = 1  # TensorProto.DataLocation
 
 
@@ -57,6 +58,7 @@ class OnnxFacts(msgspec.Struct, frozen=True):
     external: tuple[ExternalTensor, ...]
     custom_operators: tuple[str, ...]
     node_count: int
+    has_control_flow: bool
 
     @property
     def external_files(self) -> tuple[str, ...]:
@@ -158,6 +160,7 @@ class _Reader:
                 )
             ),
             node_count=self._node_count,
+            has_control_flow=any(name in _CONTROL_FLOW for _, name in self._operators),
         )
 
     def _graph(self, start: int, end: int, depth: int) -> None:
