@@ -13,7 +13,7 @@ class CallRequest(msgspec.Struct):
     """One call. `parts[i]` is the body of `tensors[i]`; a plain call has one part, its content.
 
     `version` is as asked for; with `by_ordinal` a bare integer is V2's ordinal. `deadline_s` counts from now; 0: the
-    node's default.
+    node's default. `patience_turns`: how many turns of the event loop it may wait for others to leave with it.
     """
 
     model: str
@@ -25,6 +25,7 @@ class CallRequest(msgspec.Struct):
     binary: bool = False
     content_type: str = ""
     by_ordinal: bool = False
+    patience_turns: int = 1
     deadline_s: float = 0.0
 
 

@@ -126,6 +126,7 @@ class DataPlane:
         asked_s = request.deadline_s
         deadline_s = time.monotonic() + (asked_s or self.settings.default_deadline_s)
         work = Work(invoke, request.parts, deadline_s, future, started_ns)
+        work.patience_turns = request.patience_turns
         begun = BegunCall(f"{self._prefix}{number:08x}", route, work, started_ns, not route.pool.replicas)
         try:
             if request.form != AnswerForm.PLAIN:  # what a plain call's content means, the worker says

@@ -12,6 +12,11 @@ from appliance.gateway.grpc_codec import parse_infer, to_call
 from appliance.gateway.grpc_errors import refuse
 
 
+# grpc.aio brings calls one in a turn of the event loop: where several are under way, more are likely to come in the
+# next few, and one system call that wakes the worker serves them all.
+PATIENCE_TURNS = 32
+
+
 class ModelInfer:
     """Answers ModelInfer over a data plane."""
 
@@ -19,6 +24,7 @@ class ModelInfer:
         self._call = dataplane.call
         self._principal = dataplane.principal
         self._node_name = dataplane.node_name
+        self._active = 0
         self._node = (("x-ingle-node", dataplane.node_name),)
 
     async def answer(self, data: bytes, context: Any) -> bytes:
@@ -30,7 +36,13 @@ class ModelInfer:
             request = to_call(message)
             request.deadline_s = shortest_deadline_s(request.deadline_s, metadata, context.time_remaining())
             check_pin(metadata, self._node_name)
-            answer = await self._call(request, principal)
+            self._active += 1
+            if self._active > 1:
+                request.patience_turns = PATIENCE_TURNS
+            try:
+                answer = await self._call(request, principal)
+            finally:
+                self._active -= 1
             context.set_trailing_metadata((("x-ingle-call", answer.call), *self._node))
             return infer_response(answer, request.model, message.id)
         except Exception as error:

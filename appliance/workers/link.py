@@ -31,7 +31,7 @@ class Link(asyncio.BufferedProtocol):
     """Calls `on_made` before anything is read, `on_frame` with each head and body, `on_lost` once the worker has gone.
 
     What is sent in one turn of the event loop leaves in one system call at its end, also to an idle worker: a turn
-    costs less than waking the worker twice.
+    costs less than waking the worker twice. A front whose calls come one in a turn may ask for patience of more turns.
     """
 
     def __init__(self, on_made: OnMade, on_frame: OnFrame, on_lost: Callable[[], None]) -> None:
@@ -42,6 +42,7 @@ class Link(asyncio.BufferedProtocol):
         self._view = memoryview(self._buffer)
         self._filled = 0
         self._outgoing: list[bytes] = []
+        self._turns_left = 0
         self._transport: asyncio.Transport | None = None
         self._loop = asyncio.get_running_loop()
 
@@ -93,11 +94,19 @@ class Link(asyncio.BufferedProtocol):
         elif kind == Kind.LOADED:
             self._on_frame(decode_loaded(head), body)
 
-    def send(self, parts: Sequence[bytes]) -> None:
-        """Queues the parts of one frame; they leave at the end of this turn of the loop."""
+    def send(self, parts: Sequence[bytes], patience_turns: int) -> None:
+        """Queues the parts of one frame; they leave after so many turns of the loop, or with what was queued before."""
         if not self._outgoing:
-            self._loop.call_soon(self._flush)
+            self._turns_left = patience_turns
+            self._loop.call_soon(self._turn)
         self._outgoing.extend(parts)
+
+    def _turn(self) -> None:
+        self._turns_left -= 1
+        if self._turns_left > 0:
+            self._loop.call_soon(self._turn)
+        else:
+            self._flush()
 
     def _flush(self) -> None:
         if self._outgoing and self._transport is not None:

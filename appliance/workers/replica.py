@@ -32,7 +32,18 @@ class Future(Protocol):
 class Work:
     """One call on its way to a worker and back. `future` gives (Answer, body) or an IngleError."""
 
-    __slots__ = ("attempts", "deadline_s", "future", "invoke", "parts", "sent_ns", "spans", "submitted_ns", "timer")
+    __slots__ = (
+        "attempts",
+        "deadline_s",
+        "future",
+        "invoke",
+        "parts",
+        "patience_turns",
+        "sent_ns",
+        "spans",
+        "submitted_ns",
+        "timer",
+    )
 
     def __init__(
         self, invoke: Invoke, parts: Sequence[Buffer], deadline_s: float, future: Future, submitted_ns: int
@@ -45,6 +56,7 @@ class Work:
         self.submitted_ns = submitted_ns
         self.sent_ns = submitted_ns
         self.spans: list[tuple[int, int]] = []
+        self.patience_turns = 1
         self.timer: asyncio.TimerHandle | None = None
 
     def expire(self) -> None:
@@ -101,7 +113,7 @@ class Replica(Child):
             invoke = Invoke(invoke.call, invoke.form, tensors, invoke.outputs, invoke.binary, invoke.content_type)
         assert self._link is not None  # a worker that is ready has spoken through it
         work.sent_ns = time.perf_counter_ns()
-        self._link.send((frame_start(Kind.INVOKE, invoke, body_size), *inline))
+        self._link.send((frame_start(Kind.INVOKE, invoke, body_size), *inline), work.patience_turns)
         if not self.in_flight:
             self.busy_since_s = time.monotonic()
         self.alone = alone
