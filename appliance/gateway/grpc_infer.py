@@ -11,7 +11,6 @@ from appliance.gateway.grpc_asked import AUTHORIZATION, check_pin, shortest_dead
 from appliance.gateway.grpc_codec import parse_infer, to_call
 from appliance.gateway.grpc_errors import refuse
 
-
 # grpc.aio brings calls one in a turn of the event loop: where several are under way, more are likely to come in the
 # next few, and one system call that wakes the worker serves them all.
 PATIENCE_TURNS = 32
