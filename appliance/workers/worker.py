@@ -28,6 +28,7 @@ from appliance.core.frames import (
     frame_start,
 )
 from appliance.workers import tensors
+from appliance.workers.batch_gain import BatchGain
 from appliance.workers.batching import Form, next_batch
 from appliance.workers.outputs import OutputWriter, Written
 from appliance.workers.plain.content import tensors_from_content
@@ -58,6 +59,7 @@ class Worker:
         self._stream = FrameStream(sock)
         self._session: Session
         self._writer: OutputWriter
+        self._gain = BatchGain()
         self._spent = ""  # why this worker must not take another call
 
     def serve(self) -> None:
@@ -84,7 +86,7 @@ class Worker:
             for frame in frames:
                 self._accept(frame, waiting)
             if waiting:
-                batch = next_batch(waiting, self._spec.max_batch)
+                batch = next_batch(waiting, self._gain.useful_rows(self._spec.max_batch))
                 run = [waiting[index] for index in batch.run]
                 waiting = [waiting[index] for index in batch.wait]
                 self._send(b"".join(self._answers(run)))
@@ -169,6 +171,7 @@ class Worker:
         outputs = self._session.run(inputs)
         ran_ns = time.perf_counter_ns()
         total_rows = sum(call.rows for call in run)
+        self._gain.record(max(1, total_rows), (ran_ns - decoded_ns) * 1e-9)
         if len(run) > 1 and any(not output.ndim or output.shape[0] != total_rows for output in outputs):
             raise IngleError("the batch's outputs do not have the batch's rows")
         bodies: list[Written | IngleError] = []
