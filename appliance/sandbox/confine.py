@@ -16,7 +16,6 @@ from typing import NamedTuple
 _CLONE_NEWUSER = 0x10000000
 _CLONE_NEWNET = 0x40000000
 _PR_SET_PDEATHSIG = 1
-_PR_SET_DUMPABLE = 4
 _PR_SET_NO_NEW_PRIVS = 38
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -106,8 +105,3 @@ def limit_resources(*, data_bytes: int, open_files: int = 256) -> Layer:
     if refused:
         return Layer("rlimits", False, "; ".join(refused))
     return Layer("rlimits", True, "data, open files, core and file size are bounded")
-
-
-def hide_memory() -> None:
-    """Keeps other processes of the same user from reading this one's memory (ptrace, /proc/PID/mem)."""
-    _prctl(_PR_SET_DUMPABLE, 0)

@@ -42,7 +42,6 @@ class Inspector:
             role="inspect",
             folder=folder,
             manifest=manifest,
-            signature=None,
             threads=1,
             max_batch=1,
             providers=self._providers,

@@ -9,7 +9,6 @@ from typing import Any
 import orjson
 from numpy.typing import NDArray
 
-from appliance.core.errors import BadInputError
 from appliance.core.frames import AnswerForm, Encoding, Invoke, OutputWish, TensorHead
 from appliance.core.manifest import Manifest
 from appliance.core.tensors import TensorSpec
@@ -83,12 +82,3 @@ class OutputWriter:
             [array_text, *binary],
             len(array_text) + sum(map(len, binary)),
         )
-
-
-def check_wishes(wishes: Sequence[OutputWish] | None, specs: Sequence[TensorSpec]) -> None:
-    """Raises BadInputError if an output is wished for that the model does not have."""
-    if wishes:
-        names = {spec.name for spec in specs}
-        for wish in wishes:
-            if wish.name not in names:
-                raise BadInputError(f"the model has no output '{wish.name[:100]}': it has {', '.join(sorted(names))}")

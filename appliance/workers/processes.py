@@ -44,10 +44,6 @@ class Processes:
         self.ready = await self._zygote.start()
         return self.ready
 
-    @property
-    def zygote_pid(self) -> int:
-        return self._zygote.pid if self._zygote else 0
-
     def next_number(self) -> int:
         self._number += 1
         return self._number

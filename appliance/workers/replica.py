@@ -41,20 +41,18 @@ class Work:
         "patience_turns",
         "sent_ns",
         "spans",
-        "submitted_ns",
         "timer",
     )
 
     def __init__(
-        self, invoke: Invoke, parts: Sequence[Buffer], deadline_s: float, future: Future, submitted_ns: int
+        self, invoke: Invoke, parts: Sequence[Buffer], deadline_s: float, future: Future, began_ns: int
     ) -> None:
         self.invoke = invoke
         self.parts = parts
         self.deadline_s = deadline_s  # on time.monotonic()'s clock
         self.future = future
         self.attempts = 0
-        self.submitted_ns = submitted_ns
-        self.sent_ns = submitted_ns
+        self.sent_ns = began_ns
         self.spans: list[tuple[int, int]] = []
         self.patience_turns = 1
         self.timer: asyncio.TimerHandle | None = None

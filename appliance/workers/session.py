@@ -57,7 +57,6 @@ class Session:
             raise RefusedError(f"onnxruntime cannot open the model: {self._reason(error)}") from None
         self.providers: list[str] = self._session.get_providers()
         self.signature = self._read_signature()
-        self.output_names = [spec.name for spec in self.signature.outputs]
         self._through_values = any(spec.dtype == "BF16" for spec in self.signature.outputs)
         if self._through_values and any(spec.dtype == "BYTES" for spec in self.signature.inputs):
             raise RefusedError(

@@ -8,20 +8,15 @@ from typing import Literal
 import msgspec
 
 from appliance.core.manifest import Manifest
-from appliance.core.tensors import Signature
 
 
 class WorkerSpec(msgspec.Struct, frozen=True):
-    """One process to be forked. `folder` holds `model.onnx`; `data_bytes` 0 leaves memory unbounded.
-
-    `signature` is what inspection read at deploy; None in an inspection itself.
-    """
+    """One process to be forked. `folder` holds `model.onnx`; `data_bytes` 0 leaves memory unbounded."""
 
     number: int
     role: Literal["serve", "inspect"]
     folder: str
     manifest: Manifest
-    signature: Signature | None
     threads: int
     max_batch: int
     providers: tuple[str, ...]

@@ -101,7 +101,6 @@ class Supervisor:
             role="serve",
             folder=pool.model.folder,
             manifest=pool.model.manifest,
-            signature=pool.model.signature,
             threads=self._threads(pool.model),
             max_batch=pool.max_batch,
             providers=self._providers,
