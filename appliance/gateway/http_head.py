@@ -5,6 +5,7 @@ It exists because reading and dispatching a request through a web framework cost
 (docs/decisions/0003-fast-calls.md).
 """
 
+import functools
 from typing import Literal, NamedTuple
 
 MAX_HEAD_BYTES = 16 * 1024
@@ -26,12 +27,19 @@ class Head(NamedTuple):
     body_bytes: int
 
 
-def read_head(data: bytes | bytearray) -> Head | Literal["incomplete", "unusual"]:
+def read_head(data: bytes) -> Head | Literal["incomplete", "unusual"]:
     """The head at the beginning of `data`; or that more bytes are needed; or that aiohttp must read it."""
     end = data.find(b"\r\n\r\n", 0, MAX_HEAD_BYTES)
     if end < 0:
         return "unusual" if len(data) >= MAX_HEAD_BYTES or b"\n\n" in data else "incomplete"
-    first, *lines = bytes(data[:end]).split(b"\r\n")
+    return _parse(data[:end])
+
+
+# A client sends the same head again and again: what was read once is looked up.
+@functools.lru_cache(maxsize=1024)
+def _parse(text: bytes) -> Head | Literal["unusual"]:
+    """The head in `text`, which has no empty line at its end."""
+    first, *lines = text.split(b"\r\n")
     words = first.split(b" ")
     if len(words) != 3 or words[2] != b"HTTP/1.1" or not words[1].startswith(b"/"):
         return "unusual"
@@ -49,4 +57,4 @@ def read_head(data: bytes | bytearray) -> Head | Literal["incomplete", "unusual"
         return "unusual"
     if b"host" not in headers:
         return "unusual"
-    return Head(words[0], words[1], headers, end + 4, -1 if length is None else int(length))
+    return Head(words[0], words[1], headers, len(text) + 4, -1 if length is None else int(length))

@@ -10,6 +10,9 @@ from appliance.core.errors import BadInputError
 from appliance.core.frames import Encoding, OutputWish, TensorHead
 from appliance.core.tensors import DTYPES, Signature, TensorSpec, check_shape, element_count, shape_fits
 
+_RAW = int(Encoding.RAW)
+_MAX_REMEMBERED = 1024
+
 
 class Admission:
     """The declared side of one model version, prepared once."""
@@ -17,10 +20,23 @@ class Admission:
     def __init__(self, signature: Signature) -> None:
         self._inputs = {spec.name: spec for spec in signature.inputs}
         self._required = frozenset(spec.name for spec in signature.inputs if not spec.optional)
+        self._admitted: set[tuple[tuple[object, ...], ...]] = set()  # forms of calls that were found to be right
         self._outputs = frozenset(spec.name for spec in signature.outputs)
 
     def check(self, tensors: Sequence[TensorHead], outputs: Sequence[OutputWish] | None) -> None:
         """Raises BadInputError with what is wrong and what the model takes."""
+        form = tuple(
+            (t.name, t.dtype, t.encoding, t.size_bytes if t.encoding == _RAW else 0, *t.shape) for t in tensors
+        )
+        if form not in self._admitted:
+            self._check_tensors(tensors)
+            if len(self._admitted) >= _MAX_REMEMBERED:
+                self._admitted.clear()
+            self._admitted.add(form)
+        if outputs:
+            self.check_outputs(outputs)
+
+    def _check_tensors(self, tensors: Sequence[TensorHead]) -> None:
         seen = set()
         for tensor in tensors:
             spec = self._inputs.get(tensor.name)
@@ -33,8 +49,6 @@ class Admission:
         if not seen >= self._required:
             missing = ", ".join(f"'{name}'" for name in sorted(self._required - seen))
             raise BadInputError(f"the call lacks the input {missing}: the model takes {_listed(self._inputs)}")
-        if outputs:
-            self.check_outputs(outputs)
 
     def check_outputs(self, outputs: Sequence[OutputWish]) -> None:
         """Raises BadInputError for an output that the model does not have, or that is asked for twice."""
