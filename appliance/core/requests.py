@@ -13,7 +13,8 @@ class CallRequest(msgspec.Struct):
     """One call. `parts[i]` is the body of `tensors[i]`; a plain call has one part, its content.
 
     `version` is as asked for; with `by_ordinal` a bare integer is V2's ordinal. `deadline_s` counts from now; 0: the
-    node's default. `patience_turns`: how many turns of the event loop it may wait for others to leave with it.
+    node's default. `priority`: 1 is the highest, 0 the model's default. `patience_turns`: how many turns of the event
+    loop it may wait for others to leave with it.
     """
 
     model: str
@@ -27,6 +28,7 @@ class CallRequest(msgspec.Struct):
     by_ordinal: bool = False
     patience_turns: int = 1
     deadline_s: float = 0.0
+    priority: int = 0
 
 
 class Seconds(msgspec.Struct):

@@ -15,6 +15,7 @@ from appliance.core.frames import AnswerForm, Encoding, OutputWish, TensorHead
 from appliance.core.requests import CallRequest
 from appliance.core.tensors import check_shape, element_count
 from appliance.gateway.grpc_stubs import pb
+from appliance.gateway.v2_parameters import NONE, read_parameters
 
 # Where each dtype's elements are in InferTensorContents, and how one is packed.
 _TYPED: dict[str, tuple[str, str]] = {
@@ -48,7 +49,7 @@ def parse_infer(data: bytes) -> Any:
 
 
 def to_call(message: Any) -> CallRequest:
-    """The call that a ModelInferRequest asks for; its deadline is set where the parameter `timeout` gives one.
+    """The call that a ModelInferRequest asks for; its deadline and priority are set where its parameters give them.
 
     Raises BadInputError where contents are missing, mixed or do not fit their dtype, UnsupportedError for shared
     memory.
@@ -69,6 +70,7 @@ def to_call(message: Any) -> CallRequest:
                 f"input '{tensor.name}' has contents, but the request also has raw_input_contents: use one or the other"
             )
         heads.append(TensorHead(tensor.name, tensor.datatype, list(tensor.shape), _RAW, len(part)))
+    about = read_parameters(plain_parameters(message.parameters)) if message.parameters else NONE
     return CallRequest(
         message.model_name,
         message.model_version,
@@ -78,19 +80,19 @@ def to_call(message: Any) -> CallRequest:
         outputs=[_wish(output) for output in message.outputs] or None,
         binary=True,
         by_ordinal=True,
-        deadline_s=timeout_s(message.parameters) if message.parameters else 0.0,
+        deadline_s=about.deadline_s,
+        priority=about.priority,
     )
 
 
-def timeout_s(parameters: Mapping[str, Any]) -> float:
-    """The parameter `timeout`, microseconds on the wire, in seconds; 0 where there is none. Raises BadInputError."""
-    if "timeout" not in parameters:
-        return 0.0
-    value = parameters["timeout"]
-    given = getattr(value, value.WhichOneof("parameter_choice") or "int64_param")
-    if isinstance(given, bool) or not isinstance(given, int) or given < 0:
-        raise BadInputError(f"the parameter timeout is {given!r}: expected microseconds, a whole number of 0 or more")
-    return given / 1e6
+def plain_parameters(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """V2's InferParameters as the values they hold; those that hold none are left out."""
+    found = {}
+    for name, parameter in parameters.items():
+        choice = parameter.WhichOneof("parameter_choice")
+        if choice is not None:
+            found[name] = getattr(parameter, choice)
+    return found
 
 
 def wants_final_mark(message: Any) -> bool:

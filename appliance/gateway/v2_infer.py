@@ -11,6 +11,7 @@ import msgspec
 from appliance.core.errors import BadInputError
 from appliance.core.frames import AnswerForm, Encoding, OutputWish, TensorHead
 from appliance.core.requests import Buffer, CallRequest
+from appliance.gateway.v2_parameters import NONE, read_parameters
 
 HEADER_LENGTH = b"inference-header-content-length"
 
@@ -96,8 +97,7 @@ def read_infer(body: bytes | bytearray, header_length: str | None, model: str, v
     default_binary = parameters.get("binary_data_output") is True
     if asked.outputs:
         outputs = [_wish(output, default_binary) for output in asked.outputs]
-    timeout_us = parameters.get("timeout", 0)
-    deadline_s = timeout_us / 1e6 if isinstance(timeout_us, int) and timeout_us > 0 else 0.0
+    about = read_parameters(parameters) if parameters else NONE
     return AskedInference(
         CallRequest(
             model,
@@ -108,7 +108,8 @@ def read_infer(body: bytes | bytearray, header_length: str | None, model: str, v
             outputs,
             default_binary,
             by_ordinal=True,
-            deadline_s=deadline_s,
+            deadline_s=about.deadline_s,
+            priority=about.priority,
         ),
         asked.id,
     )
