@@ -9,16 +9,26 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from appliance.core.durable import disk_faults
 from appliance.core.errors import IngleError, UnavailableError
 
 LOCK_WAIT_S = 5.0
 
 
+class DamagedError(IngleError):
+    """The file is no database, or some of its pages are not what was written there."""
+
+
+class LaterSchemaError(IngleError):
+    """The file was made by a later version of Ingle."""
+
+
 class Database:
     """One connection, for one thread at a time: its owner holds a lock.
 
-    `migrations[i]` is the script that brings schema `i` to `i + 1`. Raises IngleError where the file is no database,
-    is damaged, or was made by a later Ingle; UnavailableError where another process holds it or the disk is full.
+    `migrations[i]` is the script that brings schema `i` to `i + 1`. Raises DamagedError where the file is
+    no database or is damaged, LaterSchemaError, and UnavailableError where another process holds it or the disk is
+    full.
     """
 
     def __init__(self, path: Path, migrations: Sequence[str]) -> None:
@@ -47,7 +57,7 @@ class Database:
             raise _damaged(self.path, " ".join(str(verdict).split()))
         (schema,) = connection.execute("PRAGMA user_version").fetchone()
         if schema > len(migrations):
-            raise IngleError(
+            raise LaterSchemaError(
                 f"{self.path} was made by a later version of Ingle (its schema is {schema}, this version knows "
                 f"{len(migrations)}): start that version, or use another data folder"
             )
@@ -91,6 +101,13 @@ class Database:
             raise IngleError(f"{self.path} cannot be opened: {error.strerror}; check the data folder") from error
 
 
+def remove_database(path: Path) -> None:
+    """Takes away a database that no connection has open, with its journal. Raises IngleError."""
+    with disk_faults(path.parent):
+        for suffix in ("", "-wal", "-shm"):
+            Path(f"{path}{suffix}").unlink(missing_ok=True)
+
+
 def _fault(path: Path, error: sqlite3.Error) -> IngleError:
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the low byte is the family, the rest says which of it
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
@@ -106,7 +123,7 @@ def _fault(path: Path, error: sqlite3.Error) -> IngleError:
     return IngleError(f"{path} failed ({error}): check the disk and the data folder")
 
 
-def _damaged(path: Path, detail: object) -> IngleError:
-    return IngleError(
+def _damaged(path: Path, detail: object) -> DamagedError:
+    return DamagedError(
         f"{path} is damaged ({detail}): put back a copy of it, or move it away and start again without what it held"
     )
