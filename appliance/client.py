@@ -7,7 +7,10 @@ Every method raises the subclass of core.errors.IngleError that the node named; 
 answers. One connection is kept; a Client is not for several threads at once.
 """
 
+import re
+import ssl
 from collections.abc import Iterable
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 from urllib.parse import quote
@@ -37,11 +40,17 @@ class _Keys(msgspec.Struct):
 class Client:
     """One node's HTTP API. `timeout_s` bounds each request's silence, not a deploy's whole length."""
 
-    def __init__(self, url: str, key: str = "", *, timeout_s: float = 300.0) -> None:
+    def __init__(
+        self, url: str, key: str = "", *, timeout_s: float = 300.0, ca_file: Path | None = None, fingerprint: str = ""
+    ) -> None:
+        """For `https://`, whom to believe: the system's authorities, or those in `ca_file`, or the one certificate
+        whose SHA-256 is `fingerprint`, whatever it says of itself. Raises BadInputError where these are unfit."""
         self.url = url.rstrip("/") if "://" in url else f"http://{url.rstrip('/')}"
         self._headers = {"Authorization": f"Bearer {key}"} if key else {}
         self._pool = urllib3.PoolManager(
-            retries=False, timeout=urllib3.Timeout(connect=min(10.0, timeout_s), read=timeout_s)
+            retries=False,
+            timeout=urllib3.Timeout(connect=min(10.0, timeout_s), read=timeout_s),
+            **_trust(ca_file, fingerprint),
         )
 
     def __enter__(self) -> Self:
@@ -136,6 +145,8 @@ class Client:
             raise UnavailableError(f"no node answers at {self.url} ({_reason(error)}): is it running there?") from None
         except urllib3.exceptions.LocationValueError:
             raise BadInputError(f"'{self.url}' is no URL: expected one such as http://HOST:8000") from None
+        except urllib3.exceptions.SSLError as error:
+            raise UnavailableError(_distrust(self.url, error)) from None
         except (urllib3.exceptions.HTTPError, OSError) as error:
             raise UnavailableError(f"the connection to {self.url} broke ({_reason(error)}): try again") from None
         if response.status >= 300:
@@ -147,6 +158,34 @@ class Client:
 
 
 _JSON = {"Content-Type": "application/json"}
+
+
+def _trust(ca_file: Path | None, fingerprint: str) -> dict[str, Any]:
+    """What urllib3 is to believe of a server's certificate."""
+    digits = fingerprint.replace(":", "").lower()
+    if digits:
+        if not re.fullmatch("[0-9a-f]{64}", digits):
+            raise BadInputError("the fingerprint must be the SHA-256 of a certificate: 64 hexadecimal digits")
+        return {"cert_reqs": "CERT_NONE", "assert_fingerprint": digits}
+    if ca_file is None:
+        return {}
+    try:
+        context = ssl.create_default_context(cafile=ca_file)
+    except OSError as error:
+        raise BadInputError(f"{ca_file} holds no certificates in PEM form that can be read: {error}") from None
+    return {"ssl_context": context}
+
+
+def _distrust(url: str, error: Exception) -> str:
+    text = str(error)
+    if "record layer failure" in text or "wrong version number" in text.lower():
+        return f"what answers at {url} does not speak TLS: try http:// instead"
+    if "Fingerprints did not match" in text:
+        return f"{url} shows another certificate than the one whose fingerprint was given: do not trust it"
+    return (
+        f"the certificate of {url} is not to be trusted ({_reason(error)}): name its file with --ca, or its SHA-256 "
+        "with --fingerprint"
+    )
 
 
 def _path(name: ModelName, version: str = "") -> str:

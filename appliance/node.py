@@ -29,6 +29,7 @@ from appliance.gateway.http import HttpFront
 from appliance.observability.logs import set_up_logs
 from appliance.security.keys import KeyRing
 from appliance.security.scopes import Principal, Scope
+from appliance.security.tls import Tls, read_tls
 from appliance.settings import Settings
 from appliance.workers.inspector import Inspector
 from appliance.workers.processes import Processes
@@ -72,8 +73,9 @@ class Node:
             open_to_all=settings.open,
         )
         http, grpc = parse_address(settings.http), parse_address(settings.grpc)
-        self._http = HttpFront(self.dataplane, http) if http else None
-        self._grpc = GrpcFront(self.dataplane, grpc) if grpc else None
+        self.tls = _tls(settings)
+        self._http = HttpFront(self.dataplane, http, self.tls) if http else None
+        self._grpc = GrpcFront(self.dataplane, grpc, self.tls) if grpc else None
         self.http_address: Address | None = None
         self.grpc_address: Address | None = None
 
@@ -108,6 +110,7 @@ class Node:
             "mesh": None,
             "bulk": None,
             "admin_key_file": str(self._keys.admin_key_file),
+            "tls_fingerprint": self.tls and self.tls.fingerprint,
         }
 
     async def _deploy(self, file: Path) -> None:
@@ -144,6 +147,19 @@ class Node:
         self._catalogue.close()
         self._keys.close()
         os.close(self._lock)
+
+
+def _tls(settings: Settings) -> Tls | None:
+    """What the fronts speak TLS with, where they shall. Raises BadInputError where the files are not fit for it."""
+    if settings.tls:
+        # Only here: the library that makes certificates is large, and most nodes make none.
+        from appliance.security.certificates import self_made
+
+        bundle = self_made(settings.data_dir)
+        return read_tls(bundle, bundle)
+    if settings.tls_cert is None or settings.tls_key is None:
+        return None
+    return read_tls(settings.tls_cert, settings.tls_key)
 
 
 def _copy(file: Path, upload: Path) -> Package:
@@ -192,14 +208,18 @@ def _memory_bytes() -> int:
 def _announce(node: Node, settings: Settings) -> None:
     """What a person who started the node is told."""
     http, key_file = node.http_address, node.ready_file()["admin_key_file"]
+    scheme = "https" if node.tls else "http"
     lines = [f"Ingle {VERSION}, node '{node.name}' is ready."]
     if http:
-        lines.append(f"  HTTP  http://{http}   (OpenAPI at /openapi.json)")
+        lines.append(f"  HTTP  {scheme}://{http}   (OpenAPI at /openapi.json)")
     if node.grpc_address:
-        lines.append(f"  gRPC  {node.grpc_address}")
+        lines.append(f"  gRPC  {node.grpc_address}" + ("   (TLS)" if node.tls else ""))
+    if node.tls:
+        lines.append(f"  TLS   certificate {node.tls.chain_file}, SHA-256 {node.tls.fingerprint}")
     lines.append(f"  admin key in {key_file}; on this box and user, `ingle` finds it by itself")
     if http:
-        lines.append(f'  curl -H "Authorization: Bearer $(cat {key_file})" http://{http}/v1/models')
+        trusted = "--insecure " if settings.tls else ""
+        lines.append(f'  curl {trusted}-H "Authorization: Bearer $(cat {key_file})" {scheme}://{http}/v1/models')
     if settings.open:
         lines.append("  OPEN: anyone who reaches this node may call its models and read its catalogue")
     print("\n".join(lines), flush=True)

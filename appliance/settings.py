@@ -61,9 +61,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         str,
         Meta(pattern=r"^[A-Za-z0-9._-]{0,128}$", description="what this node is called; unset: as the host is"),
     ] = ""
-    tls_cert: Annotated[Path | None, Meta(description="the TLS certificate's file (not in this version)")] = None
-    tls_key: Annotated[Path | None, Meta(description="the TLS key's file (not in this version)")] = None
-    tls: Annotated[str, Meta(description="'self' lets the node make a certificate (not in this version)")] = ""
+    tls_cert: Annotated[
+        Path | None, Meta(description="the TLS certificate in PEM form, its issuers behind it; HTTP and gRPC speak TLS")
+    ] = None
+    tls_key: Annotated[Path | None, Meta(description="the private key of tls_cert, in PEM form, no passphrase")] = None
+    tls: Annotated[
+        str, Meta(pattern="^(self)?$", description="'self': the node makes a certificate of its own and speaks TLS")
+    ] = ""
     gateway: GatewaySettings = GatewaySettings()
     workers: WorkerSettings = WorkerSettings()
 
@@ -160,15 +164,16 @@ def check_offered(settings: Settings) -> list[str]:
     """
     if settings.http == settings.grpc == OFF:
         raise BadInputError("http and grpc are both off, so nobody could reach the node: leave one of them on")
+    if (settings.tls_cert is None) != (settings.tls_key is None):
+        raise BadInputError("--tls-cert and --tls-key go together: name both, or let the node make its own: --tls self")
+    if settings.tls and settings.tls_cert is not None:
+        raise BadInputError("--tls self makes a certificate and --tls-cert names one: leave one of the two out")
     missing = {
         "device": settings.device not in ("auto", "cpu"),
         "fronts": settings.fronts > 1,
         "allow_shared_memory": settings.allow_shared_memory,
         "mesh_key_file": settings.mesh_key_file is not None,
         "join": bool(settings.join),
-        "tls_cert": settings.tls_cert is not None,
-        "tls_key": settings.tls_key is not None,
-        "tls": bool(settings.tls),
     }
     for setting in SETTINGS:
         if missing.get(setting.key):

@@ -4,7 +4,6 @@ import click
 
 from appliance.cli.output import print_json, print_table
 from appliance.cli.target import WHOLE_MODEL, Reference, Target, talks_to_a_node
-from appliance.client import Client
 
 
 @click.command("alias", short_help="Give a version a name such as prod.")
@@ -23,7 +22,7 @@ def command(target: Target, model: Reference, alias: str | None, version: str | 
         raise click.UsageError("--remove wants MODEL and ALIAS, and no version", click.get_current_context())
     if alias and not version and not remove:
         raise click.UsageError(f"which version shall '{alias}' mean? Say it, or --remove", click.get_current_context())
-    with Client(target.url, target.key) as client:
+    with target.client() as client:
         if not alias:
             aliases = client.show(model.name).aliases
             if target.json:

@@ -41,7 +41,7 @@ def command(target: Target, model: Reference, data: str | None, content_type: st
     ingle call me/resnet @cat.jpg
     """
     content, guessed = _content(data)
-    with Client(target.url, target.key) as client:
+    with target.client() as client:
         if not content_type:
             content_type = as_accepted(guessed, _accepted(client, model))
         answer = client.call(model.name, content, content_type, version=model.version, deadline_s=deadline_s or 0.0)

@@ -8,7 +8,6 @@ import click
 
 from appliance.cli.output import print_json, size_words
 from appliance.cli.target import Target, talks_to_a_node
-from appliance.client import Client
 from appliance.client_answers import Deployed
 from appliance.core.errors import BadInputError
 from appliance.core.names import ModelName, name_from_stem, parse_name, parse_reference
@@ -52,7 +51,7 @@ def command(
     model = model or parse_name(package.manifest.name or name_from_stem(package.stem))
     version = version or package.manifest.version
     with (
-        Client(target.url, target.key) as client,
+        target.client() as client,
         click.progressbar(
             length=package.size_bytes,
             label=f"Sending {size_words(package.size_bytes)}",

@@ -18,6 +18,8 @@ from typing import Literal
 import msgspec
 
 from appliance.core.addresses import parse_address
+from appliance.core.errors import BadInputError
+from appliance.security.tls import TLS_BUNDLE, read_tls
 from appliance.settings import Settings
 
 MIN_FREE_DISK_BYTES = 2**30
@@ -57,6 +59,7 @@ def examine(settings: Settings) -> list[Finding]:
         *_sandbox(),
         _data_dir(settings.data_dir),
         *_ports(settings),
+        *_tls(settings),
         _memory(),
     ]
 
@@ -174,6 +177,20 @@ def _ports(settings: Settings) -> Iterator[Finding]:
                 yield Finding(f"port: {front}", "warn", f"{sentence}, --{front}")
             else:
                 yield Finding(f"port: {front}", "ok", f"{said} is free")
+
+
+def _tls(settings: Settings) -> Iterator[Finding]:
+    """The certificate that is named or, where none is, the one that a node in this data folder made for itself."""
+    own = settings.data_dir / TLS_BUNDLE
+    chain, key = settings.tls_cert or own, settings.tls_key or own
+    if not (settings.tls_cert or settings.tls_key) and not own.exists():
+        made = "made at the first start" if settings.tls else "off: --tls self or --tls-cert and --tls-key turn it on"
+        yield Finding("TLS", "ok", made)
+        return
+    try:
+        yield Finding("TLS", "ok", f"certificate {chain}, SHA-256 {read_tls(chain, key).fingerprint}")
+    except BadInputError as error:
+        yield Finding("TLS", "fail", error.sentence)
 
 
 def _memory() -> Finding:

@@ -4,7 +4,6 @@ import click
 
 from appliance.cli.output import print_json, print_table, time_words
 from appliance.cli.target import Target, talks_to_a_node
-from appliance.client import Client
 
 
 @click.group("keys", short_help="List, create and revoke keys.")
@@ -16,7 +15,7 @@ def command() -> None:
 @talks_to_a_node
 def list_keys(target: Target) -> None:
     """List the keys, revoked ones too. Their secrets are not kept anywhere."""
-    with Client(target.url, target.key) as client:
+    with target.client() as client:
         keys = client.keys()
     if target.json:
         print_json(keys)
@@ -49,7 +48,7 @@ def list_keys(target: Target) -> None:
 @talks_to_a_node
 def create_key(target: Target, label: str, scopes: tuple[str, ...]) -> None:
     """Make a key and show it, this once. LABEL says who or what it is for."""
-    with Client(target.url, target.key) as client:
+    with target.client() as client:
         made = client.create_key(label, scopes)
     if target.json:
         print_json(made)
@@ -63,7 +62,7 @@ def create_key(target: Target, label: str, scopes: tuple[str, ...]) -> None:
 @talks_to_a_node
 def revoke_key(target: Target, key_id: str) -> None:
     """End the key with this ID at once."""
-    with Client(target.url, target.key) as client:
+    with target.client() as client:
         gone = client.revoke_key(key_id)
     if target.json:
         print_json(gone)

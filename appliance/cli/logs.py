@@ -7,7 +7,6 @@ import click
 
 from appliance.cli.output import print_json
 from appliance.cli.target import MODEL, Reference, Target, talks_to_a_node
-from appliance.client import Client
 
 POLL_S = 1.0
 
@@ -21,7 +20,7 @@ def command(target: Target, model: Reference, follow: bool) -> None:
 
     With --follow and --json each line is a JSON string of its own.
     """
-    with Client(target.url, target.key) as client:
+    with target.client() as client:
         lines = client.logs(model.name, model.version)
         if target.json and not follow:
             print_json(lines)

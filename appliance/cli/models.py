@@ -6,7 +6,6 @@ import click
 
 from appliance.cli.output import print_json, print_table, size_words
 from appliance.cli.target import Target, talks_to_a_node
-from appliance.client import Client
 from appliance.client_answers import Model
 
 
@@ -15,7 +14,7 @@ from appliance.client_answers import Model
 @talks_to_a_node
 def command(target: Target, tag: str) -> None:
     """List the models on a node, with their default version."""
-    with Client(target.url, target.key) as client:
+    with target.client() as client:
         show_models(
             client.models(tag=tag), target, empty="There are no models yet: 'ingle deploy FILE.onnx' makes one."
         )

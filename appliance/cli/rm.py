@@ -5,7 +5,6 @@ import click
 from appliance.cli.main import FAILED
 from appliance.cli.output import print_json
 from appliance.cli.target import MODEL, Reference, Target, talks_to_a_node
-from appliance.client import Client
 
 
 @click.command("rm", short_help="Delete a version, or a whole model.")
@@ -14,7 +13,7 @@ from appliance.client import Client
 @talks_to_a_node
 def command(target: Target, model: Reference, yes: bool) -> int:
     """Delete MODEL: one version of it where one is named (owner/name:1.2.3), else all of them."""
-    with Client(target.url, target.key) as client:
+    with target.client() as client:
         if not yes:
             details = client.show(model.name, model.version)
             versions = [details.version] if model.version else [row.version for row in details.versions]

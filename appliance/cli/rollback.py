@@ -4,7 +4,6 @@ import click
 
 from appliance.cli.output import print_json
 from appliance.cli.target import WHOLE_MODEL, Reference, Target, talks_to_a_node
-from appliance.client import Client
 
 
 @click.command("rollback", short_help="Go back to the default version before.")
@@ -12,7 +11,7 @@ from appliance.client import Client
 @talks_to_a_node
 def command(target: Target, model: Reference) -> None:
     """Move the alias `default` of MODEL back to what it was before."""
-    with Client(target.url, target.key) as client:
+    with target.client() as client:
         made = client.rollback(model.name)
     if target.json:
         print_json(made)

@@ -4,7 +4,6 @@ import click
 
 from appliance.cli.models import show_models
 from appliance.cli.target import Target, talks_to_a_node
-from appliance.client import Client
 
 
 @click.command("search", short_help="Find models by words.")
@@ -14,5 +13,5 @@ from appliance.client import Client
 def command(target: Target, words: tuple[str, ...], tag: str) -> None:
     """Find models whose name, description, tags or labels have all these words."""
     query = " ".join(words)
-    with Client(target.url, target.key) as client:
+    with target.client() as client:
         show_models(client.models(query, tag), target, empty=f"No model has '{query}' in its words.")

@@ -4,7 +4,6 @@ import click
 
 from appliance.cli.output import print_json, print_table, shape_words, size_words, time_words
 from appliance.cli.target import MODEL, Reference, Target, talks_to_a_node
-from appliance.client import Client
 from appliance.client_answers import ModelDetails
 
 
@@ -13,7 +12,7 @@ from appliance.client_answers import ModelDetails
 @talks_to_a_node
 def command(target: Target, model: Reference) -> None:
     """Say what MODEL (owner/name[:version]) wants and gives, how to call it, and which versions there are."""
-    with Client(target.url, target.key) as client:
+    with target.client() as client:
         details = client.show(model.name, model.version)
     if target.json:
         print_json(details)

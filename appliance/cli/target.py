@@ -7,7 +7,7 @@ Whoever may read that file is the node's owner and needs to say nothing.
 import functools
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 import msgspec
@@ -15,6 +15,9 @@ from click.shell_completion import CompletionItem
 
 from appliance.core.errors import IngleError, UnavailableError
 from appliance.core.names import ModelName, parse_reference
+
+if TYPE_CHECKING:
+    from appliance.client import Client
 
 NODE_FILE = "node.json"
 
@@ -26,6 +29,7 @@ class NodeFile(msgspec.Struct):
     pid: int = 0
     name: str = ""
     admin_key_file: str = ""
+    tls_fingerprint: str | None = None
 
 
 class Target(NamedTuple):
@@ -34,6 +38,14 @@ class Target(NamedTuple):
     url: str
     key: str
     json: bool
+    ca_file: Path | None = None
+    fingerprint: str = ""
+
+    def client(self, *, timeout_s: float = 300.0) -> "Client":
+        """A client of this node; `timeout_s` bounds each request's silence."""
+        from appliance.client import Client
+
+        return Client(self.url, self.key, timeout_s=timeout_s, ca_file=self.ca_file, fingerprint=self.fingerprint)
 
 
 class Reference(NamedTuple):
@@ -63,11 +75,10 @@ class ReferenceType(click.ParamType[Reference]):
         return reference
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        from appliance.client import Client
-
         try:
-            target = find(ctx.params.get("node") or "", ctx.params.get("key") or "")
-            with Client(target.url, target.key, timeout_s=1.0) as client:
+            node, key, fingerprint = (ctx.params.get(word) or "" for word in ("node", "key", "fingerprint"))
+            target = find(node, key, ca_file=ctx.params.get("ca_file"), fingerprint=fingerprint)
+            with target.client(timeout_s=1.0) as client:
                 names = [model.model for model in client.models()]
         except IngleError:
             return []
@@ -86,13 +97,14 @@ def read_node_file(data_dir: Path) -> NodeFile | None:
         return None
 
 
-def find(node: str, key: str, *, json: bool = False) -> Target:
+def find(node: str, key: str, *, json: bool = False, ca_file: Path | None = None, fingerprint: str = "") -> Target:
     """The node to talk to. Raises UnavailableError where none was named and none is known on this box.
 
-    The admin key is used only for the node it belongs to: never sent to one that `--node` names.
+    The admin key is used only for the node it belongs to: never sent to one that `--node` names. This box's node
+    says itself which certificate is its own.
     """
     if node:
-        return Target(node, key, json)
+        return Target(node, key, json, ca_file, fingerprint)
     from appliance.settings import load_settings
 
     data_dir = load_settings().data_dir
@@ -107,14 +119,16 @@ def find(node: str, key: str, *, json: bool = False) -> Target:
             key = Path(found.admin_key_file).read_text().strip()
         except OSError:
             key = ""  # another user's node: it says itself what a key is needed for
-    return Target(url_of(found.http), key, json)
+    if not found.tls_fingerprint:
+        return Target(url_of(found.http), key, json)
+    return Target(url_of(found.http, "https"), key, json, fingerprint=found.tls_fingerprint)
 
 
-def url_of(address: str) -> str:
+def url_of(address: str, scheme: str = "http") -> str:
     """The URL at which an address that a node listens on is reached from its own box."""
     host, _, port = address.rpartition(":")
     host = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]", "::": "[::1]"}.get(host, host)
-    return f"http://{host}:{port}"
+    return f"{scheme}://{host}:{port}"
 
 
 def json_option(verb: Callable[..., Any]) -> Callable[..., Any]:
@@ -123,13 +137,32 @@ def json_option(verb: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def talks_to_a_node(verb: Callable[..., Any]) -> Callable[..., Any]:
-    """Adds `--node`, `--key` and `--json`, and gives the verb the Target they mean as its first argument."""
+    """Adds `--node`, `--key`, `--ca`, `--fingerprint` and `--json`, and gives the verb the Target they mean as its
+    first argument."""
 
     @click.option("--node", envvar="INGLE_NODE", default="", metavar="URL", help="The node (default: this box's).")
     @click.option("--key", envvar="INGLE_KEY", default="", metavar="KEY", help="The key (default: this box's own).")
+    @click.option(
+        "--ca",
+        "ca_file",
+        envvar="INGLE_CA",
+        metavar="FILE",
+        type=click.Path(exists=True, dir_okay=False, path_type=Path),
+        help="Certificates that the node's must be, or be signed by (default: the system's).",
+    )
+    @click.option(
+        "--fingerprint",
+        envvar="INGLE_FINGERPRINT",
+        default="",
+        metavar="HEX",
+        help="SHA-256 of the node's certificate.",
+    )
     @click.option("--json", "as_json", is_flag=True, help="Answer in JSON, for programs.")
     @functools.wraps(verb)
-    def wrapped(*args: Any, node: str, key: str, as_json: bool, **kwargs: Any) -> Any:
-        return verb(find(node, key, json=as_json), *args, **kwargs)
+    def wrapped(
+        *args: Any, node: str, key: str, ca_file: Path | None, fingerprint: str, as_json: bool, **kwargs: Any
+    ) -> Any:
+        target = find(node, key, json=as_json, ca_file=ca_file, fingerprint=fingerprint)
+        return verb(target, *args, **kwargs)
 
     return wrapped

@@ -133,8 +133,8 @@ class Connection(asyncio.Protocol):
     def eof_received(self) -> bool:
         if self._delegate is not None:
             self._delegate.eof_received()
-        # A caller may end its side and still wait for the answer to what it sent.
-        return self._call is not None
+        # A caller may end its side and still wait for the answer to what it sent. TLS as asyncio has it ends both.
+        return self._call is not None and self._transport.get_extra_info("sslcontext") is None
 
     def pause_writing(self) -> None:
         if self._delegate is not None:

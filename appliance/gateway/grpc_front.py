@@ -20,6 +20,7 @@ from appliance.gateway.grpc_service import OPEN, V2Service
 from appliance.gateway.grpc_stream import ModelStreamInfer
 from appliance.gateway.grpc_stubs import SERVICE, message_class
 from appliance.security.scopes import ANONYMOUS
+from appliance.security.tls import Tls
 
 Handler = Callable[[bytes, Any], Awaitable[bytes]]
 
@@ -27,10 +28,14 @@ Handler = Callable[[bytes, Any], Awaitable[bytes]]
 class GrpcFront:
     """One gRPC server. Made in the event loop that it is to run in; started once and stopped once."""
 
-    def __init__(self, dataplane: DataPlane, address: Address, *, share_port: bool = False) -> None:
-        """`share_port`: other processes of this node listen on the same port, and the kernel divides the callers."""
+    def __init__(
+        self, dataplane: DataPlane, address: Address, tls: Tls | None = None, *, share_port: bool = False
+    ) -> None:
+        """Without `tls` it speaks in the clear. `share_port`: other processes of this node listen on the same port,
+        and the kernel divides the callers."""
         self._dataplane = dataplane
         self._address = address
+        self._tls = tls
         self._node = (("x-ingle-node", dataplane.node_name),)
         self._stream = ModelStreamInfer(dataplane)
         self._health = Health(dataplane)
@@ -48,7 +53,11 @@ class GrpcFront:
     async def start(self) -> int:
         """Listen, and return the port. Raises OSError where the address cannot be had."""
         try:
-            port = self._server.add_insecure_port(str(self._address))
+            if self._tls is None:
+                port = self._server.add_insecure_port(str(self._address))
+            else:
+                credentials = grpc.ssl_server_credentials([(self._tls.key, self._tls.chain)])
+                port = self._server.add_secure_port(str(self._address), credentials)
         except RuntimeError as error:
             raise OSError(f"cannot listen for gRPC on {self._address}: {error}") from None
         await self._server.start()

@@ -19,9 +19,11 @@ from appliance.gateway.fast_calls import FastFront
 from appliance.gateway.http_answer import error_content, error_headers
 from appliance.gateway.management import add_routes
 from appliance.gateway.v2_rest import V2Rest
+from appliance.security.tls import Tls
 
 MAX_LINE_BYTES = 16 * 1024  # of the request's first line, and of each header
 KEEPALIVE_S = 75.0
+HANDSHAKE_S = 15.0  # within which TLS must be agreed on
 
 _log = logging.getLogger("ingle.http")
 
@@ -128,8 +130,9 @@ class _Runner(web.AppRunner):
 class HttpFront:
     """start() answers the port; stop() closes the listener and then the connections."""
 
-    def __init__(self, dataplane: DataPlane, address: Address) -> None:
+    def __init__(self, dataplane: DataPlane, address: Address, tls: Tls | None = None) -> None:
         self._dataplane = dataplane
+        self._tls = tls
         self._address = address
         self._runner: web.AppRunner | None = None
         self._listener: asyncio.Server | None = None
@@ -159,7 +162,14 @@ class HttpFront:
         assert make_handler is not None
         self._fast = FastFront(self._dataplane, make_handler, self._dataplane.settings.max_body_bytes)
         loop = asyncio.get_running_loop()
-        self._listener = await loop.create_server(self._fast, self._address.host, self._address.port, backlog=1024)
+        self._listener = await loop.create_server(
+            self._fast,
+            self._address.host,
+            self._address.port,
+            backlog=1024,
+            ssl=self._tls and self._tls.context(),
+            ssl_handshake_timeout=HANDSHAKE_S if self._tls else None,
+        )
         self._sweep = loop.create_task(self._close_idle())
         return int(self._listener.sockets[0].getsockname()[1])
 

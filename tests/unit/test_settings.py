@@ -119,7 +119,7 @@ def test_a_config_that_is_not_there_is_an_error_and_not_ignored(tmp_path: Path) 
     [
         {"device": "cuda"},
         {"fronts": 2},
-        {"tls": "self"},
+        {"tls": "self", "tls_cert": Path("c.pem"), "tls_key": Path("k.pem")},
         {"tls_cert": Path("c.pem")},
         {"tls_key": Path("k.pem")},
         {"join": "10.0.0.2:8004"},
