@@ -18,6 +18,7 @@ from pathlib import Path
 
 from appliance.catalogue.catalogue import Catalogue
 from appliance.catalogue.packing import Package, find_package, stream
+from appliance.catalogue.profiles import Profiles
 from appliance.core.addresses import Address, parse_address
 from appliance.core.durable import write_durably
 from appliance.core.errors import BusyError, IngleError, UnavailableError
@@ -27,6 +28,7 @@ from appliance.gateway.dataplane import DataPlane
 from appliance.gateway.grpc_front import GrpcFront
 from appliance.gateway.http import HttpFront
 from appliance.observability.logs import set_up_logs
+from appliance.routing.scheduler import BUDGET_SHARE, Scheduler
 from appliance.security.keys import KeyRing
 from appliance.security.scopes import Principal, Scope
 from appliance.security.tls import Tls, read_tls
@@ -62,7 +64,23 @@ class Node:
         self._processes = Processes()
         data_bytes = int(_memory_bytes() * _MEMORY_SHARE)
         providers = ("CPUExecutionProvider",)
-        self._supervisor = Supervisor(self._processes, settings.workers, providers=providers, data_bytes=data_bytes)
+        self._supervisor = Supervisor(
+            self._processes,
+            settings.workers,
+            providers=providers,
+            data_bytes=data_bytes,
+            profiles=Profiles(settings.data_dir),
+            living_digests=self._catalogue.digests,
+        )
+        self._scheduler = Scheduler(
+            self._supervisor,
+            settings.routing,
+            budget_bytes=settings.memory_budget_bytes or int(_memory_bytes() * BUDGET_SHARE),
+            cores=len(os.sched_getaffinity(0)),
+            idle_s=settings.workers.idle_s,
+            scale_of=self._catalogue.scale_of,
+            pinned=self._catalogue.pinned,
+        )
         self.dataplane = DataPlane(
             catalogue=self._catalogue,
             keys=self._keys,
@@ -86,7 +104,7 @@ class Node:
         """
         ready = await self._processes.start()
         _log.info("onnxruntime %s, sandbox: %s", ready.runtime, ", ".join(n for n, active, _ in ready.layers if active))
-        self._supervisor.start()
+        await self._supervisor.start()
         for file in files:
             await self._deploy(file)
         # Before the fronts open: the first caller must find a node that is ready.

@@ -29,6 +29,7 @@ from appliance.core.addresses import OFF, parse_address
 from appliance.core.errors import BadInputError
 from appliance.core.manifest import parse_size
 from appliance.gateway.settings import GatewaySettings
+from appliance.routing.settings import RoutingSettings
 from appliance.workers.settings import WorkerSettings
 
 CONFIG_NAME = "ingle.toml"
@@ -69,6 +70,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         str, Meta(pattern="^(self)?$", description="'self': the node makes a certificate of its own and speaks TLS")
     ] = ""
     gateway: GatewaySettings = GatewaySettings()
+    routing: RoutingSettings = RoutingSettings()
     workers: WorkerSettings = WorkerSettings()
 
 

@@ -27,6 +27,7 @@ from appliance.core.errors import BadInputError, ConflictError, NotFoundError, R
 from appliance.core.manifest import Manifest
 from appliance.core.models import ModelVersion
 from appliance.core.names import ModelName
+from appliance.core.scale import AS_THE_NODE_DECIDES, Scale
 from appliance.core.versions import Version, check_alias
 
 
@@ -51,6 +52,9 @@ class Catalogue:
             self._store.close()
             raise
         self._snapshot = Snapshot(1, entries)
+        self._scales = {
+            name: msgspec.json.decode(value, type=Scale) for name, value in self._store.wishes("scale").items()
+        }
 
     @property
     def generation(self) -> int:
@@ -72,6 +76,10 @@ class Catalogue:
         """The models where every word of `query` is in the default version's name, description, tags or labels and,
         with `tag`, that carry it (case ignored), sorted by name; all of them without either."""
         return self._snapshot.search(query, tag)
+
+    def digests(self) -> set[str]:
+        """Every artifact that a version names."""
+        return {version.digest for entry in self._snapshot.entries.values() for version in entry.versions}
 
     def files(self, digest: str) -> dict[str, str]:
         """An artifact's files, relative path to sha256. Raises NotFoundError."""
@@ -159,6 +167,32 @@ class Catalogue:
             with self._changing(name):
                 self._store.delete_alias(name, alias)
 
+    def scale(self, name: ModelName) -> Scale:
+        """What was wished of the model's replicas on this node."""
+        return self._scales.get(name, AS_THE_NODE_DECIDES)
+
+    def scale_of(self, model: ModelVersion) -> Scale:
+        """The same for one version: replicas that must stay are those of the default."""
+        scale = self._scales.get(model.name, AS_THE_NODE_DECIDES)
+        entry = self._snapshot.entries.get(model.name)
+        if scale.min_replicas and (entry is None or entry.default.key != model.key):
+            return msgspec.structs.replace(scale, min_replicas=0)
+        return scale
+
+    def pinned(self) -> list[ModelVersion]:
+        """The default versions of the models that are never to be without a worker."""
+        entries = self._snapshot.entries
+        return [entries[name].default for name, scale in self._scales.items() if scale.min_replicas and name in entries]
+
+    def set_scale(self, name: ModelName, scale: Scale) -> None:
+        """Keeps what is wished of the model's replicas. Raises NotFoundError."""
+        with self._lock:
+            self.entry(name)
+            with self._store.transaction():
+                wished = scale != AS_THE_NODE_DECIDES
+                self._store.put_wish(name, "scale", msgspec.json.encode(scale).decode() if wished else "")
+            self._scales = {**self._scales, name: scale}
+
     def rollback(self, name: ModelName) -> ModelVersion:
         """Points `default` at what a call without a version got before; again, and it goes one further back.
 
@@ -209,6 +243,7 @@ class Catalogue:
             entries[name] = after
         else:
             entries.pop(name, None)
+            self._scales.pop(name, None)
         self._snapshot = Snapshot(self._snapshot.generation + 1, entries)
         for digest in orphans:
             with suppress(OSError):  # the change is made; what stays behind goes at the next start

@@ -36,6 +36,11 @@ MIGRATIONS = (
         version TEXT NOT NULL,
         FOREIGN KEY (owner, name, version) REFERENCES version (owner, name, version) ON DELETE CASCADE)
     """,
+    """
+    CREATE TABLE wish (owner TEXT NOT NULL, name TEXT NOT NULL, kind TEXT NOT NULL, value TEXT NOT NULL,
+        PRIMARY KEY (owner, name, kind),
+        FOREIGN KEY (owner, name) REFERENCES model (owner, name) ON DELETE CASCADE)
+    """,
 )
 _OF_MODEL = "WHERE owner = ? AND name = ?"
 _OF_VERSION = "WHERE owner = ? AND name = ? AND version = ?"
@@ -145,6 +150,18 @@ class Store:
 
     def delete_alias(self, name: ModelName, alias: str) -> None:
         self._database.rows(f"DELETE FROM alias {_OF_MODEL} AND alias = ?", (*name, alias))
+
+    def wishes(self, kind: str) -> dict[ModelName, str]:
+        """What is wished of models in this kind of thing, as JSON."""
+        rows = self._database.rows("SELECT owner, name, value FROM wish WHERE kind = ?", (kind,))
+        return {ModelName(str(owner), str(name)): str(value) for owner, name, value in rows}
+
+    def put_wish(self, name: ModelName, kind: str, value: str) -> None:
+        """An empty value takes the wish back."""
+        if value:
+            self._database.rows("INSERT OR REPLACE INTO wish VALUES (?, ?, ?, ?)", (*name, kind, value))
+        else:
+            self._database.rows(f"DELETE FROM wish {_OF_MODEL} AND kind = ?", (*name, kind))
 
     def push_default(self, name: ModelName, version: Version) -> None:
         """Remembers what the default was, for rollback."""

@@ -26,8 +26,8 @@ from appliance.security.keys import KeyRing
 from appliance.security.scopes import ANONYMOUS, Principal
 from appliance.workers.inspector import Inspector
 from appliance.workers.pool import Pool
-from appliance.workers.replica import Future, Outcome, Work
 from appliance.workers.supervisor import Supervisor
+from appliance.workers.work import DEFAULT_PRIORITY, Future, Outcome, Work
 
 _MAX_ROUTES = 10_000
 
@@ -127,6 +127,7 @@ class DataPlane:
         deadline_s = time.monotonic() + (asked_s or self.settings.default_deadline_s)
         work = Work(invoke, request.parts, deadline_s, future, started_ns)
         work.patience_turns = request.patience_turns
+        work.priority = request.priority or DEFAULT_PRIORITY
         begun = BegunCall(f"{self._prefix}{number:08x}", route, work, started_ns, not route.pool.replicas)
         try:
             if request.form != AnswerForm.PLAIN:  # what a plain call's content means, the worker says

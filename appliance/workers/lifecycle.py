@@ -56,13 +56,3 @@ def is_hung(*, busy_since_s: float | None, run_limit_s: float, now_s: float) -> 
 def loads_too_long(state: str, started_s: float, now_s: float) -> bool:
     """Whether a worker that is still starting has had all the time it gets."""
     return state == "starting" and now_s - started_s > LOAD_LIMIT_S
-
-
-def may_sleep(*, in_flight: int, waiting: int, last_used_s: float, idle_s: float, now_s: float) -> bool:
-    """Whether a model's workers are to be ended: nothing to do, and none for `idle_s` seconds."""
-    return not in_flight and not waiting and now_s - last_used_s >= idle_s
-
-
-def credit(max_batch: int, in_flight_calls: int) -> int:
-    """How many more calls may be sent to a worker: two batches in all, so that nothing queues in socket buffers."""
-    return max(0, 2 * max_batch - in_flight_calls)

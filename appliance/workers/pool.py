@@ -1,7 +1,8 @@
 """All the workers of one model version, and the calls that wait for them.
 
 Runs in the gateway's event loop. Work waits here, where it can still be cancelled or given to another worker, and is
-bound to one as late as its credit allows. When to start, end or set aside is decided in lifecycle.py.
+bound to one as late as dispatch.py says. How many workers there are to be is not decided here: the pool says that it
+needs one, and is told to add or to retire one. What becomes of workers that die is decided in lifecycle.py.
 """
 
 import asyncio
@@ -10,19 +11,27 @@ from collections import deque
 from collections.abc import Callable
 from typing import Literal
 
-from appliance.core.errors import BusyError, UnavailableError, WorkerFailedError
+from appliance.core.errors import BusyError, DeadlineError, UnavailableError, WorkerFailedError
 from appliance.core.models import ModelVersion
 from appliance.workers import lifecycle
+from appliance.workers.dispatch import credit, share
 from appliance.workers.lifecycle import History
-from appliance.workers.replica import Replica, Work
+from appliance.workers.measures import Measures
+from appliance.workers.replica import Replica
+from appliance.workers.work import Work, WorkQueue
 
 LOG_LINES = 1000
+# Who has a model loaded by name is about to call it: for so long nobody else's need ends its worker.
+LEASE_S = 30.0
+# Of the wait that is foreseen, how much must lie before the deadline for a call to be taken: the forecast is a mean.
+_SURE = 0.8
+_KNOWN_RUNS = 3
 
 State = Literal["asleep", "starting", "warm", "set_aside"]
 
 
 class Pool:
-    """Answers submit()ted work with one worker, started by `start(pool)` when there is none."""
+    """Answers submit()ted work. `spawn(pool)` starts a worker; `need(pool)` hears that work waits and none is there."""
 
     def __init__(
         self,
@@ -31,23 +40,33 @@ class Pool:
         max_batch: int,
         max_waiting: int,
         run_limit_s: float,
-        start: Callable[["Pool"], Replica],
+        measures: Measures,
+        spawn: Callable[["Pool"], Replica],
+        need: Callable[["Pool"], None],
     ) -> None:
         self.model = model
         self.max_batch = max_batch
         self.run_limit_s = run_limit_s
+        self.measures = measures
+        self.run_times = measures.run_times
         self.replicas: list[Replica] = []
         self.log: deque[str] = deque(maxlen=LOG_LINES)
         self.last_used_s = time.monotonic()
+        self.leased_until_s = 0.0
         self.closed = False
+        self.resting = False  # put to sleep by request, until it is called or loaded again
+        self.last_load_s = 0.0
+        self.waits_because = ""  # why no worker is started for what waits; the scheduler says so
+        self._arrived = 0
         self._max_waiting = max_waiting
-        self._start = start
-        self._waiting: deque[Work] = deque()
+        self._spawn = spawn
+        self._need = need
+        self._waiting = WorkQueue()
         self._retries: deque[Work] = deque()
         self._history = History()
         self._last_reason = ""
         self._warming: list[asyncio.Future[None]] = []
-        self.last_load_s = 0.0
+        self._start_later: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
 
     # What others may ask.
@@ -66,55 +85,97 @@ class Pool:
         held = [work for replica in self.replicas for work in replica.in_flight.values()]
         return sum(not work.future.done() for work in (*self._retries, *self._waiting, *held))
 
+    @property
+    def active(self) -> bool:
+        """Whether time means anything to it: it has workers, work, or somebody who waits for it to be warm."""
+        return bool(self.replicas or self._waiting or self._retries or self._warming)
+
+    def replicas_that_are(self, *states: str) -> int:
+        return sum(replica.state in states for replica in self.replicas)
+
+    def take_arrivals(self) -> int:
+        """How many calls have come since this was last asked."""
+        arrived, self._arrived = self._arrived, 0
+        return arrived
+
     def state(self) -> tuple[State, str]:
-        """The state and, where the model is set aside, the reason."""
-        verdict = lifecycle.may_start(self._history, time.monotonic())
-        if any(replica.state == "ready" for replica in self.replicas):
+        """The state and, where the model is set aside or waits to be started, the reason."""
+        if self.replicas_that_are("ready"):
             return "warm", ""
+        verdict = lifecycle.may_start(self._history, time.monotonic())
         if verdict.verdict == "set_aside":
             return "set_aside", self._set_aside_reason(verdict.at_s)
-        if self.waiting or any(replica.state == "starting" for replica in self.replicas):
-            return "starting", self._last_reason
+        if self.waiting or self._warming or self.replicas_that_are("starting"):
+            return "starting", self.waits_because or self._last_reason
         return "asleep", ""
 
     # Calls.
 
     def submit(self, work: Work) -> None:
-        """Takes one call; its future is answered in time. Raises BusyError past the queue's bound and
-        UnavailableError where the model is set aside."""
-        if len(self._waiting) >= self._max_waiting:
-            raise BusyError(
-                f"{self._max_waiting} calls wait for {self.model.name} already: come back in a moment",
-                retry_after_s=1.0,
-            )
+        """Takes one call; its future is answered in time.
+
+        Raises BusyError past the queue's bound, DeadlineError where those before it leave it no time, and
+        UnavailableError where the model is set aside.
+        """
+        if self._waiting:
+            self._check_room(work)
+        self._arrived += 1
+        self.resting = False
         self.last_used_s = time.monotonic()
-        self._waiting.append(work)
+        self._waiting.push(work)
         self.pump()
 
+    def _check_room(self, work: Work) -> None:
+        ready = self.replicas_that_are("ready")
+        if len(self._waiting) >= self._max_waiting:
+            wait_s = self.run_times.wait_s(self.waiting, ready)
+            raise BusyError(
+                f"{self._max_waiting} calls wait for {self.model.name} already: come back in a moment",
+                retry_after_s=min(30.0, max(1.0, wait_s)),
+            )
+        if ready and self.run_times.runs >= _KNOWN_RUNS:
+            ahead = self._waiting.ahead_of(work.priority) + self.in_flight
+            wait_s = self.run_times.wait_s(ahead, ready)
+            left_s = work.deadline_s - time.monotonic()
+            if wait_s * _SURE > left_s:
+                raise DeadlineError(
+                    f"the call cannot be answered within its deadline: the {ahead} calls before it take "
+                    f"{self.model.name} about {wait_s:.2g} s, and it has {max(0.0, left_s):.2g} s"
+                )
+
     def pump(self) -> None:
-        """Sends what may be sent, and starts a worker where work waits for none."""
-        replica = next((r for r in self.replicas if r.state == "ready"), None)
-        if replica is None:
-            if self.waiting and not any(r.state == "starting" for r in self.replicas):
+        """Sends what may be sent, and says so where work waits and there is no worker."""
+        if not self._waiting and not self._retries:
+            return
+        ready = [replica for replica in self.replicas if replica.state == "ready"]
+        if not ready:
+            if not self.replicas_that_are("starting"):
                 self.start_when_allowed()
             return
         if self._retries:
-            if not replica.in_flight and (work := self._next(self._retries)) is not None:
-                replica.send(work, alone=True)
+            # By itself on a worker that holds nothing else; until one is empty, the emptiest is given nothing new.
+            chosen = min(ready, key=lambda replica: len(replica.in_flight))
+            if not chosen.in_flight and (work := self._next_retry()) is not None:
+                chosen.send(work, alone=True)
+            if self._retries:
+                ready.remove(chosen)
+        ready = [replica for replica in ready if not replica.alone]
+        if not ready or not self._waiting:
             return
-        if replica.alone:
-            return
-        for _ in range(lifecycle.credit(self.max_batch, len(replica.in_flight))):
-            next_work = self._next(self._waiting)
-            if next_work is None:
-                return
-            replica.send(next_work)
+        times = self.run_times
+        most = credit(self.max_batch, formed_calls=times.formed_calls, call_s=times.call_s, replicas=len(ready))
+        for replica, count in zip(
+            ready, share(len(self._waiting), [len(replica.in_flight) for replica in ready], most), strict=True
+        ):
+            for _ in range(count):
+                next_work = self._waiting.pop()
+                if next_work is None:
+                    return
+                replica.send(next_work)
 
-    @staticmethod
-    def _next(queue: deque[Work]) -> Work | None:
-        """The oldest whose caller still waits for it."""
-        while queue:
-            work = queue.popleft()
+    def _next_retry(self) -> Work | None:
+        while self._retries:
+            work = self._retries.popleft()
             if not work.future.done():
                 return work
         return None
@@ -122,17 +183,37 @@ class Pool:
     # Workers.
 
     def start_when_allowed(self) -> None:
-        """Starts a worker now, or later as the backoff says, or refuses what waits for a model that is set aside."""
-        if self.closed or any(r.state in ("starting", "ready") for r in self.replicas):
+        """Says that a worker is needed, now or later as the backoff says, or refuses what waits for a model that is set
+        aside."""
+        if self.closed or self.replicas_that_are("starting", "ready"):
             return
         now_s = time.monotonic()
         verdict = lifecycle.may_start(self._history, now_s)
         if verdict.verdict == "now":
-            self.replicas.append(self._start(self))
+            self._need(self)
         elif verdict.verdict == "later":
-            self._loop.call_later(verdict.at_s - now_s, self.start_when_allowed)
+            if self._start_later is None:
+                self._start_later = self._loop.call_later(verdict.at_s - now_s, self._backoff_is_over)
         else:
             self._refuse_all(self._set_aside_reason(verdict.at_s))
+
+    def _backoff_is_over(self) -> None:
+        self._start_later = None
+        self.start_when_allowed()
+
+    def may_add(self, now_s: float) -> bool:
+        """Whether a worker may be started: the version exists, and its workers do not die one after the other."""
+        return not self.closed and lifecycle.may_start(self._history, now_s).verdict == "now"
+
+    def add_replica(self) -> None:
+        """Starts one more worker."""
+        self.waits_because = ""
+        self.replicas.append(self._spawn(self))
+
+    def refuse(self, sentence: str) -> None:
+        """Answers all that waits with an UnavailableError, since no worker can be had."""
+        self._refuse_all(sentence)
+        self._warmed(sentence)
 
     def _set_aside_reason(self, until_s: float) -> str:
         return (
@@ -142,17 +223,20 @@ class Pool:
         )
 
     def _refuse_all(self, sentence: str) -> None:
-        for queue in (self._retries, self._waiting):
-            while (work := self._next(queue)) is not None:
-                work.future.set_exception(UnavailableError(sentence, retry_after_s=lifecycle.SET_ASIDE_S))
+        error = UnavailableError(sentence, retry_after_s=lifecycle.SET_ASIDE_S)
+        while (work := self._next_retry() or self._waiting.pop()) is not None:
+            work.future.set_exception(error)
 
     async def warm(self, timeout_s: float) -> None:
-        """Has a worker loaded, forgetting past deaths, since somebody asked for the model by name.
+        """Has a worker loaded, forgetting past deaths, since somebody asked for the model by name; it is theirs for
+        LEASE_S.
 
         Raises UnavailableError where it does not load, or not in time.
         """
         self._history = History()
-        if any(replica.state == "ready" for replica in self.replicas):
+        self.resting = False
+        self.leased_until_s = time.monotonic() + LEASE_S
+        if self.replicas_that_are("ready"):
             return
         waiter: asyncio.Future[None] = self._loop.create_future()
         self._warming.append(waiter)
@@ -160,7 +244,9 @@ class Pool:
         try:
             await asyncio.wait_for(waiter, timeout_s)
         except TimeoutError:
-            raise UnavailableError(f"{self.model} was not loaded after {timeout_s:g} s") from None
+            because = f": {self.waits_because}" if self.waits_because else ""
+            raise UnavailableError(f"{self.model} was not loaded after {timeout_s:g} s{because}") from None
+        self.leased_until_s = time.monotonic() + LEASE_S
 
     def _warmed(self, failure: str = "") -> None:
         """Tells those who wait in warm()."""
@@ -179,7 +265,7 @@ class Pool:
         if replica.answered:
             replica.answered = False
             self._history = self._history.succeeded()
-            self.last_used_s = time.monotonic()
+            self.last_used_s = replica.idle_since_s if replica.busy_since_s is None else replica.busy_since_s
         if replica.state == "lost":
             self._lost(replica)
         elif replica.load_error:
@@ -216,11 +302,25 @@ class Pool:
                         f"to by itself: {self._last_reason}"
                     )
                 )
-        if not self.closed:
-            self.start_when_allowed()
+        # Also where nothing waits: whoever calls next should find it warm, as it was.
+        self.start_when_allowed()
+
+    def retire_idle(self) -> bool:
+        """Ends the worker that has been idle longest; False where all have something to do."""
+        idle = [replica for replica in self.replicas if replica.idle]
+        if idle:
+            min(idle, key=lambda replica: replica.idle_since_s).retire()
+        return bool(idle)
+
+    def retire_busy(self) -> None:
+        """Gives the worker that owes the least no new calls, and ends it when it owes nothing."""
+        ready = [replica for replica in self.replicas if replica.state == "ready"]
+        if ready:
+            min(ready, key=lambda replica: len(replica.in_flight)).retire()
 
     def sleep(self) -> None:
         """Ends the workers once they owe nothing; the next call starts one."""
+        self.resting = True
         for replica in self.replicas:
             replica.retire()
 
@@ -232,34 +332,19 @@ class Pool:
 
     # Time.
 
-    def tick(self, now_s: float, idle_s: float) -> None:
-        """Ends calls past their deadline, workers past their run limit, and workers that idle."""
+    def tick(self, now_s: float) -> None:
+        """Ends calls past their deadline, and workers past their run limit."""
         for replica in self.replicas:
             if lifecycle.loads_too_long(replica.state, replica.started_s, now_s):
                 replica.kill(f"the model was not loaded after {lifecycle.LOAD_LIMIT_S:g} s")
             if lifecycle.is_hung(busy_since_s=replica.busy_since_s, run_limit_s=self.run_limit_s, now_s=now_s):
                 replica.kill(f"it ran longer than the model's limit of {self.run_limit_s:g} s and was ended")
-        for queue in (self._retries, self._waiting):
-            for work in queue:
-                if now_s >= work.deadline_s:
-                    work.expire()
-            if queue and queue[0].future.done():
-                kept = [work for work in queue if not work.future.done()]
-                queue.clear()
-                queue.extend(kept)
-        for replica in self.replicas:
             for work in replica.in_flight.values():
                 if now_s >= work.deadline_s:
                     work.expire()
-        if (
-            self.replicas
-            and idle_s
-            and lifecycle.may_sleep(
-                in_flight=self.in_flight,
-                waiting=self.waiting,
-                last_used_s=self.last_used_s,
-                idle_s=idle_s,
-                now_s=now_s,
-            )
-        ):
-            self.sleep()
+        self._waiting.expire(now_s)
+        for work in self._retries:
+            if now_s >= work.deadline_s:
+                work.expire()
+        while self._retries and self._retries[0].future.done():
+            self._retries.popleft()

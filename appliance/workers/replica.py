@@ -3,71 +3,42 @@
 Runs in the gateway's event loop. It does not decide what it gets: its pool does.
 """
 
-import asyncio
 import time
-from collections.abc import Callable, Sequence
-from typing import Literal, Protocol
+from collections.abc import Callable
+from typing import Literal
 
-from appliance.core.errors import DeadlineError, IngleError, error_from_code
+from appliance.core.errors import error_from_code
 from appliance.core.frames import Answer, Failure, Invoke, Kind, Loaded, TensorHead, frame_start
-from appliance.core.requests import Buffer
 from appliance.workers.child import Child
 from appliance.workers.link import Link
 from appliance.workers.region import SharedRegion
+from appliance.workers.run_times import RunTimes
+from appliance.workers.work import Work
 
 # Below this a copy through the socket costs less than the bookkeeping of shared memory, and fits the socket's buffer.
 _REGION_FROM_BYTES = 32 * 1024
 
-Outcome = tuple[Answer, bytes]
-
-
-class Future(Protocol):
-    """Who waits for a call: an asyncio.Future, or a front's own object that need not wait for the loop's next turn."""
-
-    def done(self) -> bool: ...
-    def set_result(self, result: Outcome, /) -> None: ...
-    def set_exception(self, exception: IngleError, /) -> None: ...
-
-
-class Work:
-    """One call on its way to a worker and back. `future` gives (Answer, body) or an IngleError."""
-
-    __slots__ = (
-        "attempts",
-        "deadline_s",
-        "future",
-        "invoke",
-        "parts",
-        "patience_turns",
-        "sent_ns",
-        "spans",
-        "timer",
-    )
-
-    def __init__(
-        self, invoke: Invoke, parts: Sequence[Buffer], deadline_s: float, future: Future, began_ns: int
-    ) -> None:
-        self.invoke = invoke
-        self.parts = parts
-        self.deadline_s = deadline_s  # on time.monotonic()'s clock
-        self.future = future
-        self.attempts = 0
-        self.sent_ns = began_ns
-        self.spans: list[tuple[int, int]] = []
-        self.patience_turns = 1
-        self.timer: asyncio.TimerHandle | None = None
-
-    def expire(self) -> None:
-        """The deadline has passed: the caller is told, and the worker's answer, if one comes, is dropped."""
-        if not self.future.done():
-            self.future.set_exception(DeadlineError("the call was not answered within its deadline"))
-
 
 class Replica(Child):
-    """A worker from its start to its end. `on_change` is called when it has room, is loaded, or is lost."""
+    """A worker from its start to its end. `on_change` is called when it has room, is loaded, or is lost; `run_times`
+    learns from its answers; `memory_bytes` is what it counts for in the memory budget."""
 
-    def __init__(self, number: int, region: SharedRegion, on_change: Callable[["Replica"], None]) -> None:
+    def __init__(
+        self,
+        number: int,
+        region: SharedRegion,
+        on_change: Callable[["Replica"], None],
+        *,
+        run_times: RunTimes,
+        memory_bytes: int,
+    ) -> None:
         super().__init__(number)
+        self.memory_bytes = memory_bytes
+        self.threads = 1
+        self.ready_s = 0.0  # on time.monotonic()'s clock, when it was loaded
+        self.idle_since_s = 0.0
+        self.calls = 0
+        self.announced = False  # that it is ready was taken note of
         self.state: Literal["starting", "ready", "retiring", "lost"] = "starting"
         self.providers: list[str] = []
         self.load_s = 0.0
@@ -78,10 +49,16 @@ class Replica(Child):
         self.busy_since_s: float | None = None
         self.retired = False  # its end was asked for
         self.answered = False  # since this was last read: the worker lived to say something
+        self._run_times = run_times
         self._region = region
         self._on_change = on_change
         self._link: Link | None = None
         self._socket_closed = False
+
+    @property
+    def idle(self) -> bool:
+        """Loaded, and owing nothing: it can be ended at once and nobody notices."""
+        return self.state == "ready" and not self.in_flight
 
     def attach(self, link: Link) -> None:
         self._link = link
@@ -121,15 +98,23 @@ class Replica(Child):
         if isinstance(head, Loaded):
             self.state = "ready" if self.state == "starting" and not head.error else self.state
             self.providers, self.load_s, self.load_error = head.providers, head.load_ns / 1e9, head.error
+            self.ready_s = self.idle_since_s = time.monotonic()
             self._on_change(self)
             return
         self.answered = True
         work = self.in_flight.pop(head.call)
         self.alone = False
-        self.busy_since_s = time.monotonic() if self.in_flight else None
+        self.calls += 1
+        now_s = time.monotonic()
+        if self.in_flight:
+            self.busy_since_s = now_s
+        else:
+            self.busy_since_s, self.idle_since_s = None, now_s
         for start, size in work.spans:
             self._region.give_back(start, size)
         future = work.future
+        if isinstance(head, Answer):
+            self._run_times.answered(head)
         if not future.done():
             if isinstance(head, Answer):
                 future.set_result((head, body))

@@ -10,8 +10,8 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Defaults for every model; a manifest's `[limits]` come before them."""
 
     idle_s: Annotated[
-        float, Meta(ge=0, description="a worker without calls for this many seconds is ended; 0: never")
-    ] = 300.0
+        float, Meta(ge=0, description="a worker without calls for this many seconds is ended; 0: as its worth says")
+    ] = 0.0
     threads: Annotated[int, Meta(ge=0, description="threads that one worker computes with; 0: the node decides")] = 0
     run_s: Annotated[
         float, Meta(gt=0, description="a worker whose model runs longer than this many seconds at once is killed")

@@ -1,19 +1,24 @@
 """A pool for each model version that was called, on the processes of this node. Runs in the gateway's event loop.
 
-It starts what pools ask for and gives them the time; which call goes where, and when to start or end a worker, is the
-pools' and lifecycle.py's to say.
+It starts the workers that it is told to start, gives pools the time, looks at what workers use and ends those that are
+past their memory's limit. Which call goes where is the pools' to say; how many workers a model has, and which give way,
+is said by the `Scheduling` that attends to it.
 """
 
 import asyncio
-import os
 import socket
 import time
+from collections.abc import Callable, Hashable, Iterable
 from functools import partial
+from typing import Protocol, cast
 
+from appliance.catalogue.profiles import Profiles
 from appliance.core.models import ModelVersion
 from appliance.core.names import ModelName
+from appliance.core.profile import Profile, ProfileKey
 from appliance.core.versions import Version
 from appliance.workers.link import Link
+from appliance.workers.measures import Measures, Sample, read_sample
 from appliance.workers.pool import Pool
 from appliance.workers.processes import Processes
 from appliance.workers.region import SharedRegion
@@ -23,26 +28,61 @@ from appliance.workers.spec import WorkerSpec
 
 REGION_BYTES = 64 * 1024 * 1024
 TICK_S = 0.1
-# Models this large may use half the box's cores each; smaller ones gain nothing from a second thread.
-_LARGE_MODEL_BYTES = 4 * 1024 * 1024
+_LOOK_S = 1.0  # between two looks at the workers that have been used
+_KEEP_S = 30.0  # between two writings of what was measured
+
+
+class Scheduling(Protocol):
+    """Who decides which workers there are. Each may start and end some before it returns."""
+
+    def need(self, pool: Pool) -> None:
+        """This pool has work, or somebody waits for it to be warm, and it has no worker."""
+
+    def freed(self) -> None:
+        """A worker has ended."""
+
+    def tick(self, now_s: float) -> None:
+        """TICK_S have passed."""
+
+    def threads_for(self, pool: Pool) -> int:
+        """Threads for a worker of this pool that is started now."""
 
 
 class Supervisor:
     def __init__(
-        self, processes: Processes, settings: WorkerSettings, *, providers: tuple[str, ...], data_bytes: int
+        self,
+        processes: Processes,
+        settings: WorkerSettings,
+        *,
+        providers: tuple[str, ...],
+        data_bytes: int,
+        profiles: Profiles,
+        living_digests: Callable[[], set[str]],
     ) -> None:
-        """`data_bytes` bounds each worker's private memory where its manifest does not say; 0: unbounded."""
+        """`data_bytes` bounds each worker's private memory where its manifest does not say; 0: unbounded.
+
+        `living_digests` tells which artifacts still exist, so that what was measured of others can go.
+        """
+        self.scheduling: Scheduling  # set before start()
         self._processes = processes
         self._settings = settings
         self._providers = providers
         self._data_bytes = data_bytes
+        self._profiles = profiles
+        self._living_digests = living_digests
+        self._known: dict[ProfileKey, Profile] = {}
         self._pools: dict[tuple[ModelName, Version, str], Pool] = {}
         self._closing: set[Pool] = set()
+        self._active: set[Pool] = set()
+        self._samples: dict[Replica, tuple[Sample, int]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        processes.on_started_again = self._pump_all
+        processes.on_started_again = self._pump_active
 
-    def start(self) -> None:
-        self._spawn(asyncio.get_running_loop().create_task(self._tick_for_ever()))
+    async def start(self) -> None:
+        """Reads what was measured before, and begins to give the time."""
+        self._known = await asyncio.to_thread(self._profiles.all)
+        for body in (self._tick_for_ever(), self._look_for_ever(), self._keep_for_ever()):
+            self._spawn(asyncio.get_running_loop().create_task(body))
 
     # Pools.
 
@@ -56,7 +96,9 @@ class Supervisor:
                 max_batch=self.max_batch(model),
                 max_waiting=limits.queue or settings.queue,
                 run_limit_s=limits.run_s or settings.run_s,
-                start=self._start_replica,
+                measures=Measures(model, self._known.get(self._profile_key(model))),
+                spawn=self._start_replica,
+                need=self._need,
             )
         return pool
 
@@ -69,6 +111,14 @@ class Supervisor:
         """Those of all versions that were called and still exist."""
         return list(self._pools.values())
 
+    def pool_of(self, key: Hashable) -> Pool | None:
+        """The pool of the version with this key, if it was called and still exists."""
+        return self._pools.get(cast("tuple[ModelName, Version, str]", key))
+
+    def active_pools(self) -> set[Pool]:
+        """Those that have workers or work, of versions that are gone too; not to be changed."""
+        return self._active
+
     def existing_pool(self, model: ModelVersion) -> Pool | None:
         return self._pools.get(model.key)
 
@@ -78,33 +128,48 @@ class Supervisor:
             pool.close()
             self._closing.add(pool)
 
-    def _all_pools(self) -> list[Pool]:
-        return [*self._pools.values(), *self._closing]
+    def profile(self, model: ModelVersion) -> Profile | None:
+        """What was measured of this version's artifact, by this node or before its last start."""
+        if pool := self._pools.get(model.key):
+            return pool.measures.profile()
+        return self._known.get(self._profile_key(model))
 
-    def _pump_all(self) -> None:
-        for pool in self._all_pools():
+    @property
+    def used_bytes(self) -> int:
+        """The memory of all workers there are, as measured or reckoned."""
+        return sum(replica.memory_bytes for pool in self._active for replica in pool.replicas)
+
+    def _need(self, pool: Pool) -> None:
+        self._active.add(pool)
+        self.scheduling.need(pool)
+
+    def _pump_active(self) -> None:
+        for pool in list(self._active):
             pool.pump()
 
     # Replicas.
 
-    def _threads(self, model: ModelVersion) -> int:
-        if self._settings.threads:
-            return self._settings.threads
-        cores = len(os.sched_getaffinity(0))
-        return max(1, cores // 2) if model.size_bytes >= _LARGE_MODEL_BYTES else 1
-
     def _start_replica(self, pool: Pool) -> Replica:
+        self._active.add(pool)
         region = SharedRegion(REGION_BYTES)
-        replica = Replica(self._processes.next_number(), region, pool.on_change)
+        limit_bytes = pool.model.manifest.limits.memory_bytes or self._data_bytes
+        replica = Replica(
+            self._processes.next_number(),
+            region,
+            partial(self._changed, pool),
+            run_times=pool.measures.run_times,
+            memory_bytes=pool.measures.memory_bytes,
+        )
+        replica.threads = self._settings.threads or self.scheduling.threads_for(pool)
         spec = WorkerSpec(
             number=replica.number,
             role="serve",
             folder=pool.model.folder,
             manifest=pool.model.manifest,
-            threads=self._threads(pool.model),
+            threads=replica.threads,
             max_batch=pool.max_batch,
             providers=self._providers,
-            data_bytes=pool.model.manifest.limits.memory_bytes or self._data_bytes,
+            data_bytes=limit_bytes,
         )
         sock = self._processes.fork(spec, replica, region.fd, pool.log)
         if sock is None:
@@ -120,30 +185,95 @@ class Supervisor:
             partial(Link, replica.attach, replica.on_frame, replica.on_socket_closed), sock=sock
         )
 
+    def _changed(self, pool: Pool, replica: Replica) -> None:
+        if replica.state == "ready" and not replica.announced:
+            replica.announced = True
+            pool.measures.started(load_s=replica.load_s, cold_start_s=replica.ready_s - replica.started_s)
+            self._spawn(asyncio.get_running_loop().create_task(self._look_at([(pool, replica)])))
+        pool.on_change(replica)
+        if replica.state == "lost":
+            self._samples.pop(replica, None)
+            self.scheduling.freed()
+
     # Time.
 
     async def _tick_for_ever(self) -> None:
         while True:
             await asyncio.sleep(TICK_S)
             now_s = time.monotonic()
-            for pool in self._all_pools():
-                pool.tick(now_s, self._settings.idle_s)
-            self._closing = {pool for pool in self._closing if pool.replicas}
+            for pool in list(self._active):
+                pool.tick(now_s)
+            self.scheduling.tick(now_s)
+            self._active = {pool for pool in self._active if pool.active}
+            self._closing &= self._active
+
+    async def _look_for_ever(self) -> None:
+        while True:
+            await asyncio.sleep(_LOOK_S)
+            await self._look_at(
+                [
+                    (pool, replica)
+                    for pool in self._active
+                    for replica in pool.replicas
+                    if replica.state == "ready"
+                    and (replica.in_flight or replica.calls != self._samples.get(replica, (None, -1))[1])
+                ]
+            )
+
+    async def _look_at(self, workers: Iterable[tuple[Pool, Replica]]) -> None:
+        """Measures these workers, and ends those that are past their memory's limit."""
+        looked = [(pool, replica, replica.pid) for pool, replica in workers if replica.pid]
+        samples = await asyncio.to_thread(lambda: [read_sample(pid) for _, _, pid in looked])
+        for (pool, replica, _), sample in zip(looked, samples, strict=True):
+            if sample is None or replica.ended.is_set():
+                continue
+            before, calls = self._samples.get(replica, (None, 0))
+            pool.measures.looked_at(sample, before, replica.calls - calls)
+            self._samples[replica] = (sample, replica.calls)
+            replica.memory_bytes = sample.uss_bytes
+            limit_bytes = pool.model.manifest.limits.memory_bytes or self._data_bytes
+            if limit_bytes and sample.uss_bytes > limit_bytes:
+                replica.kill(
+                    f"it used {sample.uss_bytes / 2**20:.0f} MiB, past its limit of {limit_bytes / 2**20:.0f} MiB, "
+                    "and was ended"
+                )
+
+    async def _keep_for_ever(self) -> None:
+        while True:
+            await asyncio.sleep(_KEEP_S)
+            await self._keep()
+
+    async def _keep(self) -> None:
+        """Writes down what was measured since the last time."""
+        changed = {
+            self._profile_key(pool.model): profile
+            for pool in self._pools.values()
+            if (profile := pool.measures.take_changed()) is not None
+        }
+        if changed:
+            self._known |= changed
+            await asyncio.to_thread(self._profiles.put, changed, self._living_digests())
+
+    def _profile_key(self, model: ModelVersion) -> ProfileKey:
+        ready = self._processes.ready
+        return ProfileKey(model.digest, f"onnxruntime {ready.runtime if ready else ''} {','.join(self._providers)}")
 
     async def drained(self) -> None:
         """Returns when no call waits or runs."""
         # No event for each call, for the sake of what happens once.
-        while any(pool.owed for pool in self._all_pools()):  # noqa: ASYNC110
+        while any(pool.owed for pool in self._active):  # noqa: ASYNC110
             await asyncio.sleep(TICK_S / 5)
 
     async def stop(self) -> None:
         """Refuses what still waits and gives up the workers; Processes.stop() then ends them."""
-        for pool in self._all_pools():
+        for pool in (*self._pools.values(), *self._closing):
             pool.close()
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await self._keep()
+        await asyncio.to_thread(self._profiles.close)
 
     def _spawn(self, task: "asyncio.Task[None]") -> None:
         self._tasks.add(task)

@@ -7,9 +7,7 @@ from appliance.workers.lifecycle import (
     MAX_CONSECUTIVE_DEATHS,
     SET_ASIDE_S,
     History,
-    credit,
     is_hung,
-    may_sleep,
     may_start,
 )
 
@@ -50,18 +48,3 @@ def test_one_answer_clears_the_count_of_deaths() -> None:
 )
 def test_only_the_run_limit_says_that_a_worker_hangs(busy_since_s: float | None, now_s: float, hung: bool) -> None:
     assert is_hung(busy_since_s=busy_since_s, run_limit_s=2.0, now_s=now_s) is hung
-
-
-@pytest.mark.parametrize(
-    ("in_flight", "waiting", "now_s", "sleeps"),
-    [(0, 0, 59.0, False), (0, 0, 60.0, True), (1, 0, 99.0, False), (0, 1, 99.0, False)],
-)
-def test_a_model_sleeps_only_when_it_has_had_nothing_to_do(
-    in_flight: int, waiting: int, now_s: float, sleeps: bool
-) -> None:
-    assert may_sleep(in_flight=in_flight, waiting=waiting, last_used_s=0.0, idle_s=60.0, now_s=now_s) is sleeps
-
-
-@pytest.mark.parametrize(("in_flight", "more"), [(0, 8), (3, 5), (8, 0), (9, 0)])
-def test_a_worker_holds_the_batch_it_runs_and_the_next_one(in_flight: int, more: int) -> None:
-    assert credit(4, in_flight) == more

@@ -30,6 +30,8 @@ OTHER_VALUES = {
     "gateway.max_body": "1MiB",
     "gateway.default_deadline_s": "5",
     "gateway.drain_s": "6",
+    "routing.target_latency_s": "0.5",
+    "routing.max_replicas": "3",
     "workers.idle_s": "7",
     "workers.threads": "2",
     "workers.run_s": "8",

@@ -1,0 +1,107 @@
+"""One call on its way through this node's workers, and the order in which those that wait are taken.
+
+Runs in the gateway's event loop. Knows neither workers nor processes.
+"""
+
+import asyncio
+import heapq
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+from appliance.core.errors import DeadlineError, IngleError
+from appliance.core.frames import Answer, Invoke
+from appliance.core.requests import Buffer
+
+# V2 counts priorities from 1, the highest; 0 says that the caller has none to state.
+DEFAULT_PRIORITY = 5
+
+Outcome = tuple[Answer, bytes]
+
+
+class Future(Protocol):
+    """Who waits for a call: an asyncio.Future, or a front's own object that need not wait for the loop's next turn."""
+
+    def done(self) -> bool: ...
+    def set_result(self, result: Outcome, /) -> None: ...
+    def set_exception(self, exception: IngleError, /) -> None: ...
+
+
+class Work:
+    """One call on its way to a worker and back. `future` gives (Answer, body) or an IngleError."""
+
+    __slots__ = (
+        "attempts",
+        "deadline_s",
+        "future",
+        "invoke",
+        "parts",
+        "patience_turns",
+        "priority",
+        "sent_ns",
+        "spans",
+        "timer",
+    )
+
+    def __init__(
+        self, invoke: Invoke, parts: Sequence[Buffer], deadline_s: float, future: Future, began_ns: int
+    ) -> None:
+        self.invoke = invoke
+        self.parts = parts
+        self.deadline_s = deadline_s  # on time.monotonic()'s clock
+        self.future = future
+        self.priority = DEFAULT_PRIORITY
+        self.attempts = 0
+        self.sent_ns = began_ns
+        self.spans: list[tuple[int, int]] = []
+        self.patience_turns = 1
+        self.timer: asyncio.TimerHandle | None = None
+
+    def expire(self) -> None:
+        """The deadline has passed: the caller is told, and the worker's answer, if one comes, is dropped."""
+        if not self.future.done():
+            self.future.set_exception(DeadlineError("the call was not answered within its deadline"))
+
+
+class WorkQueue:
+    """Calls by priority (1 before 2), then by deadline, then as they came. A call whose caller has gone is passed over.
+
+    `len()` counts those too until they are passed or drop_done() is called.
+    """
+
+    def __init__(self) -> None:
+        self._heap: list[tuple[int, float, int, Work]] = []
+        self._number = 0
+
+    def __len__(self) -> int:
+        return len(self._heap)
+
+    def __iter__(self) -> Iterator[Work]:
+        """In no particular order."""
+        return (item[3] for item in self._heap)
+
+    def push(self, work: Work) -> None:
+        self._number += 1
+        heapq.heappush(self._heap, (work.priority, work.deadline_s, self._number, work))
+
+    def pop(self) -> Work | None:
+        """The first whose caller still waits for it."""
+        while self._heap:
+            work = heapq.heappop(self._heap)[3]
+            if not work.future.done():
+                return work
+        return None
+
+    def ahead_of(self, priority: int) -> int:
+        """How many calls would be taken before a new one of this priority, if all deadlines were alike."""
+        if not self._heap or self._heap[0][0] > priority:
+            return 0
+        return sum(item[0] <= priority for item in self._heap)
+
+    def expire(self, now_s: float) -> None:
+        """Ends the calls whose deadline has passed, and forgets those that nobody waits for."""
+        for _, deadline_s, _, work in self._heap:
+            if now_s >= deadline_s:
+                work.expire()
+        if any(item[3].future.done() for item in self._heap):
+            self._heap = [item for item in self._heap if not item[3].future.done()]
+            heapq.heapify(self._heap)
