@@ -111,10 +111,20 @@ class Client:
         """All keys, without their secrets."""
         return self._ask("GET", "/v1/keys", _Keys).keys
 
-    def create_key(self, label: str, scopes: Iterable[str]) -> Key:
-        """A new key; `key` in the answer is its secret, which nobody can read again."""
-        body = msgspec.json.encode({"label": label, "scopes": list(scopes)})
+    def create_key(self, label: str, scopes: Iterable[str], *, rate: str = "", burst: int = 0, quota: str = "") -> Key:
+        """A new key; `key` in the answer is its secret, which nobody can read again. `rate` such as `50/s`, `quota`
+        such as `100000/day`; empty: no limit."""
+        limits = {name: value for name, value in (("rate", rate), ("burst", burst), ("quota", quota)) if value}
+        body = msgspec.json.encode({"label": label, "scopes": list(scopes), **limits})
         return self._ask("POST", "/v1/keys", Key, body=body, headers=_JSON)
+
+    def limit_key(
+        self, key_id: str, *, rate: str | None = None, burst: int | None = None, quota: str | None = None
+    ) -> Key:
+        """Changes how often a key may call; None leaves a limit as it is, an empty one or 0 takes it away."""
+        asked = (("rate", rate), ("burst", burst), ("quota", quota))
+        body = msgspec.json.encode({name: value for name, value in asked if value is not None})
+        return self._ask("PATCH", f"/v1/keys/{quote(key_id, safe='')}", Key, body=body, headers=_JSON)
 
     def revoke_key(self, key_id: str) -> Key:
         """Ends a key at once."""

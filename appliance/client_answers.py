@@ -137,3 +137,7 @@ class Key(msgspec.Struct):
     created_s: float = 0.0
     revoked_s: float | None = None
     key: str = ""
+    rate: str = ""
+    burst: int = 0
+    quota: str = ""
+    used_calls: int = 0

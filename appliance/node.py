@@ -41,6 +41,7 @@ NODE_FILE = "node.json"
 # Of the box's memory, how much one worker may take where neither owner nor manifest says.
 _MEMORY_SHARE = 0.8
 _GRPC_GRACE_S = 5.0
+SAVE_USAGE_S = 5.0
 
 # Who started the node may deploy what the command line names.
 _OWNER = Principal("", "owner", (Scope("admin"),))
@@ -94,6 +95,7 @@ class Node:
         self.tls = _tls(settings)
         self._http = HttpFront(self.dataplane, http, self.tls) if http else None
         self._grpc = GrpcFront(self.dataplane, grpc, self.tls) if grpc else None
+        self._saving: asyncio.Task[None] | None = None
         self.http_address: Address | None = None
         self.grpc_address: Address | None = None
 
@@ -105,6 +107,7 @@ class Node:
         ready = await self._processes.start()
         _log.info("onnxruntime %s, sandbox: %s", ready.runtime, ", ".join(n for n, active, _ in ready.layers if active))
         await self._supervisor.start()
+        self._saving = asyncio.create_task(self._save_usage())
         for file in files:
             await self._deploy(file)
         # Before the fronts open: the first caller must find a node that is ready.
@@ -145,6 +148,15 @@ class Node:
             await asyncio.to_thread(self._catalogue.discard, incoming)
         _log.info("%s serves %s", file, result.model)
 
+    async def _save_usage(self) -> None:
+        """Writes what keys used of their quotas, now and then: a kill forgets no more than was used since."""
+        while True:
+            await asyncio.sleep(SAVE_USAGE_S)
+            try:
+                await asyncio.to_thread(self._keys.save_usage)
+            except IngleError as error:
+                _log.warning("what is used of quotas was not saved: %s", error.sentence)
+
     async def drain(self) -> None:
         """Takes no new calls and waits for those in flight, as long as the settings say."""
         try:
@@ -160,6 +172,8 @@ class Node:
             await self._grpc.stop(_GRPC_GRACE_S)
         if self._http is not None:
             await self._http.stop()
+        if self._saving is not None:
+            self._saving.cancel()
         await self._supervisor.stop()
         await self._processes.stop()
         self._catalogue.close()

@@ -144,21 +144,61 @@ class LogLines(msgspec.Struct):
     lines: list[str]
 
 
+Rate = Annotated[
+    str,
+    msgspec.Meta(
+        pattern=whole(r"(([1-9][0-9]{0,8}(\.[0-9]{1,6})?|0\.[0-9]{0,5}[1-9])/(s|min|hour|day))?"),
+        description="how often the key may call: 50/s, 10/min",
+        examples=["50/s"],
+    ),
+]
+# A whole number, in JSON Schema's eyes also where it is written 100.0.
+Burst = Annotated[
+    float,
+    msgspec.Meta(
+        ge=0, le=1_000_000, multiple_of=1, description="calls at once that the rate allows; 0: one second's worth"
+    ),
+]
+Quota = Annotated[
+    str,
+    msgspec.Meta(
+        pattern=whole(r"([1-9][0-9]{0,11}/(min|hour|day|month))?"),
+        description="how much the key may call in a calendar window, in UTC: 100000/day",
+        examples=["100000/day"],
+    ),
+]
+
+
 class KeyRequest(msgspec.Struct, forbid_unknown_fields=True):
     """A key to be made. A scope is `call`, `deploy` or `admin`, for `:*` (as without), `:owner/*` or `:owner/name`."""
 
     label: Annotated[str, msgspec.Meta(min_length=1, max_length=80)]
     scopes: Annotated[list[Scope], msgspec.Meta(min_length=1, max_length=50)]
+    rate: Rate = ""
+    burst: Burst = 0
+    quota: Quota = ""
+
+
+class KeyLimits(msgspec.Struct, forbid_unknown_fields=True):
+    """What a key is held to from now on; what is left out stays as it is. Empty and 0: no limit."""
+
+    rate: Rate | msgspec.UnsetType = msgspec.UNSET
+    burst: Burst | msgspec.UnsetType = msgspec.UNSET
+    quota: Quota | msgspec.UnsetType = msgspec.UNSET
 
 
 class KeyDescription(msgspec.Struct):
-    """A key without its secret. `revoked_s` is null while it works."""
+    """A key without its secret. `revoked_s` is null while it works. `used_calls` count against its quota now."""
 
     id: str
     label: str
     scopes: list[str]
     created_s: float
     revoked_s: float | None
+    rate: str = ""
+    burst: int = 0
+    quota: str = ""
+    used_calls: int = 0
 
 
 class KeyList(msgspec.Struct):
@@ -173,6 +213,9 @@ class NewKey(msgspec.Struct):
     scopes: list[str]
     created_s: float
     key: str
+    rate: str = ""
+    burst: int = 0
+    quota: str = ""
 
 
 class NodeDescription(msgspec.Struct):

@@ -23,6 +23,7 @@ from appliance.observability.calls import CallRecord, RecentCalls
 from appliance.observability.statistics import VersionCounters, VersionStatistics
 from appliance.routing.admission import Admission
 from appliance.security.keys import KeyRing
+from appliance.security.limits import Meter
 from appliance.security.scopes import ANONYMOUS, Principal
 from appliance.workers.inspector import Inspector
 from appliance.workers.pool import Pool
@@ -134,7 +135,10 @@ class DataPlane:
                 route.admission.check(request.tensors, request.outputs)
             if self._unloaded:
                 self._unloaded.discard(route.model.name)
-            route.pool.submit(work)
+            if principal.meter is None:
+                route.pool.submit(work)
+            else:
+                _submit_metered(route.pool, work, principal.meter)
         except IngleError as error:
             self.failed(begun, error)
             raise
@@ -289,3 +293,13 @@ class DataPlane:
         """Takes no more calls, and returns when those in flight are answered."""
         self.draining = True
         await self._supervisor.drained()
+
+
+def _submit_metered(pool: Pool, work: Work, meter: Meter) -> None:
+    """Counts a call against its key's limits; one that the pool does not take is not held against the quota."""
+    meter.take(time.monotonic(), time.time())
+    try:
+        pool.submit(work)
+    except IngleError:
+        meter.give_back()
+        raise

@@ -5,6 +5,7 @@ and sends the status.
 """
 
 import logging
+import math
 from typing import Any
 
 from appliance.core.errors import IngleError
@@ -27,6 +28,7 @@ STATUS: dict[str, Any] = {
 }
 # The message travels percent-encoded in the trailers, for which clients take 8 KiB by default.
 _LONGEST_SENTENCE = 2000
+_LONGEST_PUSHBACK_MS = 2**31 - 1  # clients read it as 32 bits, and what is beyond as "do not come again"
 
 Metadata = tuple[tuple[str, str], ...]
 _log = logging.getLogger("ingle.grpc")
@@ -49,7 +51,10 @@ def refuse(context: Any, error: Exception, metadata: Metadata) -> bytes:
     if fault.call:
         metadata = (("x-ingle-call", fault.call), *metadata)
     if fault.retry_after_s is not None:
-        metadata = (*metadata, ("grpc-retry-pushback-ms", str(round(fault.retry_after_s * 1000))))
+        metadata = (
+            *metadata,
+            ("grpc-retry-pushback-ms", str(min(_LONGEST_PUSHBACK_MS, math.ceil(fault.retry_after_s * 1000)))),
+        )
     context.set_code(STATUS.get(fault.code, grpc.StatusCode.INTERNAL))
     context.set_details(fault.sentence[:_LONGEST_SENTENCE])
     context.set_trailing_metadata(metadata)

@@ -4,6 +4,7 @@ The long way through aiohttp takes its parts from here too, so that both ways sa
 """
 
 import json
+import math
 import time
 import zlib
 from email.utils import formatdate
@@ -98,7 +99,7 @@ def error_headers(status: int, *, call: str = "", node: str = "", retry_after_s:
     if call:
         headers.update({"X-Ingle-Call": call, "X-Ingle-Node": node})
     if retry_after_s is not None:
-        headers["Retry-After"] = str(max(1, round(retry_after_s)))
+        headers["Retry-After"] = str(max(1, math.ceil(retry_after_s)))
     if status == 401:
         headers["WWW-Authenticate"] = "Bearer"
     return headers

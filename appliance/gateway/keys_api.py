@@ -1,17 +1,19 @@
-"""Making, listing and revoking keys over HTTP. Runs in the gateway; the key ring itself is the security's."""
+"""Making, listing, limiting and revoking keys over HTTP. Runs in the gateway; the key ring itself is the security's."""
 
 import asyncio
 
+import msgspec
 from aiohttp import web
 
 from appliance.core.errors import ConflictError
-from appliance.gateway.answers import KeyDescription, KeyList, KeyRequest, NewKey
+from appliance.gateway.answers import KeyDescription, KeyLimits, KeyList, KeyRequest, NewKey
 from appliance.gateway.asked import asked_json, who
 from appliance.gateway.dataplane import DataPlane
 from appliance.gateway.operations import Body, Operation, Parameter, Reply
 from appliance.gateway.patterns import ID, whole
 from appliance.gateway.replies import json_reply
 from appliance.security.keys import KeyRecord
+from appliance.security.limits import Limits
 
 _ID = Parameter("id", "path", {"type": "string", "pattern": whole(ID)}, "the key's id, not its secret")
 
@@ -33,6 +35,17 @@ OPERATIONS = (
         {201: Reply("The new key.", NewKey)},
         (413, 415),
         body=Body({"application/json": KeyRequest}),
+    ),
+    Operation(
+        "limit_key",
+        "PATCH",
+        "/v1/keys/{id}",
+        "keys",
+        "Change how often a key may call, at once",
+        {200: Reply("The key as it is now.", KeyDescription)},
+        (404, 413, 415),
+        (_ID,),
+        Body({"application/json": KeyLimits}),
     ),
     Operation(
         "revoke_key",
@@ -62,8 +75,19 @@ class Keys:
     async def create_key(self, request: web.Request) -> web.Response:
         who(request, self._dataplane).require("admin", None)
         wanted = await asked_json(request, KeyRequest)
-        record, secret = await asyncio.to_thread(self._keys.create, printable(wanted.label), wanted.scopes)
-        return json_reply(NewKey(record.id, record.label, list(record.scopes), record.created_s, secret), 201)
+        limits = Limits(wanted.rate, int(wanted.burst), wanted.quota)
+        record, secret = await asyncio.to_thread(self._keys.create, printable(wanted.label), wanted.scopes, limits)
+        made = NewKey(record.id, record.label, list(record.scopes), record.created_s, secret, *_words(limits))
+        return json_reply(made, 201)
+
+    async def limit_key(self, request: web.Request) -> web.Response:
+        who(request, self._dataplane).require("admin", None)
+        key_id = request.match_info["id"]
+        asked = msgspec.structs.asdict(await asked_json(request, KeyLimits))
+        changes = {name: value for name, value in asked.items() if value is not msgspec.UNSET}
+        if "burst" in changes:
+            changes["burst"] = int(changes["burst"])
+        return json_reply(described(await asyncio.to_thread(self._keys.limit, key_id, changes)))
 
     async def revoke_key(self, request: web.Request) -> web.Response:
         principal = who(request, self._dataplane)
@@ -77,7 +101,19 @@ class Keys:
 
 def described(record: KeyRecord) -> KeyDescription:
     """The record without anything that could open a door."""
-    return KeyDescription(record.id, record.label, list(record.scopes), record.created_s, record.revoked_s)
+    return KeyDescription(
+        record.id,
+        record.label,
+        list(record.scopes),
+        record.created_s,
+        record.revoked_s,
+        *_words(record.limits),
+        record.used_calls,
+    )
+
+
+def _words(limits: Limits) -> tuple[str, int, str]:
+    return limits.rate, limits.burst, limits.quota
 
 
 def printable(label: str) -> str:

@@ -12,7 +12,7 @@ from aiohttp import web
 
 from appliance.core.errors import ERRORS
 
-Method = Literal["GET", "POST", "PUT", "DELETE"]
+Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
 # A type whose JSON Schema msgspec makes, or JSON Schema as it is.
 Content = Any
 

@@ -1,6 +1,7 @@
 """Keys: made once, shown once, kept as hashes, looked up at each call, revoked for good.
 
-Runs in the gateway process. Knows no protocol but for the words that may stand before a key in a header.
+Runs in the gateway process. What is used of quotas is counted in memory and saved now and then. Knows no protocol but
+for the words that may stand before a key in a header.
 A key holds 149 bits of chance, so one round of sha256 keeps it as safe as a slow hash would, and costs nothing.
 """
 
@@ -10,7 +11,7 @@ import secrets
 import string
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import cast
 
@@ -19,6 +20,7 @@ import msgspec
 from appliance.core.database import Database
 from appliance.core.durable import disk_faults, write_durably
 from appliance.core.errors import BadInputError, ConflictError, NotFoundError, UnauthenticatedError
+from appliance.security.limits import Limits, Meter, Used
 from appliance.security.scopes import KEY_HINT, Principal, parse_scopes
 
 MAX_REMEMBERED = 1024
@@ -32,17 +34,28 @@ _MIGRATIONS = (
     CREATE TABLE key (id TEXT PRIMARY KEY, label TEXT NOT NULL, scopes TEXT NOT NULL, hash TEXT NOT NULL UNIQUE,
         created_s REAL NOT NULL, revoked_s REAL)
     """,
+    """
+    ALTER TABLE key ADD COLUMN rate TEXT NOT NULL DEFAULT '';
+    ALTER TABLE key ADD COLUMN burst INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE key ADD COLUMN quota TEXT NOT NULL DEFAULT '';
+    ALTER TABLE key ADD COLUMN used_window_s INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE key ADD COLUMN used_calls INTEGER NOT NULL DEFAULT 0
+    """,
 )
+_COLUMNS = "id, label, scopes, created_s, revoked_s, rate, burst, quota, used_window_s, used_calls"
 
 
 class KeyRecord(msgspec.Struct, frozen=True):
-    """A key without its secret. Times are Unix seconds; `revoked_s` is None while the key is good."""
+    """A key without its secret. Times are Unix seconds; `revoked_s` is None while the key is good. `used_calls` count
+    against its quota, in the window that it is now."""
 
     id: str
     label: str
     scopes: tuple[str, ...]
     created_s: float
     revoked_s: float | None = None
+    limits: Limits = Limits()
+    used_calls: int = 0
 
 
 class _Known:
@@ -68,6 +81,8 @@ class KeyRing:
         self._lock = threading.RLock()
         self._database = Database(folder / "keys.sqlite", _MIGRATIONS)
         self._known = _Known({})
+        self._meters: dict[str, Meter] = {}  # by key id, of the keys that have limits
+        self._saved: dict[str, Used] = {}
         try:
             if not self._database.rows("SELECT 1 FROM key LIMIT 1"):
                 self.first_key = self._make_first()
@@ -76,23 +91,63 @@ class KeyRing:
             self._database.close()
             raise
 
-    def create(self, label: str, scopes: Sequence[str]) -> tuple[KeyRecord, str]:
-        """A new key and its secret, which cannot be had again. Raises BadInputError for a wrong scope or label."""
-        return self._insert(label, _new_secret(), scopes)
+    def create(self, label: str, scopes: Sequence[str], limits: Limits = Limits()) -> tuple[KeyRecord, str]:  # noqa: B008
+        """A new key and its secret, which cannot be had again. Raises BadInputError for a wrong scope, label or
+        limit."""
+        return self._insert(label, _new_secret(), scopes, limits)
+
+    def limit(self, key_id: str, changes: Mapping[str, object]) -> KeyRecord:
+        """Changes fields of a key's limits, at once; what is used of its quota stays used. Raises NotFoundError,
+        BadInputError."""
+        with self._lock:
+            limits = msgspec.structs.replace(self._find(key_id).limits, **changes).check()
+            with self._database.transaction():
+                self._database.rows(
+                    "UPDATE key SET rate = ?, burst = ?, quota = ? WHERE id = ?",
+                    (limits.rate, limits.burst, limits.quota, key_id),
+                )
+            self._refresh()
+            return self._find(key_id)
+
+    def save_usage(self) -> None:
+        """Writes what was used of quotas since this was last called: what is not written is forgotten at a kill."""
+        changed = {key_id: meter.used for key_id, meter in self._meters.items() if meter.limits.quota}
+        changed = {key_id: used for key_id, used in changed.items() if self._saved.get(key_id) != used}
+        if not changed:
+            return
+        with self._lock:
+            with self._database.transaction():
+                for key_id, used in changed.items():
+                    self._database.rows(
+                        "UPDATE key SET used_window_s = ?, used_calls = ? WHERE id = ?", (*used, key_id)
+                    )
+            self._saved.update(changed)
 
     def list(self) -> list[KeyRecord]:
         """All keys, revoked ones too, oldest first."""
         with self._lock:
-            rows = self._database.rows("SELECT id, label, scopes, created_s, revoked_s FROM key ORDER BY created_s, id")
-        return [_record(row) for row in rows]
+            rows = self._database.rows(f"SELECT {_COLUMNS} FROM key ORDER BY created_s, id")
+            meters = self._meters
+        records = [_record(row)[0] for row in rows]
+        now_s = time.time()
+        return [
+            msgspec.structs.replace(record, used_calls=meters[record.id].used_calls(now_s))
+            if record.id in meters
+            else record
+            for record in records
+        ]
+
+    def _find(self, key_id: str) -> KeyRecord:
+        record = next((record for record in self.list() if record.id == key_id), None)
+        if record is None:
+            raise NotFoundError(f"there is no key '{key_id[:80]}'; `ingle keys` lists those there are")
+        return record
 
     def revoke(self, key_id: str) -> KeyRecord:
         """Makes a key useless at once; twice is once. Raises NotFoundError, and ConflictError for the last key that may
         administer the node: nobody could make another."""
         with self._lock:
-            record = next((record for record in self.list() if record.id == key_id), None)
-            if record is None:
-                raise NotFoundError(f"there is no key '{key_id[:80]}'; `ingle keys` lists those there are")
+            record = self._find(key_id)
             if record.revoked_s is None:
                 remaining = [p for p in self._known.by_hash.values() if p.key_id != key_id]
                 if not any(principal.allows("admin", None) for principal in remaining):
@@ -102,7 +157,7 @@ class KeyRing:
                 with self._database.transaction():
                     self._database.rows("UPDATE key SET revoked_s = ? WHERE id = ?", (time.time(), key_id))
                 self._refresh()
-            return next(record for record in self.list() if record.id == key_id)
+            return self._find(key_id)
 
     def authenticate(self, header: str | None) -> Principal:
         """Who an Authorization header stands for: `Bearer KEY`, `Simple KEY` or the bare key. Raises
@@ -112,9 +167,12 @@ class KeyRing:
         return principal or self._look_up(known, header)
 
     def close(self) -> None:
-        """Ends the use of the database; authenticate() goes on from memory."""
+        """Saves what was used of quotas and ends the use of the database; authenticate() goes on from memory."""
         with self._lock:
-            self._database.close()
+            try:
+                self.save_usage()
+            finally:
+                self._database.close()
 
     def _look_up(self, known: _Known, header: str | None) -> Principal:
         if not header:
@@ -137,7 +195,7 @@ class KeyRing:
         secret = self._read_key_file() or _new_secret()
         with disk_faults(self.admin_key_file.parent):
             write_durably(self.admin_key_file, f"{secret}\n".encode(), mode=0o600)
-        self._insert("admin, made at the first start", secret, ["admin"])
+        self._insert("admin, made at the first start", secret, ["admin"], Limits())
         return secret
 
     def _read_key_file(self) -> str | None:
@@ -149,35 +207,58 @@ class KeyRing:
             return None
         return text if _SECRET.fullmatch(text) else None
 
-    def _insert(self, label: str, secret: str, scopes: Sequence[str]) -> tuple[KeyRecord, str]:
+    def _insert(self, label: str, secret: str, scopes: Sequence[str], limits: Limits) -> tuple[KeyRecord, str]:
         if not label.isprintable() or len(label) > MAX_LABEL_CHARACTERS:
             raise BadInputError(f"a key's label is at most {MAX_LABEL_CHARACTERS} printable characters")
         texts = tuple(map(str, parse_scopes(scopes)))
-        record = KeyRecord(secrets.token_hex(4), label, texts, time.time())
+        record = KeyRecord(secrets.token_hex(4), label, texts, time.time(), limits=limits.check())
         with self._lock:
             with self._database.transaction():
                 self._database.rows(
-                    "INSERT INTO key VALUES (?, ?, ?, ?, ?, NULL)",
-                    (record.id, label, msgspec.json.encode(texts).decode(), _hash(secret), record.created_s),
+                    "INSERT INTO key (id, label, scopes, hash, created_s, rate, burst, quota) VALUES (?,?,?,?,?,?,?,?)",
+                    (
+                        record.id,
+                        label,
+                        msgspec.json.encode(texts).decode(),
+                        _hash(secret),
+                        record.created_s,
+                        limits.rate,
+                        limits.burst,
+                        limits.quota,
+                    ),
                 )
             self._refresh()
         return record, secret
 
     def _refresh(self) -> None:
-        rows = self._database.rows(
-            "SELECT id, label, scopes, created_s, revoked_s, hash FROM key WHERE revoked_s IS NULL"
-        )
         principals = {}
-        for row in rows:
-            record = _record(row[:5])
-            principals[str(row[5])] = Principal(record.id, record.label, parse_scopes(record.scopes))
-        self._known = _Known(principals)
+        meters = {}
+        for *columns, key_hash in self._database.rows(f"SELECT {_COLUMNS}, hash FROM key WHERE revoked_s IS NULL"):
+            record, used = _record(columns)
+            meter = self._meters.get(record.id)
+            if not record.limits:
+                meter = None
+            elif meter is None or meter.limits != record.limits:
+                meter = Meter(record.limits, meter.used if meter else used)
+            if meter is not None:
+                meters[record.id] = meter
+            principals[str(key_hash)] = Principal(record.id, record.label, parse_scopes(record.scopes), meter)
+        self._meters, self._known = meters, _Known(principals)
 
 
-def _record(row: tuple[object, ...]) -> KeyRecord:
-    key_id, label, scopes, created_s, revoked_s = row
+def _record(row: Sequence[object]) -> tuple[KeyRecord, Used]:
+    """The key, and what was used of its quota when that was last written."""
+    key_id, label, scopes, created_s, revoked_s, rate, burst, quota, *used = row
     texts = msgspec.json.decode(str(scopes), type=tuple[str, ...])
-    return KeyRecord(str(key_id), str(label), texts, cast(float, created_s), cast("float | None", revoked_s))
+    record = KeyRecord(
+        str(key_id),
+        str(label),
+        texts,
+        cast(float, created_s),
+        cast("float | None", revoked_s),
+        Limits(str(rate), cast(int, burst), str(quota)),
+    )
+    return record, Used(*cast("list[int]", used))
 
 
 def _new_secret() -> str:

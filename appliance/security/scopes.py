@@ -10,6 +10,7 @@ import msgspec
 
 from appliance.core.errors import BadInputError, ForbiddenError, UnauthenticatedError
 from appliance.core.names import ModelName, parse_name
+from appliance.security.limits import Meter
 
 ACTIONS = ("call", "deploy", "admin")  # each allows those before it
 _RANK = {action: rank for rank, action in enumerate(ACTIONS)}
@@ -51,11 +52,13 @@ def parse_scope(text: str) -> Scope:
 
 
 class Principal(msgspec.Struct, frozen=True):
-    """Who calls, and what they may. `key_id` is empty for one who gave no key."""
+    """Who calls, what they may and how often. `key_id` is empty for one who gave no key; `meter` is None where nothing
+    limits the calls."""
 
     key_id: str
     label: str
     scopes: tuple[Scope, ...]
+    meter: Meter | None = None
 
     def allows(self, action: str, model: ModelName | None) -> bool:
         """Whether `action` is allowed on `model`; None: on the node as a whole."""

@@ -1,14 +1,18 @@
 """Keys and scopes: who is let in, to do what, and what a stranger or a revoked key is told."""
 
+import contextlib
 import stat
 import string
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from appliance.core.database import Database
 from appliance.core.errors import (
     BadInputError,
+    BusyError,
     ConflictError,
     ForbiddenError,
     IngleError,
@@ -16,9 +20,11 @@ from appliance.core.errors import (
     UnauthenticatedError,
 )
 from appliance.core.names import parse_name
-from appliance.security.keys import MAX_REMEMBERED, KeyRing
+from appliance.security.keys import _MIGRATIONS, MAX_REMEMBERED, KeyRing
+from appliance.security.limits import Limits
 from appliance.security.scopes import ANONYMOUS, Principal, parse_scope, parse_scopes
 
+NOW_S = 1_774_900_000.0  # 2026-03-30
 CATS, DOGS, LIONS = (parse_name(name) for name in ("acme/cats", "acme/dogs", "zoo/lions"))
 
 
@@ -205,6 +211,62 @@ def test_what_is_remembered_of_headers_is_bounded(ring: KeyRing) -> None:
     for number in range(MAX_REMEMBERED + 10):
         ring.authenticate(secret + " " * (number % 200) + "\t" * (number // 200))
     assert len(ring._known.by_header) <= MAX_REMEMBERED
+
+
+def test_a_key_is_held_to_its_limits_which_can_be_changed(ring: KeyRing) -> None:
+    record, secret = ring.create("phone", ["call"], Limits("1/hour", 2, "3/month"))
+    assert record.limits == Limits("1/hour", 2, "3/month")
+    meter = ring.authenticate(secret).meter
+    assert meter is not None
+    for _ in range(2):
+        meter.take(0.0, NOW_S)
+    ring.create("another", ["call"])  # the keys are read anew, the count goes on
+    again = ring.authenticate(secret).meter
+    assert again is not None
+    with pytest.raises(BusyError, match="1/hour"):
+        again.take(0.0, NOW_S)
+    changed = ring.limit(record.id, {"rate": "100/s", "burst": 0})
+    assert changed.limits == Limits("100/s", 0, "3/month")
+    faster = ring.authenticate(secret).meter
+    assert faster is not None
+    faster.take(0.0, NOW_S)
+    with pytest.raises(BusyError, match="3/month"):
+        faster.take(0.0, NOW_S)
+    ring.limit(record.id, {"rate": "", "quota": ""})
+    assert ring.authenticate(secret).meter is None
+
+
+def test_what_is_used_of_a_quota_survives_a_restart(ring: KeyRing, tmp_path: Path) -> None:
+    record, secret = ring.create("phone", ["call"], Limits(quota="5/month"))
+    meter = ring.authenticate(secret).meter
+    assert meter is not None
+    for _ in range(4):
+        meter.take(0.0, time.time())
+    ring.save_usage()
+    meter.take(0.0, time.time())
+    ring.close()
+    again = KeyRing(tmp_path)
+    assert next(found for found in again.list() if found.id == record.id).used_calls == 5
+    after = again.authenticate(secret).meter
+    assert after is not None
+    with pytest.raises(BusyError):
+        after.take(0.0, time.time())
+    again.close()
+
+
+def test_keys_made_before_there_were_limits_have_none(tmp_path: Path) -> None:
+    Database(tmp_path / "keys.sqlite", _MIGRATIONS[:1]).close()
+    with contextlib.closing(KeyRing(tmp_path)) as ring:
+        assert ring.first_key is not None
+        assert ring.authenticate(ring.first_key).meter is None
+
+
+def test_limits_of_an_unknown_key_and_limits_that_are_none_are_said(ring: KeyRing) -> None:
+    with pytest.raises(NotFoundError):
+        ring.limit("nobody", {"rate": "1/s"})
+    record, _ = ring.create("phone", ["call"])
+    with pytest.raises(BadInputError):
+        ring.limit(record.id, {"rate": "5"})
 
 
 def test_a_damaged_key_database_is_a_sentence(tmp_path: Path) -> None:
