@@ -27,6 +27,7 @@ Answer = TypeVar("Answer")
 
 class _Models(msgspec.Struct):
     models: list[Model]
+    next: str = ""
 
 
 class _Lines(msgspec.Struct):
@@ -66,7 +67,12 @@ class Client:
     def models(self, query: str = "", tag: str = "") -> list[Model]:
         """The models that this key may see, by name; those whose words match `query` and which carry `tag`."""
         asked = {word: value for word, value in (("q", query), ("tag", tag)) if value}
-        return self._ask("GET", "/v1/models", _Models, fields=asked).models
+        page = self._ask("GET", "/v1/models", _Models, fields=asked)
+        found = page.models
+        while page.next:
+            page = self._ask("GET", "/v1/models", _Models, fields={**asked, "after": page.next})
+            found += page.models
+        return found
 
     def show(self, name: ModelName, version: str = "") -> ModelDetails:
         """One version of a model; without one, what a call without one would reach."""

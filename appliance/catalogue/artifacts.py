@@ -9,7 +9,6 @@ from collections.abc import Set
 from pathlib import Path
 
 from appliance.catalogue.staging import StagedArtifact
-from appliance.catalogue.store import artifact_path
 from appliance.core.durable import sync_folder
 
 
@@ -68,6 +67,11 @@ class Artifacts:
             while (aside := self.folder.with_name(f"{self.folder.name}-without-catalogue-{number}")).exists():
                 number += 1
             self.folder.rename(aside)
+
+
+def artifact_path(folder: Path, digest: str) -> Path:
+    """Where an artifact lies: two levels, so that no folder holds very many."""
+    return folder / digest[:2] / digest
 
 
 def is_intact(folder: Path, staged: StagedArtifact) -> bool:

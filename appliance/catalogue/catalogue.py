@@ -17,7 +17,7 @@ from pathlib import Path
 import msgspec
 
 from appliance.catalogue.artifacts import Artifacts
-from appliance.catalogue.index import ModelEntry, Snapshot
+from appliance.catalogue.index import ModelEntry, Query, Snapshot
 from appliance.catalogue.inspection import Inspection
 from appliance.catalogue.plan import Offer, plan
 from appliance.catalogue.staging import StagedArtifact
@@ -47,11 +47,10 @@ class Catalogue:
                     self._artifacts.set_aside()
                 self._artifacts.empty_incoming()
                 self._artifacts.remove_all_but(self._store.artifacts())
-            entries = {name: entry for name in self._store.names() if (entry := self._store.entry(name))}
+            self._snapshot = Snapshot.first(self._store.entries())
         except BaseException:
             self._store.close()
             raise
-        self._snapshot = Snapshot(1, entries)
         self._scales = {
             name: msgspec.json.decode(value, type=Scale) for name, value in self._store.wishes("scale").items()
         }
@@ -75,7 +74,15 @@ class Catalogue:
     def search(self, query: str = "", tag: str = "") -> list[ModelEntry]:
         """The models where every word of `query` is in the default version's name, description, tags or labels and,
         with `tag`, that carry it (case ignored), sorted by name; all of them without either."""
-        return self._snapshot.search(query, tag)
+        return list(filter(Query(query, tag).matches, self._snapshot.walk()))
+
+    def walk(self, after: ModelName | None = None) -> Iterator[ModelEntry]:
+        """All models that there are now, by name, or those behind `after`, for whoever cannot take all at once."""
+        return self._snapshot.walk(after)
+
+    @property
+    def model_count(self) -> int:
+        return len(self._snapshot.entries)
 
     def digests(self) -> set[str]:
         """Every artifact that a version names."""
@@ -120,6 +127,7 @@ class Catalogue:
         offer = Offer(name, staged.digest, _storable(manifest), staged.manifest is not None, version, ordinal, source)
         with self._lock, disk_faults(self._artifacts.folder):
             place = plan(offer, self._snapshot.entries.get(name), self._store.last_ordinal(name))
+            known = self._store.names_artifact(staged.digest)
             folder = self._artifacts.place(staged)
             if isinstance(place, ModelVersion):
                 return place, False
@@ -142,7 +150,7 @@ class Catalogue:
                     self._store.put_artifact(staged.digest, staged.size_bytes, staged.files)
                     self._store.put_version(made)
             except BaseException:
-                if not any(v.digest == staged.digest for e in self.search() for v in e.versions):
+                if not known:
                     self._artifacts.remove(staged.digest)  # no row names what was just placed
                 raise
         return made, True
@@ -237,17 +245,17 @@ class Catalogue:
             after = self._store.entry(name)
             if remember and before and after and _default_moved(before, after):
                 self._store.push_default(name, before.default.version)
-            orphans = self._store.drop_unreferenced()
-        entries = {**self._snapshot.entries}
-        if after:
-            entries[name] = after
-        else:
-            entries.pop(name, None)
+            orphans = self._store.drop_unreferenced(_digests(before) - _digests(after))
+        self._snapshot = self._snapshot.changed(name, after)
+        if after is None:
             self._scales.pop(name, None)
-        self._snapshot = Snapshot(self._snapshot.generation + 1, entries)
         for digest in orphans:
             with suppress(OSError):  # the change is made; what stays behind goes at the next start
                 self._artifacts.remove(digest)
+
+
+def _digests(entry: ModelEntry | None) -> set[str]:
+    return {version.digest for version in entry.versions} if entry else set()
 
 
 def _default_moved(before: ModelEntry, after: ModelEntry) -> bool:

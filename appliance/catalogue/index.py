@@ -1,14 +1,17 @@
 """The catalogue in memory: one frozen snapshot, read by every call. Pure; knows neither SQLite nor files.
 
 A write makes a new snapshot with its own memory of what was resolved, so a reader on another thread can never leave
-an answer of the old world in the new one's.
+an answer of the old world in the new one's. It copies the dict of entries and not the entries: 0.2 ms at 40,000 models.
 """
 
-from collections.abc import Iterable, Mapping
+from bisect import bisect_left, bisect_right, insort
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 
 import msgspec
 
 from appliance.core.errors import BadInputError, NotFoundError
+from appliance.core.manifest import Manifest
 from appliance.core.models import ModelVersion
 from appliance.core.names import ModelName, parse_name
 from appliance.core.versions import Version, resolve, resolve_ordinal
@@ -16,7 +19,7 @@ from appliance.core.versions import Version, resolve, resolve_ordinal
 MAX_REMEMBERED = 8192
 
 
-class ModelEntry(msgspec.Struct, frozen=True):
+class ModelEntry(msgspec.Struct, frozen=True, gc=False):
     """A model with all its versions, oldest (lowest ordinal) first, and what a call without a version gets."""
 
     name: ModelName
@@ -51,13 +54,33 @@ def make_entry(versions: Iterable[ModelVersion], aliases: Mapping[str, Version])
 
 
 class Snapshot:
-    """Everything that exists at one generation."""
+    """Everything that exists at one generation. `names` is sorted."""
 
-    def __init__(self, generation: int, entries: Mapping[ModelName, ModelEntry]) -> None:
+    def __init__(self, generation: int, entries: dict[ModelName, ModelEntry], names: list[ModelName]) -> None:
         self.generation = generation
         self.entries = entries
+        self._names = names
         self._resolved: dict[tuple[str, str, bool], ModelVersion] = {}
-        self._texts: dict[ModelName, str] = {}
+
+    @classmethod
+    def first(cls, entries: Iterable[ModelEntry]) -> "Snapshot":
+        """The world as a start finds it."""
+        by_name = {entry.name: entry for entry in entries}
+        return cls(1, by_name, sorted(by_name))
+
+    def changed(self, name: ModelName, entry: ModelEntry | None) -> "Snapshot":
+        """The next generation, in which one model is as `entry` says; None: it is gone."""
+        entries, names = self.entries.copy(), self._names
+        if entry is None:
+            if entries.pop(name, None) is not None:
+                names = names.copy()
+                del names[bisect_left(names, name)]
+        else:
+            if name not in entries:
+                names = names.copy()
+                insort(names, name)
+            entries[name] = entry
+        return Snapshot(self.generation + 1, entries, names)
 
     def resolve(self, model: str, version: str, by_ordinal: bool) -> ModelVersion:
         """Raises NotFoundError; a name that no model can have is one that no model has."""
@@ -80,21 +103,34 @@ class Snapshot:
             raise NotFoundError(f"there is no model {name} on this node; `ingle models` lists those there are")
         return entry
 
-    def search(self, query: str, tag: str) -> list[ModelEntry]:
-        """The models in which every word of `query` occurs and which carry `tag`, sorted by name."""
-        words = query.casefold().split()
-        found = [
-            entry
-            for entry in self.entries.values()
-            if (not tag or tag.casefold() in (t.casefold() for t in entry.default.manifest.tags))
-            and all(word in self._text(entry) for word in words)
-        ]
-        return sorted(found, key=lambda entry: entry.name)
+    def walk(self, after: ModelName | None = None) -> Iterator[ModelEntry]:
+        """All models sorted by name, or those behind `after`."""
+        start = bisect_right(self._names, after) if after else 0
+        return (self.entries[name] for name in islice(self._names, start, None))
 
-    def _text(self, entry: ModelEntry) -> str:
-        text = self._texts.get(entry.name)
-        if text is None:
-            manifest = entry.default.manifest
-            text = "\n".join((str(entry.name), manifest.description, *manifest.tags, *manifest.labels)).casefold()
-            self._texts[entry.name] = text
-        return text
+
+class Query:
+    """What a search asks for. One object serves one search: it remembers the words of manifests that it met."""
+
+    def __init__(self, query: str = "", tag: str = "") -> None:
+        self._words = query.casefold().split()
+        self._tag = tag.casefold()
+        self._texts: dict[int, tuple[Manifest, str]] = {}
+
+    def matches(self, entry: ModelEntry) -> bool:
+        """Whether every word is in the default version's name, description, tags or labels, and it carries the tag."""
+        manifest = entry.default.manifest
+        if self._tag and not any(tag.casefold() == self._tag for tag in manifest.tags):
+            return False
+        if not self._words:
+            return True
+        name = str(entry.name).casefold()
+        return all(word in name or word in self._text(manifest) for word in self._words)
+
+    def _text(self, manifest: Manifest) -> str:
+        # Equal manifests are one object here; it is kept beside its text so that its id stays its own.
+        known = self._texts.get(id(manifest))
+        if known is None:
+            text = "\n".join((manifest.description, *manifest.tags, *manifest.labels)).casefold()
+            known = self._texts[id(manifest)] = (manifest, text)
+        return known[1]

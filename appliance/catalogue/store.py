@@ -3,19 +3,21 @@
 Runs in the gateway process, under the catalogue's lock. Knows nothing of files or of what a deploy means.
 """
 
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping, Set
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import cast
 
 import msgspec
 
 from appliance.catalogue.index import ModelEntry, make_entry
+from appliance.catalogue.shared_values import SharedValues
 from appliance.core.database import Database
 from appliance.core.errors import IngleError
-from appliance.core.manifest import Manifest
 from appliance.core.models import ModelVersion
 from appliance.core.names import ModelName
-from appliance.core.tensors import Signature
 from appliance.core.versions import Version, parse_version
 
 MIGRATIONS = (
@@ -54,14 +56,24 @@ class Store:
 
     def __init__(self, path: Path, artifact_folder: Path) -> None:
         self._database = Database(path, MIGRATIONS)
-        self._artifact_folder = artifact_folder
+        self._shared = SharedValues(artifact_folder)
         self.is_new = self._database.is_new
         self.transaction = self._database.transaction
         self.close = self._database.close
 
-    def names(self) -> list[ModelName]:
-        rows = self._database.rows("SELECT owner, name FROM model")
-        return [ModelName(str(owner), str(name)) for owner, name in rows]
+    def entries(self) -> Iterator[ModelEntry]:
+        """All models, in one pass over the rows."""
+        aliases: dict[ModelName, dict[str, Version]] = {}
+        for owner, name, alias, version in self._database.each("SELECT owner, name, alias, version FROM alias"):
+            of_model = aliases.setdefault(ModelName(str(owner), str(name)), {})
+            of_model[str(alias)] = parse_version(str(version))
+        rows = self._database.each(
+            f"SELECT owner, name, {_VERSION_COLUMNS} FROM version JOIN artifact ON artifact.digest = version.digest "
+            "ORDER BY owner, name"
+        )
+        for (owner, model), of_name in groupby(rows, itemgetter(0, 1)):
+            name = ModelName(sys.intern(str(owner)), str(model))
+            yield make_entry([self._version(name, row[2:]) for row in of_name], aliases.get(name, {}))
 
     def entry(self, name: ModelName) -> ModelEntry | None:
         """The model as the rows have it, None where there is none."""
@@ -80,26 +92,27 @@ class Store:
     def _version(self, name: ModelName, row: tuple[object, ...]) -> ModelVersion:
         version, ordinal, digest, signature, manifest, batchable, reason, created_s, source, size_bytes = row
         try:
-            signature_of = msgspec.json.decode(str(signature), type=Signature)
-            manifest_of = msgspec.json.decode(str(manifest), type=Manifest)
+            signature_of = self._shared.signature(str(signature))
+            manifest_of = self._shared.manifest(str(manifest))
         except msgspec.MsgspecError as error:
             raise IngleError(
                 f"{self._database.path} holds {name}:{version} in a form this version of Ingle cannot read ({error}): "
                 "start the version that wrote it, or use another data folder"
             ) from None
+        digest, folder = self._shared.address(str(digest))
         return ModelVersion(
             name=name,
-            version=parse_version(str(version)),
+            version=self._shared.version(str(version)),
             ordinal=cast(int, ordinal),
-            digest=str(digest),
-            folder=str(artifact_path(self._artifact_folder, str(digest))),
+            digest=digest,
+            folder=folder,
             size_bytes=cast(int, size_bytes),
             signature=signature_of,
             manifest=manifest_of,
             batchable=bool(batchable),
-            batch_reason=str(reason),
+            batch_reason=sys.intern(str(reason)),
             created_s=cast(float, created_s),
-            source=str(source),
+            source=sys.intern(str(source)),
         )
 
     def last_ordinal(self, name: ModelName) -> int:
@@ -182,12 +195,16 @@ class Store:
         self._database.rows(f"DELETE FROM earlier_default {_OF_MODEL} AND position >= ?", (*name, position))
         return parse_version(str(version))
 
-    def drop_unreferenced(self) -> set[str]:
-        """Forgets the artifacts that no version names, and says which they were."""
-        orphans = self._database.rows("SELECT digest FROM artifact WHERE digest NOT IN (SELECT digest FROM version)")
-        for row in orphans:
-            self._database.rows("DELETE FROM artifact WHERE digest = ?", row)
-        return {str(digest) for (digest,) in orphans}
+    def drop_unreferenced(self, digests: Set[str]) -> set[str]:
+        """Forgets those of these artifacts that no version names, and says which they were."""
+        orphans = {digest for digest in digests if not self.names_artifact(digest)}
+        for digest in orphans:
+            self._database.rows("DELETE FROM artifact WHERE digest = ?", (digest,))
+        return orphans
+
+    def names_artifact(self, digest: str) -> bool:
+        """Whether some version has this artifact."""
+        return bool(self._database.rows("SELECT 1 FROM version WHERE digest = ? LIMIT 1", (digest,)))
 
     def artifacts(self) -> set[str]:
         """The digests that some version names."""
@@ -197,8 +214,3 @@ class Store:
         """An artifact's files, relative path to sha256; empty where it is not known."""
         rows = self._database.rows("SELECT files FROM artifact WHERE digest = ?", (digest,))
         return msgspec.json.decode(str(rows[0][0]), type=dict[str, str]) if rows else {}
-
-
-def artifact_path(folder: Path, digest: str) -> Path:
-    """Where an artifact lies: two levels, so that no folder holds very many."""
-    return folder / digest[:2] / digest

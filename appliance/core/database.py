@@ -73,6 +73,12 @@ class Database:
         with self._faults():
             return self._connection.execute(query, parameters).fetchall()
 
+    def each(self, query: str, parameters: Sequence[object] = ()) -> Iterator[tuple[object, ...]]:
+        """The rows of a query as they are read, for those that are many. Nothing else is done until they are read."""
+        with self._faults():
+            for row in self._connection.execute(query, parameters):  # noqa: UP028 - would close the cursor too late
+                yield row
+
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """All of what is written within, on the disk when it ends; nothing of it if it raises."""

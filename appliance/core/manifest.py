@@ -96,7 +96,7 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     queue: int = 0
 
 
-class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, weakref=True):
     name: str = ""
     version: str = ""
     description: str = ""

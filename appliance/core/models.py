@@ -8,7 +8,7 @@ from appliance.core.tensors import Signature
 from appliance.core.versions import Version
 
 
-class ModelVersion(msgspec.Struct, frozen=True):
+class ModelVersion(msgspec.Struct, frozen=True, gc=False):
     """One immutable version. `digest` names the artifact: a folder with `model.onnx` and what it needs."""
 
     name: ModelName

@@ -48,7 +48,7 @@ DTYPES: dict[str, DType] = {
 DTYPE_OF_ORT: dict[str, str] = {t.ort: t.name for t in DTYPES.values()}
 
 
-class TensorSpec(msgspec.Struct, frozen=True):
+class TensorSpec(msgspec.Struct, frozen=True, gc=False):
     """What a model declares of one input or output. -1 in `shape`: any size."""
 
     name: str
@@ -58,7 +58,7 @@ class TensorSpec(msgspec.Struct, frozen=True):
     optional: bool = False
 
 
-class Signature(msgspec.Struct, frozen=True):
+class Signature(msgspec.Struct, frozen=True, weakref=True):
     """What a model takes and gives, in the model's own order."""
 
     inputs: tuple[TensorSpec, ...]

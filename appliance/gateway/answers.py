@@ -39,8 +39,11 @@ class ModelSummary(msgspec.Struct):
     state: str
 
 
-class ModelList(msgspec.Struct):
+class ModelList(msgspec.Struct, omit_defaults=True):
+    """`next`, where there are more: what to ask for with `after`."""
+
     models: list[ModelSummary]
+    next: str = ""
 
 
 class TensorDescription(msgspec.Struct):

@@ -26,6 +26,7 @@ Request = TypeVar("Request", bound=msgspec.Struct)
 
 MAX_DEADLINE_MS = 86_400_000
 MAX_JSON_BYTES = 1024 * 1024
+MAX_LISTED = 1000
 
 _NUMBER = re.compile(r"(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d{1,3})?")
 
@@ -84,6 +85,15 @@ def asked_new_version(request: web.Request) -> tuple[ModelName, str]:
     """The model to be made and its version: a whole one such as 1.2.0, or empty. Raises BadInputError."""
     name, version = asked_model(request)
     return name, str(parse_version(version)) if version else ""
+
+
+def asked_limit(request: web.Request) -> int:
+    """How many rows of a list are wanted at most. Raises BadInputError."""
+    text = request.query.get("limit", str(MAX_LISTED))
+    limit = int(text) if text.isascii() and text.isdigit() and len(text) < 10 else 0
+    if not 1 <= limit <= MAX_LISTED:
+        raise BadInputError(f"limit is '{text[:40]}': expected a number from 1 to {MAX_LISTED}")
+    return limit
 
 
 def asked_deadline_s(request: web.Request) -> float:

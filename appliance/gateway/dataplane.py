@@ -8,6 +8,7 @@ what became of it. It knows no protocol; deploys and loads are in deployment.py.
 import asyncio
 import secrets
 import time
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from appliance.catalogue.catalogue import Catalogue
@@ -17,6 +18,7 @@ from appliance.core.models import ModelVersion
 from appliance.core.names import ModelName, parse_name
 from appliance.core.requests import CallAnswer, CallRequest, Seconds
 from appliance.gateway.deployment import Deployer
+from appliance.gateway.pacing import paced
 from appliance.gateway.settings import GatewaySettings
 from appliance.gateway.states import IndexRow, ModelState, WorkerState
 from appliance.observability.calls import CallRecord, RecentCalls
@@ -81,6 +83,7 @@ class DataPlane:
         self._anonymous = ANONYMOUS if open_to_all else None
         self._calls = RecentCalls()
         self._counters: dict[tuple[ModelName, int], VersionCounters] = {}
+        self.gone = VersionCounters()  # the sum of versions that are no more: sums over all must not shrink
         self._routes: dict[tuple[str, str, bool], Route] = {}
         self._generation = -1
         self._unloaded: set[ModelName] = set()
@@ -223,7 +226,8 @@ class DataPlane:
     def forget(self, model: ModelVersion) -> None:
         """The version is no more: its workers and counters go."""
         self._supervisor.forget(model)
-        self._counters.pop((model.name, model.ordinal), None)
+        if counters := self._counters.pop((model.name, model.ordinal), None):
+            self.gone.add(counters)
 
     def model_ready(self, model: str, version: str = "") -> bool:
         """Whether a call would be taken. Raises NotFoundError."""
@@ -243,11 +247,11 @@ class DataPlane:
             return "unloaded", "unloaded by request; a call or a load starts it again"
         return state, reason
 
-    def index(self, ready_only: bool) -> list[IndexRow]:
-        """Every version of every model, by name and then ordinal."""
+    async def index(self, ready_only: bool, may_see: Callable[[ModelName], bool]) -> list[IndexRow]:
+        """Every version of every model that `may_see` allows, by name and then ordinal."""
         rows = []
-        for entry in self.catalogue.search():
-            for version in entry.versions:
+        async for entry in paced(self.catalogue.walk()):
+            for version in entry.versions if may_see(entry.name) else ():
                 state, reason = self._state(version)
                 ready = state not in ("unloaded", "set_aside")
                 if ready or not ready_only:
@@ -255,30 +259,47 @@ class DataPlane:
                     rows.append(IndexRow(entry.name.v2, str(version.ordinal), word, reason))
         return rows
 
+    def state(self, model: ModelVersion) -> ModelState:
+        """How one version fares."""
+        pool = self._supervisor.existing_pool(model)
+        state, reason = self._state(model)
+        workers = [
+            WorkerState(replica.pid, tuple(replica.providers), len(replica.in_flight), replica.load_s)
+            for replica in (pool.replicas if pool else ())
+        ]
+        return ModelState(model, state, reason, workers, pool.waiting if pool else 0)
+
+    def active(self) -> list[ModelVersion]:
+        """The versions that have a worker, or calls that wait for one."""
+        return [pool.model for pool in self._supervisor.pools() if pool.replicas or pool.waiting]
+
     def states(self) -> list[ModelState]:
-        """What is or was called since the start and still exists, by name and version."""
-        found = []
-        for pool in self._supervisor.pools():
-            state, reason = self._state(pool.model)
-            workers = [
-                WorkerState(replica.pid, tuple(replica.providers), len(replica.in_flight), replica.load_s)
-                for replica in pool.replicas
-            ]
-            found.append(ModelState(pool.model, state, reason, workers, pool.waiting))
-        return sorted(found, key=lambda item: (item.model.name, item.model.version))
+        """How the active versions fare, by name and version."""
+        return sorted(map(self.state, self.active()), key=lambda item: (item.model.name, item.model.version))
+
+    @property
+    def worker_count(self) -> int:
+        return sum(len(pool.replicas) for pool in self._supervisor.pools())
 
     def max_batch(self, model: ModelVersion) -> int:
         """The most rows that one run of this version takes."""
         return self._supervisor.max_batch(model)
 
-    def statistics(self, model: str = "", version: str = "") -> list[VersionStatistics]:
-        """Of one version, of all versions of a model, or of all that exist and were called. Raises NotFoundError."""
-        if model and version:
+    def statistics(self, model: str, version: str = "") -> list[VersionStatistics]:
+        """Of one version, or of all versions of a model. Raises NotFoundError."""
+        if version:
             return [self._read(self.catalogue.resolve(model, version, by_ordinal=True))]
-        if model:
-            return [self._read(item) for item in self.catalogue.entry(parse_name(model)).versions]
-        versions = {(v.name, v.ordinal): v for entry in self.catalogue.search() for v in entry.versions}
-        return [self._read(versions[key]) for key in sorted(self._counters.keys() & versions.keys())]
+        return [self._read(item) for item in self.catalogue.entry(parse_name(model)).versions]
+
+    def all_statistics(self, may_see: Callable[[ModelName], bool]) -> Iterator[VersionStatistics]:
+        """Of the versions that exist, were called, and whose models `may_see` allows, by name and ordinal."""
+        return (counters.read(name.v2, str(ordinal)) for name, ordinal, counters in self.counters(may_see))
+
+    def counters(self, may_see: Callable[[ModelName], bool]) -> Iterator[tuple[ModelName, int, VersionCounters]]:
+        """The same as they are kept: to be read, not changed."""
+        for key in sorted(self._counters):
+            if (counters := self._counters.get(key)) and may_see(key[0]):
+                yield *key, counters
 
     def _read(self, model: ModelVersion) -> VersionStatistics:
         counters = self._counters.get((model.name, model.ordinal)) or VersionCounters()

@@ -8,11 +8,12 @@ import json
 import re
 import zipfile
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from appliance.catalogue.catalogue import Catalogue
 from appliance.catalogue.staging import stage
-from appliance.core.errors import BadInputError
+from appliance.core.errors import BadInputError, NotFoundError
 from appliance.core.manifest import Manifest
 from appliance.core.models import ModelVersion
 from appliance.core.names import ModelName, parse_name
@@ -88,8 +89,9 @@ class Deployer:
         """The version that a load with this ordinal would replace."""
         if ordinal is None:
             return None
-        found = [v for e in self._catalogue.search() if e.name == name for v in e.versions if v.ordinal == ordinal]
-        return found[0] if found else None
+        with suppress(NotFoundError):
+            return self._catalogue.resolve(str(name), str(ordinal), by_ordinal=True)
+        return None
 
     async def delete(self, name: ModelName, version: str | None, principal: Principal) -> list[ModelVersion]:
         """Deletes a version, or the model; what was deleted. Raises NotFoundError, ForbiddenError."""

@@ -3,14 +3,12 @@
 Pure; used by the management handlers in the gateway.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable
 
 from appliance.catalogue.index import ModelEntry
 from appliance.core.manifest import Manifest
 from appliance.core.models import ModelVersion
-from appliance.core.names import ModelName
 from appliance.core.tensors import TensorSpec
-from appliance.core.versions import Version
 from appliance.gateway.answers import (
     ModelDescription,
     ModelSummary,
@@ -21,12 +19,9 @@ from appliance.gateway.answers import (
 from appliance.gateway.states import ModelState
 from appliance.workers.plain.example import usage
 
-Key = tuple[ModelName, Version, str]
-ASLEEP = "asleep"
 
-
-def summarise(entry: ModelEntry, states: Mapping[Key, str]) -> ModelSummary:
-    """One line of a list; a version of which `states` knows nothing is asleep."""
+def summarise(entry: ModelEntry, state: str) -> ModelSummary:
+    """One line of a list; `state` is the default version's."""
     default = entry.default
     return ModelSummary(
         model=str(entry.name),
@@ -37,15 +32,17 @@ def summarise(entry: ModelEntry, states: Mapping[Key, str]) -> ModelSummary:
         tags=list(default.manifest.tags),
         size_bytes=default.size_bytes,
         created_s=default.created_s,
-        state=states.get(default.key, ASLEEP),
+        state=state,
     )
 
 
-def describe(entry: ModelEntry, version: ModelVersion, states: Mapping[Key, ModelState], url: str) -> ModelDescription:
+def describe(
+    entry: ModelEntry, version: ModelVersion, state_of: Callable[[ModelVersion], ModelState], url: str
+) -> ModelDescription:
     """All that is known of one version; `url` is the address it was asked at, which is where it is called."""
     manifest = version.manifest
     hints = usage(version.signature, manifest)
-    state = states.get(version.key)
+    state = state_of(version)
     output_words = {output.name: output.description for output in manifest.output}
     return ModelDescription(
         model=str(version.name),
@@ -56,7 +53,7 @@ def describe(entry: ModelEntry, version: ModelVersion, states: Mapping[Key, Mode
         created_s=version.created_s,
         default=str(entry.default.version),
         aliases={alias: str(meant) for alias, meant in entry.aliases.items()},
-        versions=[_version_summary(one, states) for one in entry.versions],
+        versions=[_version_summary(one, state_of(one)) for one in entry.versions],
         description=manifest.description,
         tags=list(manifest.tags),
         licence=manifest.licence,
@@ -69,18 +66,17 @@ def describe(entry: ModelEntry, version: ModelVersion, states: Mapping[Key, Mode
         curl=hints["curl"].replace("{url}", url),
         batchable=version.batchable,
         batch_reason=version.batch_reason,
-        state=state.state if state else ASLEEP,
-        reason=state.reason if state else "",
+        state=state.state,
+        reason=state.reason,
         workers=[
             WorkerDescription(worker.pid, list(worker.providers), worker.in_flight, worker.load_s)
-            for worker in (state.workers if state else ())
+            for worker in state.workers
         ],
-        waiting=state.waiting if state else 0,
+        waiting=state.waiting,
     )
 
 
-def _version_summary(version: ModelVersion, states: Mapping[Key, ModelState]) -> VersionSummary:
-    state = states.get(version.key)
+def _version_summary(version: ModelVersion, state: ModelState) -> VersionSummary:
     return VersionSummary(
         version=str(version.version),
         ordinal=version.ordinal,
@@ -88,7 +84,7 @@ def _version_summary(version: ModelVersion, states: Mapping[Key, ModelState]) ->
         size_bytes=version.size_bytes,
         created_s=version.created_s,
         source=version.source,
-        state=state.state if state else ASLEEP,
+        state=state.state,
     )
 
 

@@ -4,7 +4,8 @@ Runs in the gateway. Each method takes a parsed request and the caller, and retu
 IngleError. What does not exist on this node is answered with a sentence as well.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -12,10 +13,11 @@ from google.protobuf.json_format import ParseDict
 
 from appliance.core.errors import BadInputError, NotFoundError, UnsupportedError
 from appliance.core.models import ModelVersion
-from appliance.core.names import parse_name
 from appliance.gateway.dataplane import DataPlane
 from appliance.gateway.grpc_stubs import pb
+from appliance.gateway.pacing import paced
 from appliance.gateway.v2_model import v2_config, v2_metadata, v2_server_metadata
+from appliance.observability.statistics import VersionStatistics
 from appliance.security.scopes import Principal
 
 Method = Callable[[Any, Principal], Awaitable[Any]]
@@ -83,21 +85,19 @@ class V2Service:
     async def model_statistics(self, request: Any, caller: Principal) -> Any:
         if request.name:
             self._version(request, caller)
-        rows = self._dataplane.statistics(request.name, request.version)
-        allowed = [row for row in rows if caller.allows("call", parse_name(row.name))]
-        return pb.ModelStatisticsResponse(model_stats=map(_statistics, allowed))
+            rows: Iterable[VersionStatistics] = self._dataplane.statistics(request.name, request.version)
+        else:
+            rows = self._dataplane.all_statistics(partial(caller.allows, "call"))
+        response = pb.ModelStatisticsResponse()
+        async for row in paced(rows):
+            response.model_stats.append(_statistics(row))
+        return response
 
     async def repository_index(self, request: Any, caller: Principal) -> Any:
-        rows = self._dataplane.index(request.ready)
-        return pb.RepositoryIndexResponse(
-            models=(
-                pb.RepositoryIndexResponse.ModelIndex(
-                    name=row.name, version=row.version, state=row.state, reason=row.reason
-                )
-                for row in rows
-                if caller.allows("call", parse_name(row.name))
-            )
-        )
+        response = pb.RepositoryIndexResponse()
+        async for row in paced(await self._dataplane.index(request.ready, partial(caller.allows, "call"))):
+            response.models.add(name=row.name, version=row.version, state=row.state, reason=row.reason)
+        return response
 
     async def repository_model_load(self, request: Any, caller: Principal) -> Any:
         files: dict[str, bytes] = {}
@@ -131,7 +131,7 @@ def _not_offered(name: str) -> Method:
     return refuse
 
 
-def _statistics(row: Any) -> Any:
+def _statistics(row: VersionStatistics) -> Any:
     values = msgspec.to_builtins(row)
     values["last_inference"] = values.pop("last_inference_ms")
     # Kept for the metrics; V2 has no place for them.

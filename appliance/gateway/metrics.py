@@ -1,9 +1,16 @@
 """`/metrics` for Prometheus, read from the counters that are kept anyway: nothing is done for it while calls run.
 
-Runs in the gateway, at the scrape. A key sees the models that it may call.
+Runs in the gateway, at the scrape. A key sees the models that it may call. However many models there are, labels are
+bounded: versions beyond the bound are in the sums.
 """
 
+import asyncio
+import heapq
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from functools import partial
+from operator import itemgetter
+from typing import NamedTuple
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry, ProcessCollector
@@ -11,15 +18,18 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
-from appliance.core.names import parse_name
+from appliance.core.errors import NotFoundError
+from appliance.core.names import ModelName
 from appliance.core.release import VERSION
 from appliance.gateway.asked import who
 from appliance.gateway.dataplane import DataPlane
 from appliance.gateway.operations import Operation, Reply
+from appliance.gateway.pacing import paced
 from appliance.gateway.states import ModelState
-from appliance.observability.statistics import VersionStatistics, duration_bounds_s
+from appliance.observability.statistics import VersionCounters, VersionStatistics, duration_bounds_s
 from appliance.security.scopes import Principal
 
+MAX_LABELLED = 250
 _TEXT = {"type": "string"}
 # Of the powers of two in which durations are counted, those shown: 65 microseconds to 69 seconds.
 _SHOWN_BITS = range(16, 37)
@@ -47,42 +57,86 @@ class Metrics:
         principal = who(request, self._dataplane)
         registry = CollectorRegistry(auto_describe=False)
         ProcessCollector(registry=registry)
-        registry.register(NodeCollector(self._dataplane, principal))
+        registry.register(NodeCollector(self._dataplane, await scrape(self._dataplane, principal)))
         encode, content_type = choose_encoder(request.headers.get("Accept", ""))
-        return web.Response(body=encode(registry), headers={"Content-Type": content_type})
+        # What is written is a copy by now, and writing it takes longer than a call does.
+        body = await asyncio.to_thread(encode, registry)
+        return web.Response(body=body, headers={"Content-Type": content_type})
+
+
+class Scrape(NamedTuple):
+    """A copy of what is counted. `rows` has each labelled version's state and counters, `total` the sum over all that
+    ever were, with labels or without."""
+
+    rows: list[tuple[ModelState, VersionStatistics]]
+    total: VersionStatistics
+    called: int
+
+
+async def scrape(dataplane: DataPlane, principal: Principal) -> Scrape:
+    """The models that `principal` may call: those with workers or waiting calls, and those called last, up to
+    MAX_LABELLED versions, one by one; all of them as a sum."""
+    may_see = partial(principal.allows, "call")
+    active = {(model.name, model.ordinal) for model in dataplane.active() if may_see(model.name)}
+    total = VersionCounters()
+    if principal.allows("call", None):
+        total.add(dataplane.gone)
+    called: list[tuple[bool, int, ModelName, int, VersionCounters]] = []
+    async for name, ordinal, counters in paced(dataplane.counters(may_see)):
+        total.add(counters)
+        called.append(((name, ordinal) in active, counters.last_call_ms, name, ordinal, counters))
+    count = len(called)
+    loaded = active - {(name, ordinal) for _, _, name, ordinal, _ in called}  # and never called
+    called += [(True, 0, *key, VersionCounters()) for key in loaded]
+    rows = []
+    for _, _, name, ordinal, counters in sorted(
+        heapq.nlargest(MAX_LABELLED, called, key=itemgetter(0, 1)), key=itemgetter(2, 3)
+    ):
+        with suppress(NotFoundError):  # deleted in the meantime
+            state = dataplane.state(dataplane.catalogue.resolve(str(name), str(ordinal), by_ordinal=True))
+            rows.append((state, counters.read(name.v2, str(ordinal))))
+    return Scrape(rows, total.read("", ""), count)
 
 
 class NodeCollector(Collector):
-    """What the data plane knows, as metrics, of the models that `principal` may call."""
+    """A scrape as metrics."""
 
-    def __init__(self, dataplane: DataPlane, principal: Principal) -> None:
+    def __init__(self, dataplane: DataPlane, scraped: Scrape) -> None:
         self._dataplane = dataplane
-        self._principal = principal
+        self._scraped = scraped
 
     def collect(self) -> Iterator[Metric]:
-        may_see = self._principal.allows
+        rows, total, called = self._scraped
         ready = self._dataplane.node_ready()
         yield GaugeMetricFamily("ingle_node_ready", "Whether the node takes calls", value=float(ready))
         about = GaugeMetricFamily("ingle_node", "This node, by name and release", labels=("node", "release"))
         about.add_metric((self._dataplane.node_name, VERSION), 1)
         yield about
-        rows = [row for row in self._dataplane.statistics() if may_see("call", parse_name(row.name))]
-        versions = {
-            (version.name.v2, str(version.ordinal)): (str(version.name), str(version.version))
-            for entry in self._dataplane.catalogue.search()
-            for version in entry.versions
-        }
-        yield from call_metrics((versions.get((row.name, row.version), (row.name, row.version)), row) for row in rows)
-        yield from worker_metrics([state for state in self._dataplane.states() if may_see("call", state.model.name)])
+        models = self._dataplane.catalogue.model_count
+        yield GaugeMetricFamily("ingle_node_models", "Models that exist", value=float(models))
+        yield GaugeMetricFamily("ingle_node_called_versions", "Versions called since the start", value=float(called))
+        yield GaugeMetricFamily("ingle_node_labelled_versions", "Versions with labels below", value=float(len(rows)))
+        yield from call_metrics([((), total)], "ingle_node_", "of all models, with labels below or without", ())
+        labelled = [((str(state.model.name), str(state.model.version)), row) for state, row in rows]
+        yield from call_metrics(labelled, "ingle_", "of one version", _LABELS)
+        yield from worker_metrics([state for state, _ in rows])
 
 
-def call_metrics(rows: Iterable[tuple[tuple[str, str], VersionStatistics]]) -> Iterable[Metric]:
-    """What became of the calls, how long they took, and how they were batched, each row with its two labels."""
-    calls = CounterMetricFamily("ingle_calls", "Calls by outcome: ok, or an error's code", labels=(*_LABELS, "outcome"))
-    took = HistogramMetricFamily("ingle_call_duration_seconds", "Answered calls, arrival to answer", labels=_LABELS)
-    phases = CounterMetricFamily("ingle_call_phase_seconds", "Time that calls spent", labels=(*_LABELS, "phase"))
-    inferences = CounterMetricFamily("ingle_inference_rows", "Rows that models ran on", labels=_LABELS)
-    runs = CounterMetricFamily("ingle_model_runs", "Runs of models, each of one batch", labels=_LABELS)
+def call_metrics(
+    rows: Iterable[tuple[tuple[str, ...], VersionStatistics]], prefix: str, of: str, names: tuple[str, ...]
+) -> Iterable[Metric]:
+    """What became of the calls, how long they took, and how they were batched, each row with its labels."""
+    calls = CounterMetricFamily(
+        f"{prefix}calls", f"Calls by outcome, ok or an error's code, {of}", labels=(*names, "outcome")
+    )
+    took = HistogramMetricFamily(
+        f"{prefix}call_duration_seconds", f"Answered calls, arrival to answer, {of}", labels=names
+    )
+    phases = CounterMetricFamily(
+        f"{prefix}call_phase_seconds", f"Time that calls spent, {of}", labels=(*names, "phase")
+    )
+    inferences = CounterMetricFamily(f"{prefix}inference_rows", f"Rows that models ran on, {of}", labels=names)
+    runs = CounterMetricFamily(f"{prefix}model_runs", f"Runs of models, each of one batch, {of}", labels=names)
     for labels, row in rows:
         stats = row.inference_stats
         for outcome, count in {"ok": stats.success.count, **row.fails}.items():

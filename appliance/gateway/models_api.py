@@ -10,7 +10,10 @@ from urllib.parse import quote
 
 from aiohttp import web
 
+from appliance.catalogue.index import Query
+from appliance.core.names import parse_name
 from appliance.core.versions import check_alias
+from appliance.gateway import patterns
 from appliance.gateway.answers import (
     AliasAnswer,
     AliasRequest,
@@ -19,12 +22,24 @@ from appliance.gateway.answers import (
     LogLines,
     ModelDescription,
     ModelList,
+    ModelSummary,
 )
-from appliance.gateway.asked import NAME, OWNER, PLAIN_NAME, asked_json, asked_model, asked_name, who
+from appliance.gateway.asked import (
+    MAX_LISTED,
+    NAME,
+    OWNER,
+    PLAIN_NAME,
+    asked_json,
+    asked_limit,
+    asked_model,
+    asked_name,
+    who,
+)
 from appliance.gateway.dataplane import DataPlane
 from appliance.gateway.deployment import Deployer
 from appliance.gateway.descriptions import describe, summarise
 from appliance.gateway.operations import Body, Operation, Parameter, Reply
+from appliance.gateway.pacing import paced
 from appliance.gateway.patterns import ALIAS, whole
 from appliance.gateway.replies import json_reply
 
@@ -38,6 +53,18 @@ _ALIAS = Parameter(
 )
 _QUERY = Parameter("q", "query", {"type": "string"}, "words that name, description, tags or labels hold")
 _TAG = Parameter("tag", "query", {"type": "string"}, "a tag that the model carries")
+_LIMIT = Parameter(
+    "limit",
+    "query",
+    {"type": "integer", "minimum": 1, "maximum": MAX_LISTED},
+    f"how many at most; {MAX_LISTED} unasked",
+)
+_AFTER = Parameter(
+    "after",
+    "query",
+    {"type": "string", "pattern": whole(f"({patterns.NAME}/)?{patterns.NAME}")},
+    "only models behind this name: what `next` of the page before says",
+)
 _LINES = {200: Reply("The last lines, oldest first.", LogLines)}
 _ALIASED = {200: Reply("What the alias means now.", AliasAnswer)}
 _DESCRIBED = {200: Reply("What the model wants, with an example, and how it fares.", ModelDescription)}
@@ -51,9 +78,9 @@ OPERATIONS = (
         "GET",
         "/v1/models",
         "models",
-        "List or search the models that the key may call, by name",
-        {200: Reply("The models, sorted by name.", ModelList)},
-        parameters=(_QUERY, _TAG),
+        "List or search the models that the key may call, by name, page by page",
+        {200: Reply("The models, sorted by name; `next` is there where more follow.", ModelList)},
+        parameters=(_QUERY, _TAG, _LIMIT, _AFTER),
     ),
     Operation("describe_model", "GET", _MODEL, "models", _DESCRIBE, _DESCRIBED, (404,), (OWNER, NAME)),
     Operation("describe_local", "GET", "/v1/models/{name}", "models", _DESCRIBE, _DESCRIBED, (404,), (NAME,)),
@@ -113,11 +140,15 @@ class Models:
 
     async def list_models(self, request: web.Request) -> web.Response:
         principal = who(request, self._dataplane)
-        entries = self._catalogue.search(request.query.get("q", ""), request.query.get("tag", ""))
-        states = {state.model.key: state.state for state in self._dataplane.states()}
-        return json_reply(
-            ModelList([summarise(entry, states) for entry in entries if principal.allows("call", entry.name)])
-        )
+        query = Query(request.query.get("q", ""), request.query.get("tag", ""))
+        limit, after = asked_limit(request), request.query.get("after", "")
+        found: list[ModelSummary] = []
+        async for entry in paced(self._catalogue.walk(parse_name(after) if after else None)):
+            if principal.allows("call", entry.name) and query.matches(entry):
+                if len(found) == limit:
+                    return json_reply(ModelList(found, found[-1].model))
+                found.append(summarise(entry, self._dataplane.state(entry.default).state))
+        return json_reply(ModelList(found))
 
     async def describe_model(self, request: web.Request) -> web.Response:
         principal = who(request, self._dataplane)
@@ -125,8 +156,7 @@ class Models:
         principal.require("call", name)
         version = self._catalogue.resolve(str(name), asked)
         entry = self._catalogue.entry(name)
-        states = {state.model.key: state for state in self._dataplane.states()}
-        return json_reply(describe(entry, version, states, address(request)))
+        return json_reply(describe(entry, version, self._dataplane.state, address(request)))
 
     async def delete_model(self, request: web.Request) -> web.Response:
         principal = who(request, self._dataplane)

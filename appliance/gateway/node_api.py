@@ -92,8 +92,8 @@ class Node:
             state="ready" if self._dataplane.node_ready() else "not_ready",
             this=True,
             version=VERSION,
-            models=len(self._dataplane.catalogue.search()),
-            workers=sum(len(state.workers) for state in self._dataplane.states()),
+            models=self._dataplane.catalogue.model_count,
+            workers=self._dataplane.worker_count,
         )
         return json_reply(NodeList([this]))
 

@@ -73,6 +73,7 @@ class VersionCounters:
         "_encode_ns",
         "_executions",
         "_fail_ns",
+        "_failed_ms",
         "_fails",
         "_last_ms",
         "_queue_ns",
@@ -85,7 +86,7 @@ class VersionCounters:
     def __init__(self) -> None:
         self._success = self._success_ns = self._fail_ns = self._queue_ns = 0
         self._decode_ns = self._run_ns = self._encode_ns = 0
-        self._rows = self._executions = self._last_ms = 0
+        self._rows = self._executions = self._last_ms = self._failed_ms = 0
         self._fails: dict[str, int] = {}
         self._batches: dict[int, list[int]] = {}
         self._durations = [0] * DURATION_BUCKETS
@@ -117,11 +118,29 @@ class VersionCounters:
     def record_failure(self, code: str, total_ns: int) -> None:
         """Count one call that ended in an error of this code."""
         self._fail_ns += total_ns
+        self._failed_ms = time.time_ns() // 1_000_000
         self._fails[code] = self._fails.get(code, 0) + 1
 
     def _batch(self, rows: int) -> list[int]:
         size = rows if rows <= EXACT_BATCH_ROWS else 1 << (rows - 1).bit_length()
         return self._batches.setdefault(size, [0, 0, 0, 0])
+
+    @property
+    def last_call_ms(self) -> int:
+        """When a call last ended, well or not: Unix time, milliseconds."""
+        return max(self._last_ms, self._failed_ms)
+
+    def add(self, other: "VersionCounters") -> None:
+        """Counts here what `other` counted, for sums over versions."""
+        for name in _SUMS:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self._last_ms = max(self._last_ms, other._last_ms)
+        self._failed_ms = max(self._failed_ms, other._failed_ms)
+        for code, count in other._fails.items():
+            self._fails[code] = self._fails.get(code, 0) + count
+        for size, counts in other._batches.items():
+            self._batches[size] = [a + b for a, b in zip(self._batch(size), counts, strict=True)]
+        self._durations = [a + b for a, b in zip(self._durations, other._durations, strict=True)]
 
     def read(self, name: str, version: str) -> VersionStatistics:
         """A copy of the counters as they are now, for the version so named."""
@@ -149,6 +168,19 @@ class VersionCounters:
             fails=dict(self._fails),
             durations=list(self._durations),
         )
+
+
+_SUMS = (
+    "_success",
+    "_success_ns",
+    "_fail_ns",
+    "_queue_ns",
+    "_decode_ns",
+    "_run_ns",
+    "_encode_ns",
+    "_rows",
+    "_executions",
+)
 
 
 def duration_bounds_s() -> Iterable[float]:

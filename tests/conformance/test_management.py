@@ -159,6 +159,18 @@ def test_models_are_found_by_words_and_tags_and_sorted_by_name(node: RunningNode
     assert (row["version"], row["tags"], row["description"]) == ("1.0.0", ["demo", "flowers"], "three kinds of iris")
 
 
+def test_models_are_listed_page_by_page(node: RunningNode, ask: Ask) -> None:
+    expected = [f"pages/m{number}" for number in range(5)]
+    for name in expected:
+        deploy(node, name, PLUS_ONE)
+    pages = [ask("GET", "/v1/models", params={"q": "pages/", "limit": 2}).json()]
+    while "next" in pages[-1]:
+        pages.append(ask("GET", "/v1/models", params={"q": "pages/", "limit": 2, "after": pages[-1]["next"]}).json())
+    assert [[row["model"] for row in page["models"]] for page in pages] == [expected[:2], expected[2:4], expected[4:]]
+    for wrong in ({"limit": 0}, {"limit": 1001}, {"limit": "many"}, {"after": "no/name/this"}):
+        assert ask("GET", "/v1/models", params=wrong).status_code == 400
+
+
 def test_a_model_says_what_it_wants_what_there_is_of_it_and_how_it_fares(node: RunningNode, ask: Ask) -> None:
     deploy(node, "told/model", bundle(PLUS_ONE, manifest_toml=FLOWERS, labels_txt="a\nb\nc\n"))
     deploy(node, "told/model:2.0.0-rc.1", PLUS_TWO)

@@ -266,6 +266,42 @@ def test_search_finds_words_and_tags(
     assert [str(entry.name) for entry in catalogue.search(query, tag)] == expected
 
 
+def test_models_are_walked_by_name_from_any_place(catalogue: Catalogue, deploy: Deploy) -> None:
+    for name in ("b/b", "a/z", "b/a", "a/a"):
+        deploy(name=name)
+    catalogue.delete(parse_name("a/z"))
+    assert [str(entry.name) for entry in catalogue.walk()] == ["a/a", "b/a", "b/b"]
+    assert [str(entry.name) for entry in catalogue.walk(parse_name("a/z"))] == ["b/a", "b/b"]
+    assert list(catalogue.walk(parse_name("b/b"))) == []
+    assert catalogue.model_count == 3
+
+
+def test_a_walk_shows_the_world_in_which_it_began(catalogue: Catalogue, deploy: Deploy) -> None:
+    deploy(name="a/a")
+    deploy(name="a/c")
+    walk = catalogue.walk()
+    assert str(next(walk).name) == "a/a"
+    deploy(name="a/b")
+    catalogue.delete(parse_name("a/c"))
+    assert [str(entry.name) for entry in walk] == ["a/c"]
+
+
+def test_what_versions_have_in_common_is_one_object(catalogue: Catalogue, deploy: Deploy, tmp_path: Path) -> None:
+    labels = tuple(f"label {number}" for number in range(50))
+    for name, words in (("a/a", "same"), ("a/b", "same"), ("a/c", "other")):
+        deploy(name=name, manifest=Manifest(description=words, labels=labels))
+    catalogue.close()
+    again = Catalogue(tmp_path)
+    one, two, three = (entry.default for entry in again.search())
+    again.close()
+    assert one.manifest is two.manifest
+    assert one.signature is three.signature
+    assert one.digest is three.digest
+    assert one.folder is three.folder
+    assert one.manifest.labels is three.manifest.labels == labels
+    assert three.manifest.description == "other"
+
+
 def test_the_generation_grows_with_each_write_and_reads_follow(catalogue: Catalogue, deploy: Deploy) -> None:
     seen = [catalogue.generation]
     deploy(b"a")

@@ -122,3 +122,17 @@ def test_the_ring_drops_the_oldest_and_finds_the_rest() -> None:
     assert found is not None
     assert found.id == "3"
     assert len(calls) == 3
+
+
+def test_a_sum_of_counters_says_what_one_would_have_said() -> None:
+    apart, together = [VersionCounters(), VersionCounters()], VersionCounters()
+    for number, counters in enumerate(apart):
+        for each in (counters, together):
+            each.record(answer(batch_rows=4 + number), total_ns=1000 << number, queue_ns=10)
+            each.record_failure("busy", 7)
+    total = VersionCounters()
+    for counters in apart:
+        total.add(counters)
+    told, expected = total.read("m", "1"), together.read("m", "1")
+    assert msgspec.structs.replace(told, last_inference_ms=0) == msgspec.structs.replace(expected, last_inference_ms=0)
+    assert total.last_call_ms == max(counters.last_call_ms for counters in apart)
