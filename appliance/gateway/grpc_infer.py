@@ -3,7 +3,8 @@
 Messages come and go as bytes, so that nothing is decoded or encoded that need not be.
 """
 
-from typing import Any
+import asyncio
+from typing import Any, cast
 
 from appliance.gateway.dataplane import DataPlane
 from appliance.gateway.grpc_answers import infer_response
@@ -23,8 +24,13 @@ class ModelInfer:
         self._call = dataplane.call
         self._principal = dataplane.principal
         self._node_name = dataplane.node_name
+        # Calls taken up whose answers grpc.aio has not sent yet. It spends more time on them than the worker does, so
+        # those that wait for the worker would seldom be more than one, however many callers there are.
         self._active = 0
         self._node = (("x-ingle-node", dataplane.node_name),)
+
+    def _left(self, _task: "asyncio.Task[bytes]") -> None:
+        self._active -= 1
 
     async def answer(self, data: bytes, context: Any) -> bytes:
         """The ModelInferResponse to the ModelInferRequest in `data`; faults become the call's status."""
@@ -36,12 +42,10 @@ class ModelInfer:
             request.deadline_s = shortest_deadline_s(request.deadline_s, metadata, context.time_remaining())
             check_pin(metadata, self._node_name)
             self._active += 1
+            cast("asyncio.Task[bytes]", asyncio.current_task()).add_done_callback(self._left)
             if self._active > 1:
                 request.patience_turns = PATIENCE_TURNS
-            try:
-                answer = await self._call(request, principal)
-            finally:
-                self._active -= 1
+            answer = await self._call(request, principal)
             context.set_trailing_metadata((("x-ingle-call", answer.call), *self._node))
             return infer_response(answer, request.model, message.id)
         except Exception as error:
