@@ -19,6 +19,7 @@ from aiohttp.web_protocol import RequestHandler
 
 from appliance.core.errors import BadInputError, IngleError
 from appliance.core.frames import Answer
+from appliance.gateway import body_reader
 from appliance.gateway.dataplane import BegunCall, DataPlane
 from appliance.gateway.http_answer import COMPRESS_FROM_BYTES, error_bytes, v2_answer_bytes
 from appliance.gateway.http_head import Head, read_head
@@ -215,18 +216,34 @@ class Connection(asyncio.Protocol):
             return
         self._head, self._body, self._filled = head, bytearray(head.body_bytes), 0
         self._more_body(data[head.size_bytes :])
+        if head.body_bytes - self._filled >= body_reader.FROM_BYTES:
+            place = memoryview(self._body)[self._filled :]
+            body_reader.exchange(self._transport, body_reader.BodyReader(self, place))
 
     def _more_body(self, data: bytes) -> None:
-        head, body = self._head, self._body
-        assert head is not None
+        body = self._body
         assert body is not None
         take = min(len(data), len(body) - self._filled)
         body[self._filled : self._filled + take] = data if take == len(data) else data[:take]
         self._filled += take
         if self._filled == len(body):
             self._buffer = data[take:]
-            self._head = self._body = None
-            self._answer(head, body)
+            self._body_complete()
+
+    def body_read(self, size_bytes: int) -> None:
+        """A BodyReader has put so many bytes into the body."""
+        self._last_read_s = self._loop.time()
+        self._filled += size_bytes
+        if self._body is not None and self._filled == len(self._body):
+            body_reader.exchange(self._transport, self)
+            self._body_complete()
+
+    def _body_complete(self) -> None:
+        head, body = self._head, self._body
+        assert head is not None
+        assert body is not None
+        self._head = self._body = None
+        self._answer(head, body)
 
     # Answering.
 

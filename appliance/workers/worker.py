@@ -79,14 +79,18 @@ class Worker:
         self._send(frame_start(Kind.LOADED, Loaded(self._session.providers, load_ns), 0))
         waiting: list[Pending] = []
         while True:
-            try:
-                frames = self._stream.read(wait=not waiting)
-            except EOFError:
-                return
-            for frame in frames:
-                self._accept(frame, waiting)
+            rows = self._gain.useful_rows(self._spec.max_batch)
+            # Where the next run has its rows already, what arrives is read later and together: after a long run the
+            # caches are cold, and each look at the socket is dear.
+            if sum(call.rows for call in waiting) < rows:
+                try:
+                    frames = self._stream.read(wait=not waiting)
+                except EOFError:
+                    return
+                for frame in frames:
+                    self._accept(frame, waiting)
             if waiting:
-                batch = next_batch(waiting, self._gain.useful_rows(self._spec.max_batch))
+                batch = next_batch(waiting, rows)
                 run = [waiting[index] for index in batch.run]
                 waiting = [waiting[index] for index in batch.wait]
                 self._send(b"".join(self._answers(run)))

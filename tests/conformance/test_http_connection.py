@@ -5,6 +5,7 @@ import gzip
 import json
 import re
 import socket
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -101,6 +102,54 @@ def test_requests_sent_before_the_answers_are_answered_in_order(
     assert [doubled(reader.read())[0] for _ in bodies] == [2.0 * number for number in range(20)]
     assert reader.read()[0] == 200
     assert doubled(reader.read()) == [2, 4]
+
+
+def large_request(node: RunningNode, rows: int) -> bytes:
+    """A call whose body is read straight into its place: the numbers from 0 on, in binary form."""
+    tensor = struct.pack(f"<{2 * rows}f", *range(2 * rows))
+    head = json.dumps(
+        {
+            "inputs": [
+                {
+                    "name": "x",
+                    "shape": [rows, 2],
+                    "datatype": "FP32",
+                    "parameters": {"binary_data_size": len(tensor)},
+                }
+            ]
+        }
+    ).encode()
+    return request(node, head + tensor, more=f"Inference-Header-Content-Length: {len(head)}\r\n")
+
+
+def test_large_bodies_are_read_whole_and_what_follows_them_is_another_request(
+    served: RunningNode, wire: socket.socket
+) -> None:
+    reader, large = Reader(wire), large_request(served, 100_000)
+    for cut in (100, 70_000, len(large) - 1):
+        wire.sendall(large[:cut])
+        wire.sendall(large[cut:] + request(served))
+        assert doubled(reader.read())[-1] == 2 * 199_999
+        assert doubled(reader.read()) == [2, 4]
+    wire.sendall(large + large + request(served, method="GET", path="/v2/health/live"))
+    assert doubled(reader.read())[-1] == doubled(reader.read())[-1] == 2 * 199_999
+    assert reader.read()[0] == 200
+
+
+def test_a_caller_that_goes_in_the_middle_of_a_large_body_harms_nobody(served: RunningNode) -> None:
+    host, port = served.http.split(":")
+    large = large_request(served, 100_000)
+    for sent in (100, 70_000, len(large) - 1):
+        with socket.create_connection((host, int(port)), timeout=30) as gone:
+            gone.sendall(large[:sent])
+    with socket.create_connection((host, int(port)), timeout=30) as wire:
+        wire.sendall(large[:70_000])
+        wire.shutdown(socket.SHUT_WR)
+        assert wire.recv(1) == b""
+    with socket.create_connection((host, int(port)), timeout=30) as wire:
+        wire.sendall(large)
+        wire.shutdown(socket.SHUT_WR)
+        assert doubled(Reader(wire).read())[-1] == 2 * 199_999
 
 
 @pytest.mark.parametrize(

@@ -26,12 +26,19 @@ def test_rows_are_joined_where_it_pays(runs: list[tuple[int, float]], rows: int)
     assert gain.useful_rows(64) == rows
 
 
-def test_what_was_given_up_is_tried_again_now_and_then() -> None:
+def test_what_was_given_up_is_tried_again_and_ever_more_seldom() -> None:
     gain = BatchGain()
     gain.record(1, 0.010)
     gain.record(4, 0.040)
-    decisions = [gain.useful_rows(64) for _ in range(640)]
-    assert decisions.count(64) == 10
+    tried = [index for index in range(1, 4001) if gain.useful_rows(64) == 64]
+    assert [later - before for before, later in zip([0, *tried], tried, strict=False)] == [
+        64,
+        128,
+        256,
+        512,
+        1024,
+        1024,
+    ]
 
 
 def test_a_machine_that_changes_changes_the_decision() -> None:
@@ -41,3 +48,17 @@ def test_a_machine_that_changes_changes_the_decision() -> None:
     for _ in range(20):
         gain.record(4, 0.012)
     assert gain.useful_rows(64) == 64
+
+
+def test_what_pays_again_is_given_up_anew_for_a_short_while_only() -> None:
+    gain = BatchGain()
+    gain.record(1, 0.010)
+    gain.record(4, 0.040)
+    while gain.useful_rows(64) == 1:
+        pass
+    for _ in range(20):
+        gain.record(4, 0.012)
+    assert gain.useful_rows(64) == 64
+    for _ in range(20):
+        gain.record(4, 0.040)
+    assert [gain.useful_rows(64) for _ in range(64)] == [1] * 63 + [64]
