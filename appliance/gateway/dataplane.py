@@ -6,6 +6,7 @@ what became of it. It knows no protocol; deploys and loads are in deployment.py.
 """
 
 import asyncio
+import logging
 import secrets
 import time
 from collections.abc import Callable, Iterator
@@ -19,11 +20,11 @@ from appliance.core.names import ModelName, parse_name
 from appliance.core.requests import CallAnswer, CallRequest, Seconds
 from appliance.gateway.deployment import Deployer
 from appliance.gateway.pacing import paced
+from appliance.gateway.routes import Route, Routes
 from appliance.gateway.settings import GatewaySettings
 from appliance.gateway.states import IndexRow, ModelState, WorkerState
 from appliance.observability.calls import CallRecord, RecentCalls
 from appliance.observability.statistics import VersionCounters, VersionStatistics
-from appliance.routing.admission import Admission
 from appliance.security.keys import KeyRing
 from appliance.security.limits import Meter
 from appliance.security.scopes import ANONYMOUS, Principal
@@ -32,22 +33,7 @@ from appliance.workers.pool import Pool
 from appliance.workers.supervisor import Supervisor
 from appliance.workers.work import DEFAULT_PRIORITY, Future, Outcome, Work
 
-_MAX_ROUTES = 10_000
-
-
-class Route:
-    """Where calls for one spelling of a model go; valid for one generation of the catalogue."""
-
-    __slots__ = ("admission", "allowed", "counters", "model", "name", "pool", "version")
-
-    def __init__(self, model: ModelVersion, pool: Pool, counters: VersionCounters) -> None:
-        self.model = model
-        self.name = str(model.name)
-        self.version = str(model.version)
-        self.pool = pool
-        self.admission = Admission(model.signature)
-        self.counters = counters
-        self.allowed: Principal | None = None  # the last caller that was found to be allowed
+_log = logging.getLogger("ingle.gateway")
 
 
 class BegunCall(NamedTuple):
@@ -69,6 +55,7 @@ class DataPlane:
         supervisor: Supervisor,
         inspector: Inspector,
         settings: GatewaySettings,
+        superseded: Callable[[ModelVersion], None],
         node_name: str,
         open_to_all: bool,
     ) -> None:
@@ -76,7 +63,10 @@ class DataPlane:
         self.keys = keys
         self.settings = settings
         self.node_name = node_name
-        self.deployer = Deployer(catalogue, inspector, warm=self.warm, forget=self.forget, unload=self.unload)
+        self.deployer = Deployer(
+            catalogue, inspector, warm=self.warm, swap=self.swap, forget=self.forget, unload=self.unload
+        )
+        self._superseded = superseded
         self.draining = False
         self.started = False
         self._supervisor = supervisor
@@ -84,8 +74,7 @@ class DataPlane:
         self._calls = RecentCalls()
         self._counters: dict[tuple[ModelName, int], VersionCounters] = {}
         self.gone = VersionCounters()  # the sum of versions that are no more: sums over all must not shrink
-        self._routes: dict[tuple[str, str, bool], Route] = {}
-        self._generation = -1
+        self._routes = Routes(catalogue, supervisor, self._counters_of)
         self._unloaded: set[ModelName] = set()
         # Unique among nodes and restarts without asking anyone; the counter makes it unique within.
         self._prefix = secrets.token_hex(5)
@@ -121,7 +110,7 @@ class DataPlane:
         started_ns = time.perf_counter_ns()
         if self.draining:
             raise UnavailableError("the node is shutting down and takes no new calls: ask another", retry_after_s=5.0)
-        route = self._route(request.model, request.version, request.by_ordinal)
+        route = self._routes.find(request.model, request.version, request.by_ordinal)
         if principal is not route.allowed:
             principal.require("call", route.model.name)
             route.allowed = principal
@@ -186,20 +175,8 @@ class DataPlane:
             )
         )
 
-    def _route(self, model: str, version: str, by_ordinal: bool) -> Route:
-        if self._generation != self.catalogue.generation:
-            self._generation = self.catalogue.generation
-            self._routes.clear()
-        key = (model, version, by_ordinal)
-        route = self._routes.get(key)
-        if route is None:
-            found = self.catalogue.resolve(model, version, by_ordinal=by_ordinal)
-            counters = self._counters.setdefault((found.name, found.ordinal), VersionCounters())
-            route = Route(found, self._supervisor.pool(found), counters)
-            if len(self._routes) >= _MAX_ROUTES:
-                self._routes.clear()
-            self._routes[key] = route
-        return route
+    def _counters_of(self, model: ModelVersion) -> VersionCounters:
+        return self._counters.setdefault((model.name, model.ordinal), VersionCounters())
 
     def call_record(self, call_id: str) -> CallRecord | None:
         """What is remembered of a call, or None."""
@@ -215,6 +192,24 @@ class DataPlane:
         self._unloaded.discard(model.name)
         await self._supervisor.pool(model).warm(self.settings.default_deadline_s)
 
+    async def swap(self, before: ModelVersion | None, after: ModelVersion) -> str:
+        """Has `after` warm where `before` was, so that whoever now calls the one for the other does not wait.
+
+        Calls stay with `before` until then. A sentence where `after` did not get warm, else an empty one.
+        """
+        if before is None or before.key == after.key:
+            return ""
+        pool = self._supervisor.existing_pool(before)
+        if pool is None or not pool.replicas_that_are("ready"):
+            return ""
+        try:
+            await self.warm(after)
+        except UnavailableError as error:
+            _log.warning("%s takes the place of %s, but is not warm: %s", after, before, error.sentence)
+            return f"calls stay with {before} while it is warm: {error.sentence}"
+        self._superseded(before)
+        return ""
+
     def unload(self, name: ModelName) -> None:
         """Ends the workers of all versions once they have answered. The model is not ready until it is loaded or
         called again. Raises NotFoundError."""
@@ -223,9 +218,10 @@ class DataPlane:
                 pool.sleep()
         self._unloaded.add(name)
 
-    def forget(self, model: ModelVersion) -> None:
-        """The version is no more: its workers and counters go."""
-        self._supervisor.forget(model)
+    def forget(self, model: ModelVersion, successor: ModelVersion | None = None) -> None:
+        """The version is no more: its workers and counters go, and what waits for it to its successor if it has one."""
+        self._supervisor.forget(model, successor)
+        self._superseded(model)
         if counters := self._counters.pop((model.name, model.ordinal), None):
             self.gone.add(counters)
 

@@ -26,8 +26,8 @@ _FILE = re.compile(r"(?:file:)?([1-9]\d{0,8})/(.+)", re.ASCII)
 
 
 class Deployer:
-    """What fronts call to change what exists. `warm` has a model loaded, `forget` ends what ran of a version that is
-    gone, `unload` puts a model to sleep: all three are the data plane's."""
+    """What fronts call to change what exists. `warm` has a model loaded, `swap` has one warm where another was,
+    `forget` ends what ran of a version that is gone, `unload` puts a model to sleep: all are the data plane's."""
 
     def __init__(
         self,
@@ -35,12 +35,14 @@ class Deployer:
         inspector: Inspector,
         *,
         warm: Callable[[ModelVersion], Awaitable[None]],
-        forget: Callable[[ModelVersion], None],
+        swap: Callable[[ModelVersion | None, ModelVersion], Awaitable[str]],
+        forget: Callable[[ModelVersion, ModelVersion | None], None],
         unload: Callable[[ModelName], None],
     ) -> None:
         self._catalogue = catalogue
         self._inspector = inspector
         self._warm = warm
+        self._swap = swap
         self._forget = forget
         self._unload = unload
 
@@ -71,6 +73,7 @@ class Deployer:
         number: Version | None = parse_version(wanted) if wanted and ordinal is None else None
         inspection = await self._inspector.inspect(str(staged.folder), manifest, on_step)
         replaced = self._load_made(target, ordinal)
+        before = self._default(target)
         model, created = await asyncio.to_thread(
             self._catalogue.publish,
             staged,
@@ -81,9 +84,41 @@ class Deployer:
             source=source,
             ordinal=ordinal,
         )
-        if replaced is not None and created:
-            self._forget(replaced)
-        return DeployResult(model, created, inspection.warnings)
+        warnings = inspection.warnings
+        if created and (warning := await self._swapped(replaced, before, model)):
+            warnings = (*warnings, warning)
+        return DeployResult(model, created, warnings)
+
+    async def _swapped(self, replaced: ModelVersion | None, before: ModelVersion | None, made: ModelVersion) -> str:
+        """Has the version that was made warm where the one that it replaced, or that was the default, is."""
+        if replaced is not None:
+            warning = await self._swap(replaced, made)
+            self._forget(replaced, made)
+            return warning
+        return await self._swap(before, made) if self._default(made.name) == made else ""
+
+    def _default(self, name: ModelName) -> ModelVersion | None:
+        try:
+            return self._catalogue.entry(name).default
+        except NotFoundError:
+            return None
+
+    async def set_alias(self, name: ModelName, alias: str, version: str) -> ModelVersion:
+        """Points an alias at a version, and has that warm where the alias' earlier one was. Raises NotFoundError."""
+        return await self._move(name, alias, lambda: self._catalogue.set_alias(name, alias, version))
+
+    async def rollback(self, name: ModelName) -> ModelVersion:
+        """Lets `default` mean what it meant before. Raises NotFoundError, ConflictError."""
+        return await self._move(name, "", lambda: self._catalogue.rollback(name))
+
+    async def _move(self, name: ModelName, word: str, act: Callable[[], ModelVersion]) -> ModelVersion:
+        try:
+            before: ModelVersion | None = self._catalogue.resolve(str(name), "" if word == "default" else word)
+        except NotFoundError:
+            before = None
+        after = await asyncio.to_thread(act)
+        await self._swap(before, after)
+        return after
 
     def _load_made(self, name: ModelName, ordinal: int | None) -> ModelVersion | None:
         """The version that a load with this ordinal would replace."""
@@ -98,7 +133,7 @@ class Deployer:
         principal.require("deploy", name)
         gone = await asyncio.to_thread(self._catalogue.delete, name, version)
         for model in gone:
-            self._forget(model)
+            self._forget(model, None)
         return gone
 
     async def load(self, model: str, files: Mapping[str, bytes], config: str | None, principal: Principal) -> None:

@@ -170,7 +170,7 @@ class Models:
         alias = check_alias(request.match_info["alias"])
         principal.require("deploy", name)
         wanted = await asked_json(request, AliasRequest)
-        version = await asyncio.to_thread(self._catalogue.set_alias, name, alias, wanted.version)
+        version = await self._deployer.set_alias(name, alias, wanted.version)
         return json_reply(AliasAnswer(str(name), alias, str(version.version)))
 
     async def delete_alias(self, request: web.Request) -> web.Response:
@@ -185,7 +185,7 @@ class Models:
         principal = who(request, self._dataplane)
         name = asked_name(request)
         principal.require("deploy", name)
-        version = await asyncio.to_thread(self._catalogue.rollback, name)
+        version = await self._deployer.rollback(name)
         return json_reply(AliasAnswer(str(name), "default", str(version.version)))
 
     async def read_logs(self, request: web.Request) -> web.Response:

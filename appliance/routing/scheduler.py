@@ -117,8 +117,8 @@ class Scheduler:
         """Seconds of cold start that its worker is expected to save, for each gigabyte and hour that it stays."""
         return self._keep.worth(pool.model.key, pool.measures.memory_bytes, now_s) * 1e9 * 3600
 
-    def forget(self, model: ModelVersion) -> None:
-        """The version is gone."""
+    def superseded(self, model: ModelVersion) -> None:
+        """The version is gone, or another has taken its place: that it was called says nothing of what is to come."""
         self._keep.forget(model.key)
 
     # Who needs a worker.

@@ -143,6 +143,12 @@ class Pool:
                     f"{self.model.name} about {wait_s:.2g} s, and it has {max(0.0, left_s):.2g} s"
                 )
 
+    def hand_over(self, successor: "Pool") -> None:
+        """What waits here waits there from now on."""
+        while (work := self._next_retry() or self._waiting.pop()) is not None:
+            successor._waiting.push(work)
+        successor.pump()
+
     def pump(self) -> None:
         """Sends what may be sent, and says so where work waits and there is no worker."""
         if not self._waiting and not self._retries:
@@ -226,6 +232,12 @@ class Pool:
         error = UnavailableError(sentence, retry_after_s=lifecycle.SET_ASIDE_S)
         while (work := self._next_retry() or self._waiting.pop()) is not None:
             work.future.set_exception(error)
+
+    def prepare(self) -> None:
+        """Asks for a worker, since calls are about to come here; for LEASE_S nobody else's need ends it."""
+        self.leased_until_s = time.monotonic() + LEASE_S
+        self.resting = False
+        self.start_when_allowed()
 
     async def warm(self, timeout_s: float) -> None:
         """Has a worker loaded, forgetting past deaths, since somebody asked for the model by name; it is theirs for

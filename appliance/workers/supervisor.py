@@ -122,9 +122,12 @@ class Supervisor:
     def existing_pool(self, model: ModelVersion) -> Pool | None:
         return self._pools.get(model.key)
 
-    def forget(self, model: ModelVersion) -> None:
-        """The version is gone from the catalogue: its workers finish what they have and end."""
+    def forget(self, model: ModelVersion, successor: ModelVersion | None = None) -> None:
+        """The version is gone from the catalogue: its workers finish what they have and end. What waits for it goes to
+        its successor, if it has one that takes the same tensors."""
         if pool := self._pools.pop(model.key, None):
+            if successor is not None and successor.signature == model.signature:
+                pool.hand_over(self.pool(successor))
             pool.close()
             self._closing.add(pool)
 
