@@ -28,6 +28,7 @@ from appliance.core.release import VERSION
 from appliance.gateway.dataplane import DataPlane
 from appliance.gateway.grpc_front import GrpcFront
 from appliance.gateway.http import HttpFront
+from appliance.gateway.shared_memory import SharedMemory
 from appliance.observability.logs import set_up_logs
 from appliance.routing.scheduler import BUDGET_SHARE, Scheduler
 from appliance.security.keys import KeyRing
@@ -92,6 +93,7 @@ class Node:
             settings=settings.gateway,
             node_name=self.name,
             open_to_all=settings.open,
+            shared_memory=SharedMemory(allowed=settings.allow_shared_memory, max_bytes=settings.gateway.max_body_bytes),
         )
         http, grpc = parse_address(settings.http), parse_address(settings.grpc)
         self.tls = _tls(settings)

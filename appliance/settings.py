@@ -54,7 +54,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = 0
     fronts: Annotated[int, Meta(ge=1, description="front processes (1 in this version)")] = 1
     allow_shared_memory: Annotated[
-        bool, Meta(description="callers on this box may register shared memory (not in this version)")
+        bool, Meta(description="callers on this box may send and receive tensors in shared memory")
     ] = False
     mesh_key_file: Annotated[Path | None, Meta(description="the file with the mesh's key (not in this version)")] = None
     join: Annotated[str, Meta(description="HOST:PORT of a node whose mesh to join (not in this version)")] = ""
@@ -173,7 +173,6 @@ def check_offered(settings: Settings) -> list[str]:
     missing = {
         "device": settings.device not in ("auto", "cpu"),
         "fronts": settings.fronts > 1,
-        "allow_shared_memory": settings.allow_shared_memory,
         "mesh_key_file": settings.mesh_key_file is not None,
         "join": bool(settings.join),
     }

@@ -131,9 +131,18 @@ def _convnet_flops() -> int:
     return flops + 2 * channels * _CLASSES
 
 
+_IDENTITY = 150_000
+
+
+def _identity() -> onnx.ModelProto:
+    return _model("identity", [helper.make_node("Identity", ["x"], ["y"])], [], (_IDENTITY,), _IDENTITY)
+
+
 _TINY = (4, 3)
 _MLP = (64, 672, 672, 10)
 
 tiny = BenchmarkModel("tiny", (_TINY[0],), _dense_flops(_TINY), lambda: _dense("tiny", _TINY, seed=1))
 mlp = BenchmarkModel("mlp", (_MLP[0],), _dense_flops(_MLP), lambda: _dense("mlp", _MLP, seed=2))
+# Nearly free to run, so that what is measured is the way there and back: 600 KB.
+identity = BenchmarkModel("identity", (_IDENTITY,), 0, _identity)
 convnet = BenchmarkModel("convnet", _PICTURE, _convnet_flops(), _convnet)

@@ -14,7 +14,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
-ORDER = ("overhead", "throughput_http", "throughput_grpc", "convnet", "batching", "rivals", "perf_analyzer", "costs")
+ORDER = (
+    "overhead",
+    "throughput_http",
+    "throughput_grpc",
+    "shared_memory",
+    "convnet",
+    "batching",
+    "rivals",
+    "perf_analyzer",
+    "costs",
+)
 _HEAD = """# What was measured
 
 Written by `make bench`; each section also by its own command. Ratios are medians over interleaved rounds, with the

@@ -49,8 +49,22 @@ class AnswerForm(IntEnum):
     PLAIN = 2  # the text of a plain answer's "outputs" and "labels" members
 
 
+class SharedPlace(msgspec.Struct, array_like=True, frozen=True):
+    """Where a caller wants an output in memory of its own: what it calls the region, and the place in that.
+
+    `start` is where the worker is to put the output in its own shared region, from which the gateway moves it on; -1:
+    at the end of the answer's body.
+    """
+
+    region: str
+    offset: int
+    size_bytes: int
+    start: int = -1
+
+
 class TensorHead(msgspec.Struct, array_like=True):
-    """One tensor in a frame. `offset` is -1 for the body, else the place in the shared region."""
+    """One tensor in a frame. `offset` is -1 for the body, else the place in the shared region. `shared`: it is an
+    output that its caller finds in memory of its own."""
 
     name: str
     dtype: str
@@ -58,6 +72,7 @@ class TensorHead(msgspec.Struct, array_like=True):
     encoding: int
     size_bytes: int
     offset: int = -1
+    shared: SharedPlace | None = None
 
 
 class OutputWish(msgspec.Struct, array_like=True, frozen=True):
@@ -66,6 +81,7 @@ class OutputWish(msgspec.Struct, array_like=True, frozen=True):
     name: str
     binary: bool = False
     class_count: int = 0
+    shared: SharedPlace | None = None
 
 
 class Invoke(msgspec.Struct, array_like=True):

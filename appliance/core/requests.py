@@ -1,16 +1,19 @@
 """A call on its way through the node: what every front makes and the data plane answers. No protocol in it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
+from appliance.core.client_memory import MemorySpan
 from appliance.core.frames import AnswerForm, OutputWish, TensorHead
 
 Buffer = bytes | bytearray | memoryview
+Part = Buffer | MemorySpan
 
 
 class CallRequest(msgspec.Struct):
-    """One call. `parts[i]` is the body of `tensors[i]`; a plain call has one part, its content.
+    """One call. `parts[i]` is the body of `tensors[i]`; a plain call has one part, its content. `memory_outputs` says
+    where outputs go whose callers want them in memory that they share, by name: each is a wish with `shared` too.
 
     `version` is as asked for; with `by_ordinal` a bare integer is V2's ordinal. `deadline_s` counts from now; 0: the
     node's default. `priority`: 1 is the highest, 0 the model's default. `patience_turns`: how many turns of the event
@@ -21,7 +24,7 @@ class CallRequest(msgspec.Struct):
     version: str
     form: AnswerForm
     tensors: list[TensorHead]
-    parts: Sequence[Buffer]
+    parts: Sequence[Part]
     outputs: list[OutputWish] | None = None
     binary: bool = False
     content_type: str = ""
@@ -29,6 +32,7 @@ class CallRequest(msgspec.Struct):
     patience_turns: int = 1
     deadline_s: float = 0.0
     priority: int = 0
+    memory_outputs: Mapping[str, MemorySpan] | None = None
 
 
 class Seconds(msgspec.Struct):

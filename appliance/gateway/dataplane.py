@@ -22,6 +22,7 @@ from appliance.gateway.deployment import Deployer
 from appliance.gateway.pacing import paced
 from appliance.gateway.routes import Route, Routes
 from appliance.gateway.settings import GatewaySettings
+from appliance.gateway.shared_memory import SharedMemory
 from appliance.gateway.states import IndexRow, ModelState, WorkerState
 from appliance.observability.calls import CallRecord, RecentCalls
 from appliance.observability.statistics import VersionCounters, VersionStatistics
@@ -58,6 +59,7 @@ class DataPlane:
         superseded: Callable[[ModelVersion], None],
         node_name: str,
         open_to_all: bool,
+        shared_memory: SharedMemory,
     ) -> None:
         self.catalogue = catalogue
         self.keys = keys
@@ -67,6 +69,7 @@ class DataPlane:
             catalogue, inspector, warm=self.warm, swap=self.swap, forget=self.forget, unload=self.unload
         )
         self._superseded = superseded
+        self.shared_memory = shared_memory
         self.draining = False
         self.started = False
         self._supervisor = supervisor
@@ -121,6 +124,7 @@ class DataPlane:
         work = Work(invoke, request.parts, deadline_s, future, started_ns)
         work.patience_turns = request.patience_turns
         work.priority = request.priority or DEFAULT_PRIORITY
+        work.memory_outputs = request.memory_outputs
         begun = BegunCall(f"{self._prefix}{number:08x}", route, work, started_ns, not route.pool.replicas)
         try:
             if request.form != AnswerForm.PLAIN:  # what a plain call's content means, the worker says

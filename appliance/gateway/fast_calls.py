@@ -23,6 +23,7 @@ from appliance.gateway import body_reader
 from appliance.gateway.dataplane import BegunCall, DataPlane
 from appliance.gateway.http_answer import COMPRESS_FROM_BYTES, error_bytes, v2_answer_bytes
 from appliance.gateway.http_head import Head, read_head
+from appliance.gateway.peers import NOBODY, peer_of_socket
 from appliance.gateway.v2_infer import HEADER_LENGTH, read_infer
 
 _PREFIX = b"/v2/models/"
@@ -106,6 +107,7 @@ class Connection(asyncio.Protocol):
         self._front = front
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport
+        self._peer = NOBODY
         self._buffer = b""
         self._head: Head | None = None  # of a call whose body is still coming
         self._body: bytearray | None = None
@@ -120,6 +122,7 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
+        self._peer = peer_of_socket(transport.get_extra_info("peername"))
         self._front.connections.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -256,7 +259,8 @@ class Connection(asyncio.Protocol):
             principal = dataplane.principal(None if authorization is None else authorization.decode("latin-1"))
             length = headers.get(HEADER_LENGTH)
             try:
-                asked = read_infer(body, None if length is None else length.decode("latin-1"), *model)
+                memory = dataplane.shared_memory.of(principal, self._peer)
+                asked = read_infer(body, None if length is None else length.decode("latin-1"), *model, memory)
             except BadInputError:
                 # That a model is not here is the first thing to say, whatever else is wrong.
                 dataplane.catalogue.resolve(*model, by_ordinal=True)

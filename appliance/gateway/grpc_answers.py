@@ -7,6 +7,7 @@ tensors are joined to it straight from the buffer they came in. Handing them to 
 from functools import lru_cache
 from typing import Any
 
+from appliance.core.frames import SharedPlace
 from appliance.core.requests import Buffer, CallAnswer
 from appliance.gateway.grpc_stubs import pb
 
@@ -49,6 +50,15 @@ def _output(name: str, dtype: str, shape: tuple[int, ...]) -> bytes:
     return _field_start(_OUTPUT, len(tensor)) + tensor
 
 
+def _shared_output(name: str, dtype: str, shape: tuple[int, ...], place: SharedPlace, size_bytes: int) -> bytes:
+    message = pb.ModelInferResponse.InferOutputTensor(name=name, datatype=dtype, shape=shape)
+    message.parameters["shared_memory_region"].string_param = place.region
+    message.parameters["shared_memory_offset"].int64_param = place.offset
+    message.parameters["shared_memory_byte_size"].int64_param = size_bytes
+    tensor: bytes = message.SerializeToString()
+    return _field_start(_OUTPUT, len(tensor)) + tensor
+
+
 def _answer_parts(answer: CallAnswer, model: str, request_id: str) -> list[Buffer]:
     parts: list[Buffer] = [_answer_start(model, answer.ordinal)]
     if request_id:
@@ -57,6 +67,11 @@ def _answer_parts(answer: CallAnswer, model: str, request_id: str) -> list[Buffe
     body, begin = answer.body, 0
     # Fields may stand in any order: each output's tensor follows its description.
     for head in answer.tensors:
+        if head.shared is not None:
+            # Its place among the contents is kept, for clients find an output's by its number.
+            parts.append(_shared_output(head.name, head.dtype, tuple(head.shape), head.shared, head.size_bytes))
+            parts.append(_field_start(_RAW, 0))
+            continue
         end = begin + head.size_bytes
         parts.append(_output(head.name, head.dtype, tuple(head.shape)))
         parts.append(_field_start(_RAW, head.size_bytes))

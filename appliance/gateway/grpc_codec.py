@@ -1,7 +1,7 @@
 """ModelInferRequest into a CallRequest. Pure; runs in the gateway, on the hot path of the gRPC front.
 
-Tensors stay bytes: raw contents are handed on as they came, typed contents are packed into the same form. Whether a
-tensor fits the model is the data plane's to say.
+Tensors stay bytes: raw contents are handed on as they came, typed contents are packed into the same form, and what lies
+in the caller's shared memory stays there. Whether a tensor fits the model is the data plane's to say.
 """
 
 import struct
@@ -10,11 +10,13 @@ from typing import Any
 
 from google.protobuf.message import DecodeError
 
-from appliance.core.errors import BadInputError, UnsupportedError
+from appliance.core.client_memory import MemorySpan
+from appliance.core.errors import BadInputError
 from appliance.core.frames import AnswerForm, Encoding, OutputWish, TensorHead
-from appliance.core.requests import CallRequest
+from appliance.core.requests import CallRequest, Part
 from appliance.core.tensors import check_shape, element_count
 from appliance.gateway.grpc_stubs import pb
+from appliance.gateway.shared_memory import CallerMemory
 from appliance.gateway.v2_parameters import NONE, read_parameters
 
 # Where each dtype's elements are in InferTensorContents, and how one is packed.
@@ -48,17 +50,18 @@ def parse_infer(data: bytes) -> Any:
         raise BadInputError(f"the request is no ModelInferRequest: {error}") from None
 
 
-def to_call(message: Any) -> CallRequest:
+def to_call(message: Any, memory: CallerMemory) -> CallRequest:
     """The call that a ModelInferRequest asks for; its deadline and priority are set where its parameters give them.
 
-    Raises BadInputError where contents are missing, mixed or do not fit their dtype, UnsupportedError for shared
-    memory.
+    `memory` is what the caller may share with the node. Raises BadInputError where contents are missing, mixed or do
+    not fit their dtype; CallerMemory.span() says what it raises.
     """
     inputs, raw = message.inputs, message.raw_input_contents
-    for tensor in inputs:
-        if tensor.parameters:
-            _refuse_shared_memory(tensor)
-    parts: list[bytes] = list(raw) if raw else [_typed(tensor) for tensor in inputs]
+    parts: list[Part]
+    if any(_is_shared(tensor) for tensor in inputs):
+        parts = _parts_among_shared(inputs, list(raw), memory)
+    else:
+        parts = list(raw) if raw else [_typed(tensor) for tensor in inputs]
     if len(parts) != len(inputs):
         raise BadInputError(
             f"the request has {len(inputs)} inputs but {len(parts)} raw_input_contents: expected one for each, in order"
@@ -71,17 +74,19 @@ def to_call(message: Any) -> CallRequest:
             )
         heads.append(TensorHead(tensor.name, tensor.datatype, list(tensor.shape), _RAW, len(part)))
     about = read_parameters(plain_parameters(message.parameters)) if message.parameters else NONE
+    memory_outputs: dict[str, MemorySpan] = {}
     return CallRequest(
         message.model_name,
         message.model_version,
         AnswerForm.TENSORS,
         heads,
         parts,
-        outputs=[_wish(output) for output in message.outputs] or None,
+        outputs=[_wish(output, memory, memory_outputs) for output in message.outputs] or None,
         binary=True,
         by_ordinal=True,
         deadline_s=about.deadline_s,
         priority=about.priority,
+        memory_outputs=memory_outputs or None,
     )
 
 
@@ -102,22 +107,38 @@ def wants_final_mark(message: Any) -> bool:
     return bool(parameters) and name in parameters and bool(parameters[name].bool_param)
 
 
-def _wish(output: Any) -> OutputWish:
+def _is_shared(tensor: Any) -> bool:
+    return bool(tensor.parameters) and "shared_memory_region" in tensor.parameters
+
+
+def _parts_among_shared(inputs: Any, raw: list[bytes], memory: CallerMemory) -> list[Part]:
+    """Each input's contents where some lie in shared memory: raw_input_contents has those of the others, in order."""
+    parts: list[Part] = []
+    for tensor in inputs:
+        if not _is_shared(tensor):
+            if raw:
+                parts.append(raw.pop(0))
+            else:
+                parts.append(_typed(tensor))
+        elif tensor.HasField("contents"):
+            raise BadInputError(f"input '{tensor.name}' lies in shared memory, but has contents besides: send one")
+        else:
+            parts.append(memory.span(tensor.name, plain_parameters(tensor.parameters))[0])
+    if raw:
+        raise BadInputError(f"raw_input_contents has {len(raw)} more than there are inputs outside of shared memory")
+    return parts
+
+
+def _wish(output: Any, memory: CallerMemory, spans: dict[str, MemorySpan]) -> OutputWish:
     if not output.parameters:
         return OutputWish(output.name, True)
-    _refuse_shared_memory(output)
     classes = output.parameters["classification"].int64_param if "classification" in output.parameters else 0
     if classes < 0:
         raise BadInputError(f"output '{output.name}' asks for {classes} classes: expected 1 or more")
-    return OutputWish(output.name, True, classes)
-
-
-def _refuse_shared_memory(tensor: Any) -> None:
-    if "shared_memory_region" in tensor.parameters:
-        raise UnsupportedError(
-            f"tensor '{tensor.name}' names a shared memory region, which this node does not offer: "
-            "send the tensor in the request"
-        )
+    if not _is_shared(output):
+        return OutputWish(output.name, True, classes)
+    spans[output.name], place = memory.span(output.name, plain_parameters(output.parameters))
+    return OutputWish(output.name, True, classes, place)
 
 
 def _typed(tensor: Any) -> bytes:

@@ -16,10 +16,13 @@ from appliance.gateway.grpc_errors import refuse
 from appliance.gateway.grpc_health import Health
 from appliance.gateway.grpc_infer import ModelInfer
 from appliance.gateway.grpc_library import grpc
-from appliance.gateway.grpc_service import OPEN, V2Service
+from appliance.gateway.grpc_memory import GrpcMemory
+from appliance.gateway.grpc_memory import Method as MemoryMethod
+from appliance.gateway.grpc_service import OPEN, Method, V2Service
 from appliance.gateway.grpc_stream import ModelStreamInfer
 from appliance.gateway.grpc_stubs import SERVICE, message_class
-from appliance.security.scopes import ANONYMOUS
+from appliance.gateway.peers import Peer, peer_of_grpc
+from appliance.security.scopes import ANONYMOUS, Principal
 from appliance.security.tls import Tls
 
 Handler = Callable[[bytes, Any], Awaitable[bytes]]
@@ -70,20 +73,24 @@ class GrpcFront:
         await self._server.stop(grace_s)
 
     def _handlers(self) -> grpc.GenericRpcHandler:
-        service = V2Service(self._dataplane)
+        service, memory = V2Service(self._dataplane), GrpcMemory(self._dataplane.shared_memory)
         handlers = {}
         for method in SERVICE.methods:
             if method.name == "ModelInfer":
                 handlers[method.name] = grpc.unary_unary_rpc_method_handler(ModelInfer(self._dataplane).answer)
             elif method.name == "ModelStreamInfer":
                 handlers[method.name] = grpc.stream_stream_rpc_method_handler(self._stream.answer)
+            elif method.name in memory.methods:
+                run = memory.methods[method.name]
+                handlers[method.name] = grpc.unary_unary_rpc_method_handler(self._unary(method, run))
             else:
-                handlers[method.name] = grpc.unary_unary_rpc_method_handler(self._unary(service, method))
+                run = _without_peer(service.method(method.name))
+                handlers[method.name] = grpc.unary_unary_rpc_method_handler(self._unary(method, run))
         return grpc.method_handlers_generic_handler(SERVICE.full_name, handlers)
 
-    def _unary(self, service: V2Service, method: Any) -> Handler:
+    def _unary(self, method: Any, run: MemoryMethod) -> Handler:
         """What serves one RPC of the service: the request's bytes in, the answer's bytes or a refusal out."""
-        run, parse = service.method(method.name), message_class(method.input_type).FromString
+        parse = message_class(method.input_type).FromString
         needs_key, principal, node = method.name not in OPEN, self._dataplane.principal, self._node
 
         async def answer(data: bytes, context: Any) -> bytes:
@@ -91,7 +98,7 @@ class GrpcFront:
                 caller = ANONYMOUS
                 if needs_key:
                     caller = principal(dict(context.invocation_metadata()).get(AUTHORIZATION))
-                message = await run(parse(data), caller)
+                message = await run(parse(data), caller, peer_of_grpc(context.peer()))
                 context.set_trailing_metadata(node)
                 encoded: bytes = message.SerializeToString()
                 return encoded
@@ -102,3 +109,10 @@ class GrpcFront:
                 return refuse(context, error, node)
 
         return answer
+
+
+def _without_peer(run: Method) -> MemoryMethod:
+    async def answer(request: Any, caller: Principal, _peer: Peer) -> Any:
+        return await run(request, caller)
+
+    return answer

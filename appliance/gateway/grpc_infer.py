@@ -11,6 +11,7 @@ from appliance.gateway.grpc_answers import infer_response
 from appliance.gateway.grpc_asked import AUTHORIZATION, check_pin, shortest_deadline_s
 from appliance.gateway.grpc_codec import parse_infer, to_call
 from appliance.gateway.grpc_errors import refuse
+from appliance.gateway.peers import NOBODY, peer_of_grpc
 
 # grpc.aio brings calls one in a turn of the event loop: where several are under way, more are likely to come in the
 # next few, and one system call that wakes the worker serves them all.
@@ -23,6 +24,7 @@ class ModelInfer:
     def __init__(self, dataplane: DataPlane) -> None:
         self._call = dataplane.call
         self._principal = dataplane.principal
+        self._memory = dataplane.shared_memory
         self._node_name = dataplane.node_name
         # Calls taken up whose answers grpc.aio has not sent yet. It spends more time on them than the worker does, so
         # those that wait for the worker would seldom be more than one, however many callers there are.
@@ -38,7 +40,9 @@ class ModelInfer:
             metadata = dict(context.invocation_metadata())
             principal = self._principal(metadata.get(AUTHORIZATION))
             message = parse_infer(data)
-            request = to_call(message)
+            request = to_call(
+                message, self._memory.of(principal, peer_of_grpc(context.peer()) if self._memory.allowed else NOBODY)
+            )
             request.deadline_s = shortest_deadline_s(request.deadline_s, metadata, context.time_remaining())
             check_pin(metadata, self._node_name)
             self._active += 1

@@ -43,8 +43,6 @@ class V2Service:
             "RepositoryIndex": self.repository_index,
             "RepositoryModelLoad": self.repository_model_load,
             "RepositoryModelUnload": self.repository_model_unload,
-            "SystemSharedMemoryStatus": self.system_shared_memory_status,
-            "CudaSharedMemoryStatus": self.cuda_shared_memory_status,
         }
 
     def method(self, name: str) -> Method:
@@ -58,7 +56,8 @@ class V2Service:
         return pb.ServerReadyResponse(ready=self._dataplane.node_ready())
 
     async def server_metadata(self, _request: Any, _caller: Principal) -> Any:
-        return ParseDict(v2_server_metadata(), pb.ServerMetadataResponse())
+        metadata = v2_server_metadata(shared_memory=self._dataplane.shared_memory.allowed)
+        return ParseDict(metadata, pb.ServerMetadataResponse())
 
     async def model_ready(self, request: Any, caller: Principal) -> Any:
         try:
@@ -116,12 +115,6 @@ class V2Service:
         # `unload_dependents` is taken, and nothing depends on a model yet.
         await self._dataplane.deployer.unload(request.model_name, caller)
         return pb.RepositoryModelUnloadResponse()
-
-    async def system_shared_memory_status(self, _request: Any, _caller: Principal) -> Any:
-        return pb.SystemSharedMemoryStatusResponse()
-
-    async def cuda_shared_memory_status(self, _request: Any, _caller: Principal) -> Any:
-        return pb.CudaSharedMemoryStatusResponse()
 
 
 def _not_offered(name: str) -> Method:

@@ -13,6 +13,7 @@ from appliance.gateway.grpc_asked import AUTHORIZATION, check_pin, shortest_dead
 from appliance.gateway.grpc_codec import parse_infer, to_call, wants_final_mark
 from appliance.gateway.grpc_errors import as_ingle_error, refuse
 from appliance.gateway.grpc_library import grpc
+from appliance.gateway.peers import peer_of_grpc
 
 MAX_IN_FLIGHT = 64
 
@@ -102,7 +103,8 @@ class ModelStreamInfer:
             principal = self._dataplane.principal(metadata.get(AUTHORIZATION))
             message = parse_infer(data)
             request_id = message.id
-            request = to_call(message)
+            memory = self._dataplane.shared_memory.of(principal, peer_of_grpc(context.peer()))
+            request = to_call(message, memory)
             request.deadline_s = shortest_deadline_s(request.deadline_s, metadata, context.time_remaining())
             check_pin(metadata, self._dataplane.node_name)
             answer = await self._dataplane.call(request, principal)

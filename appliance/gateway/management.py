@@ -1,11 +1,11 @@
-"""All of the node's HTTP but V2's: which handlers serve it, over which data plane.
+"""All of the node's HTTP but V2's calls and models: which handlers serve it, over which data plane.
 
 Runs in the gateway. The application, its errors' form and its bounds are http.py's.
 """
 
 from aiohttp import web
 
-from appliance.gateway import deploys_api, keys_api, metrics, models_api, node_api, openapi, plain
+from appliance.gateway import deploys_api, keys_api, metrics, models_api, node_api, openapi, plain, v2_memory_api
 from appliance.gateway.dataplane import DataPlane
 from appliance.gateway.deployment import Deployer
 from appliance.gateway.operations import bind
@@ -20,3 +20,4 @@ def add_routes(app: web.Application, dataplane: DataPlane, deployer: Deployer) -
     bind(app, (*node_api.OPERATIONS, *node_api.UNLISTED), node_api.Node(dataplane))
     bind(app, metrics.OPERATIONS, metrics.Metrics(dataplane))
     bind(app, openapi.OPERATIONS, openapi.OpenApi())
+    bind(app, v2_memory_api.OPERATIONS, v2_memory_api.V2Memory(dataplane))

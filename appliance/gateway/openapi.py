@@ -11,7 +11,7 @@ import msgspec
 from aiohttp import web
 
 from appliance.core.release import VERSION
-from appliance.gateway import deploys_api, keys_api, metrics, models_api, node_api, openapi_v2, plain
+from appliance.gateway import deploys_api, keys_api, metrics, models_api, node_api, openapi_v2, plain, v2_memory_api
 from appliance.gateway.answers import ErrorAnswer
 from appliance.gateway.operations import ERROR_MEANINGS, Body, Content, Operation, Parameter, Reply
 
@@ -35,6 +35,7 @@ ALL_OPERATIONS = (
     *metrics.OPERATIONS,
     *OPERATIONS,
     *openapi_v2.OPERATIONS,
+    *v2_memory_api.OPERATIONS,
 )
 
 _DESCRIPTION = """Models are called and managed here.

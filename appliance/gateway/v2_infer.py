@@ -8,9 +8,11 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from appliance.core.client_memory import MemorySpan
 from appliance.core.errors import BadInputError
 from appliance.core.frames import AnswerForm, Encoding, OutputWish, TensorHead
-from appliance.core.requests import Buffer, CallRequest
+from appliance.core.requests import Buffer, CallRequest, Part
+from appliance.gateway.shared_memory import CallerMemory
 from appliance.gateway.v2_parameters import NONE, read_parameters
 
 HEADER_LENGTH = b"inference-header-content-length"
@@ -47,10 +49,14 @@ _decode = msgspec.json.Decoder(InferRequest).decode
 _quote = msgspec.json.Encoder().encode
 
 
-def read_infer(body: bytes | bytearray, header_length: str | None, model: str, version: str) -> AskedInference:
-    """The call in a request's body. `header_length` is the header that says where binary data begin, or None.
+def read_infer(
+    body: bytes | bytearray, header_length: str | None, model: str, version: str, memory: CallerMemory
+) -> AskedInference:
+    """The call in a request's body. `header_length` is the header that says where binary data begin, or None;
+    `memory` is what the caller may share with the node.
 
-    Raises BadInputError for JSON that is none or lacks a member, and for sizes that do not add up.
+    Raises BadInputError for JSON that is none or lacks a member, and for sizes that do not add up; CallerMemory.span()
+    says what it raises.
     """
     binary = memoryview(b"")
     text: Buffer = body
@@ -68,14 +74,21 @@ def read_infer(body: bytes | bytearray, header_length: str | None, model: str, v
         text, binary = view[:size], view[size:]
     asked = _parsed(text)
     tensors: list[TensorHead] = []
-    parts: list[Buffer] = []
+    parts: list[Part] = []
     position = 0
     for tensor in asked.inputs:
         size_bytes = tensor.parameters.get("binary_data_size") if tensor.parameters else None
-        if size_bytes is None:
+        if tensor.parameters and "shared_memory_region" in tensor.parameters:
+            if size_bytes is not None or tensor.data:
+                raise BadInputError(
+                    f"input '{tensor.name[:100]}' lies in shared memory, but has data besides: send one"
+                )
+            part: Part = memory.span(tensor.name, tensor.parameters)[0]
+            encoding = Encoding.RAW
+        elif size_bytes is None:
             if not tensor.data:
                 raise BadInputError(f"input '{tensor.name[:100]}' has neither data nor binary_data_size")
-            part: Buffer = bytes(tensor.data)
+            part = bytes(tensor.data)
             encoding = Encoding.JSON
         else:
             if not isinstance(size_bytes, int) or isinstance(size_bytes, bool) or size_bytes < 0:
@@ -95,8 +108,9 @@ def read_infer(body: bytes | bytearray, header_length: str | None, model: str, v
     parameters = asked.parameters or {}
     outputs = None
     default_binary = parameters.get("binary_data_output") is True
+    memory_outputs: dict[str, MemorySpan] = {}
     if asked.outputs:
-        outputs = [_wish(output, default_binary) for output in asked.outputs]
+        outputs = [_wish(output, default_binary, memory, memory_outputs) for output in asked.outputs]
     about = read_parameters(parameters) if parameters else NONE
     return AskedInference(
         CallRequest(
@@ -110,6 +124,7 @@ def read_infer(body: bytes | bytearray, header_length: str | None, model: str, v
             by_ordinal=True,
             deadline_s=about.deadline_s,
             priority=about.priority,
+            memory_outputs=memory_outputs or None,
         ),
         asked.id,
     )
@@ -141,7 +156,9 @@ def _parsed_leniently(text: Buffer, error: Exception) -> InferRequest:
         raise BadInputError(f"the request is no JSON: {error}") from None
 
 
-def _wish(output: RequestedOutput, default_binary: bool) -> OutputWish:
+def _wish(
+    output: RequestedOutput, default_binary: bool, memory: CallerMemory, spans: dict[str, MemorySpan]
+) -> OutputWish:
     parameters = output.parameters or {}
     count = parameters.get("classification", 0)
     if not isinstance(count, int) or isinstance(count, bool) or count < 0:
@@ -149,7 +166,10 @@ def _wish(output: RequestedOutput, default_binary: bool) -> OutputWish:
     binary = parameters.get("binary_data", default_binary)
     if not isinstance(binary, bool):
         raise BadInputError(f"output '{output.name[:100]}': binary_data must be true or false")
-    return OutputWish(output.name, binary, count)
+    if "shared_memory_region" not in parameters:
+        return OutputWish(output.name, binary, count)
+    spans[output.name], place = memory.span(output.name, parameters)
+    return OutputWish(output.name, binary, count, place)
 
 
 def write_head(model: str, ordinal: int, request_id: str) -> bytes:

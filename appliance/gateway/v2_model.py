@@ -25,9 +25,10 @@ def _metadata(spec: TensorSpec) -> dict[str, Any]:
     return {"name": spec.name, "datatype": spec.dtype, "shape": list(spec.shape)}
 
 
-def v2_server_metadata() -> dict[str, Any]:
-    """The answer to GET /v2. Only extensions that work are named."""
-    return {"name": "ingle", "version": VERSION, "extensions": list(EXTENSIONS)}
+def v2_server_metadata(*, shared_memory: bool) -> dict[str, Any]:
+    """The answer to GET /v2. Only extensions that work are named; `shared_memory`: whether that one is on."""
+    extensions = sorted((*EXTENSIONS, "system_shared_memory")) if shared_memory else list(EXTENSIONS)
+    return {"name": "ingle", "version": VERSION, "extensions": extensions}
 
 
 def v2_metadata(entry: ModelEntry, version: ModelVersion, name: str) -> dict[str, Any]:

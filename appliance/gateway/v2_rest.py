@@ -22,6 +22,7 @@ from appliance.gateway.http_answer import COMPRESS_FROM_BYTES, compressed, v2_co
 from appliance.gateway.http_body import read_body
 from appliance.gateway.pacing import paced
 from appliance.gateway.v2_infer import read_infer
+from appliance.gateway.v2_memory_api import peer_of
 from appliance.gateway.v2_model import v2_config, v2_metadata, v2_server_metadata
 from appliance.observability.statistics import VersionStatistics
 
@@ -84,7 +85,7 @@ class V2Rest:
 
     async def server_metadata(self, request: web.Request) -> web.Response:
         self._dataplane.principal(request.headers.get("Authorization"))
-        return _json(v2_server_metadata())
+        return _json(v2_server_metadata(shared_memory=self._dataplane.shared_memory.allowed))
 
     async def metadata(self, request: web.Request) -> web.Response:
         version = self._version(request)
@@ -159,8 +160,9 @@ class V2Rest:
         path = request.match_info
         body = await read_body(request)
         model, version = path["model"], path.get("version", "")
+        memory = self._dataplane.shared_memory.of(principal, peer_of(request))
         try:
-            asked = read_infer(body, headers.get("Inference-Header-Content-Length"), model, version)
+            asked = read_infer(body, headers.get("Inference-Header-Content-Length"), model, version, memory)
         except BadInputError:
             # That a model is not here is the first thing to say, whatever else is wrong.
             self._catalogue.resolve(model, version, by_ordinal=True)

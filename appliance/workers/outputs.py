@@ -6,10 +6,12 @@ Runs in a worker process, so that the gateway passes bytes on and never touches 
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from appliance.core.frames import AnswerForm, Encoding, Invoke, OutputWish, TensorHead
+from appliance.core.errors import BadInputError
+from appliance.core.frames import AnswerForm, Encoding, Invoke, OutputWish, SharedPlace, TensorHead
 from appliance.core.manifest import Manifest
 from appliance.core.tensors import TensorSpec
 from appliance.workers import tensors
@@ -23,7 +25,9 @@ Written = tuple[list[TensorHead], int, list[bytes], int]
 class OutputWriter:
     """Writes answers for one model; what does not change from call to call is made once."""
 
-    def __init__(self, specs: Sequence[TensorSpec], manifest: Manifest) -> None:
+    def __init__(self, specs: Sequence[TensorSpec], manifest: Manifest, region: memoryview) -> None:
+        """`region` is what this worker shares with the gateway, for outputs that go on to memory of their callers'."""
+        self._region = region
         self._specs = tuple(specs)
         self._index = {spec.name: index for index, spec in enumerate(specs)}
         self._manifest = manifest
@@ -45,13 +49,37 @@ class OutputWriter:
         if invoke.form == AnswerForm.V2_JSON:
             return self._v2(wishes, outputs, batched)
         heads, parts, size = [], [], 0
+        last: list[bytes] = []
         for wish in wishes:
             dtype, array = self._wished(wish, outputs, batched)
+            if wish.shared is not None:
+                heads.append(self._share(wish, wish.shared, dtype, array, last))
+                continue
             data = tensors.to_raw(dtype, array)
             heads.append(TensorHead(wish.name, dtype, list(array.shape), Encoding.RAW, len(data)))
             parts.append(data)
             size += len(data)
-        return heads, 0, parts, size
+        return heads, 0, [*parts, *last], size + sum(map(len, last))
+
+    def _share(self, wish: OutputWish, place: SharedPlace, dtype: str, array: Array, last: list[bytes]) -> TensorHead:
+        """Puts an output where it goes on to its caller's memory: into the region, or behind all else in the body.
+
+        Raises BadInputError where it is larger than the place that its caller has for it.
+        """
+        if dtype == "BYTES":
+            data = memoryview(tensors.to_raw(dtype, array))
+        else:
+            data = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
+        if len(data) > place.size_bytes:
+            raise BadInputError(
+                f"output '{wish.name}' has {len(data)} bytes, but its place in the shared memory region "
+                f"'{place.region[:100]}' has {place.size_bytes}: make it larger"
+            )
+        if place.start >= 0:
+            self._region[place.start : place.start + len(data)] = data
+        else:
+            last.append(bytes(data))
+        return TensorHead(wish.name, dtype, list(array.shape), Encoding.RAW, len(data), place.start, place)
 
     def _wished(self, wish: OutputWish, outputs: Sequence[Array], batched: bool) -> tuple[str, Array]:
         index = self._index[wish.name]
@@ -63,22 +91,32 @@ class OutputWriter:
     def _v2(self, wishes: Sequence[OutputWish], outputs: Sequence[Array], batched: bool) -> Written:
         text: list[bytes] = []
         binary: list[bytes] = []
+        last: list[bytes] = []
+        heads: list[TensorHead] = []
         for wish in wishes:
             dtype, array = self._wished(wish, outputs, batched)
             start = self._starts[self._index[wish.name]]
             if wish.class_count:
                 start = b'{"name":' + orjson.dumps(wish.name) + b',"datatype":"BYTES","shape":['
             shape = ",".join(map(str, array.shape)).encode()
-            if wish.binary:
+            if wish.shared is not None:
+                head = self._share(wish, wish.shared, dtype, array, last)
+                heads.append(head)
+                text.append(b"%b%b]%b}" % (start, shape, _shared_parameters(wish.shared, head.size_bytes)))
+            elif wish.binary:
                 data = tensors.to_raw(dtype, array)
                 binary.append(data)
                 text.append(b'%b%b],"parameters":{"binary_data_size":%d}}' % (start, shape, len(data)))
             else:
                 text.append(b'%b%b],"data":%b}' % (start, shape, tensors.to_json(wish.name, dtype, array)))
         array_text = b"[" + b",".join(text) + b"]"
-        return (
-            [],
-            len(array_text),
-            [array_text, *binary],
-            len(array_text) + sum(map(len, binary)),
-        )
+        parts = [array_text, *binary, *last]
+        return heads, len(array_text), parts, sum(map(len, parts))
+
+
+def _shared_parameters(place: SharedPlace, size_bytes: int) -> bytes:
+    return b',"parameters":{"shared_memory_region":%b,"shared_memory_offset":%d,"shared_memory_byte_size":%d}' % (
+        orjson.dumps(place.region),
+        place.offset,
+        size_bytes,
+    )

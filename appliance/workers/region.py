@@ -1,14 +1,17 @@
 """Shared memory from the gateway to one worker, for tensors too large to pass through a socket's buffer.
 
-The gateway owns and writes it; the worker maps it read-only. A span is taken when a call is sent and given back when
-it is answered. `Spans` decides where, and is pure; `SharedRegion` holds the memory.
+The gateway owns it and decides where what lies: inputs it writes, and outputs that go on to memory of the caller's, for
+which the worker is told the place. A span is taken when a call is sent and given back when it is answered. `Spans`
+decides where, and is pure; `SharedRegion` holds the memory.
 """
 
 import mmap
 import os
 from bisect import bisect_left, insort
 
-from appliance.core.requests import Buffer
+from appliance.core.client_memory import MemorySpan
+from appliance.core.errors import BadInputError
+from appliance.core.requests import Part
 
 _ALIGNMENT = 64  # a cache line, and what vector loads of any width want
 
@@ -59,12 +62,33 @@ class SharedRegion:
         self._map = mmap.mmap(self.fd, size_bytes)
         self._spans = Spans(size_bytes)
 
-    def put(self, data: Buffer) -> int | None:
-        """Copies `data` in and tells where, or None when it is full; the sender then falls back to the socket."""
+    def put(self, data: Part) -> int | None:
+        """Copies `data` in and tells where, or None when it is full; the sender then falls back to the socket.
+
+        Raises BadInputError where a caller's memory cannot be read.
+        """
         start = self._spans.take(len(data))
-        if start is not None:
+        if start is None:
+            return None
+        if isinstance(data, MemorySpan):
+            try:
+                with self.view(start, len(data)) as target:
+                    data.read_into(target)
+            except BadInputError:
+                self._spans.give_back(start, len(data))
+                raise
+        else:
             self._map[start : start + len(data)] = data
         return start
+
+    def take(self, size_bytes: int) -> int | None:
+        """A place for the worker to write to, or None when it is full."""
+        return self._spans.take(size_bytes)
+
+    def view(self, start: int, size_bytes: int) -> memoryview:
+        """The memory there. Release it before close()."""
+        with memoryview(self._map) as whole:
+            return whole[start : start + size_bytes]
 
     def give_back(self, start: int, size_bytes: int) -> None:
         self._spans.give_back(start, size_bytes)

@@ -3,14 +3,17 @@
 Runs in the gateway's event loop. It does not decide what it gets: its pool does.
 """
 
+import asyncio
 import time
 from collections.abc import Callable
 from typing import Literal
 
-from appliance.core.errors import error_from_code
+from appliance.core.client_memory import MemorySpan
+from appliance.core.errors import IngleError, error_from_code
 from appliance.core.frames import Answer, Failure, Invoke, Kind, Loaded, TensorHead, frame_start
 from appliance.workers.child import Child
 from appliance.workers.link import Link
+from appliance.workers.memory_outputs import deliver, place
 from appliance.workers.region import SharedRegion
 from appliance.workers.run_times import RunTimes
 from appliance.workers.work import Work
@@ -68,12 +71,31 @@ class Replica(Child):
             self.end_if_done()
 
     def send(self, work: Work, *, alone: bool = False) -> None:
-        """Hands one call over, with the rest of this turn's."""
-        invoke, parts = work.invoke, work.parts
-        body_size = 0
+        """Hands one call over, with the rest of this turn's. Where the caller's own memory cannot be read, the caller
+        is told so, and nothing is sent."""
+        try:
+            invoke, inline = self._laid_out(work)
+        except IngleError as error:
+            self._give_back(work)
+            if not work.future.done():
+                work.future.set_exception(error)
+            asyncio.get_running_loop().call_soon(self._on_change, self)  # the room it did not take is another's
+            return
+        assert self._link is not None  # a worker that is ready has spoken through it
+        work.sent_ns = time.perf_counter_ns()
+        body_size = sum(map(len, inline))
+        self._link.send((frame_start(Kind.INVOKE, invoke, body_size), *inline), work.patience_turns)
+        if not self.in_flight:
+            self.busy_since_s = time.monotonic()
+        self.alone = alone
+        self.in_flight[invoke.call] = work
+
+    def _laid_out(self, work: Work) -> tuple[Invoke, list[bytes]]:
+        """The call as this worker is told it, and what goes through the socket; the rest is in the region."""
+        invoke = work.invoke
         inline: list[bytes] = []
-        tensors = invoke.tensors
-        for index, part in enumerate(parts):
+        tensors, outputs = invoke.tensors, invoke.outputs
+        for index, part in enumerate(work.parts):
             size = len(part)
             if size >= _REGION_FROM_BYTES and (start := self._region.put(part)) is not None:
                 if tensors is invoke.tensors:
@@ -82,17 +104,19 @@ class Replica(Child):
                 tensors[index] = TensorHead(head.name, head.dtype, head.shape, head.encoding, size, start)
                 work.spans.append((start, size))
             else:
-                inline.append(part)  # type: ignore[arg-type]  # bytes.join takes any buffer
-                body_size += size
-        if tensors is not invoke.tensors:
-            invoke = Invoke(invoke.call, invoke.form, tensors, invoke.outputs, invoke.binary, invoke.content_type)
-        assert self._link is not None  # a worker that is ready has spoken through it
-        work.sent_ns = time.perf_counter_ns()
-        self._link.send((frame_start(Kind.INVOKE, invoke, body_size), *inline), work.patience_turns)
-        if not self.in_flight:
-            self.busy_since_s = time.monotonic()
-        self.alone = alone
-        self.in_flight[invoke.call] = work
+                # bytes.join takes any buffer
+                inline.append(part.read() if isinstance(part, MemorySpan) else part)  # type: ignore[arg-type]
+        if work.memory_outputs and outputs:
+            outputs, work.placed = place(outputs, work.memory_outputs, self._region)
+            work.spans.extend((start, len(span)) for start, span in work.placed.values() if start >= 0)
+        if tensors is not invoke.tensors or outputs is not invoke.outputs:
+            invoke = Invoke(invoke.call, invoke.form, tensors, outputs, invoke.binary, invoke.content_type)
+        return invoke, inline
+
+    def _give_back(self, work: Work) -> None:
+        for start, size in work.spans:
+            self._region.give_back(start, size)
+        work.spans.clear()
 
     def on_frame(self, head: Answer | Failure | Loaded, body: bytes) -> None:
         if isinstance(head, Loaded):
@@ -110,17 +134,25 @@ class Replica(Child):
             self.busy_since_s = now_s
         else:
             self.busy_since_s, self.idle_since_s = None, now_s
-        for start, size in work.spans:
-            self._region.give_back(start, size)
         future = work.future
         if isinstance(head, Answer):
             self._run_times.answered(head)
         if not future.done():
             if isinstance(head, Answer):
-                future.set_result((head, body))
+                self._answer(work, head, body)
             else:
                 future.set_exception(error_from_code(head.code, head.sentence))
+        self._give_back(work)
         self._on_change(self)
+
+    def _answer(self, work: Work, head: Answer, body: bytes) -> None:
+        if work.placed:
+            try:
+                body = deliver(head, body, work.placed, self._region)
+            except IngleError as error:
+                work.future.set_exception(error)
+                return
+        work.future.set_result((head, body))
 
     def on_socket_closed(self) -> None:
         """The worker has closed its end, or the gateway its own. What still runs of it is ended."""

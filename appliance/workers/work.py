@@ -5,12 +5,14 @@ Runs in the gateway's event loop. Knows neither workers nor processes.
 
 import asyncio
 import heapq
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol
 
+from appliance.core.client_memory import MemorySpan
 from appliance.core.errors import DeadlineError, IngleError
 from appliance.core.frames import Answer, Invoke
-from appliance.core.requests import Buffer
+from appliance.core.requests import Part
+from appliance.workers.memory_outputs import PlacedOutput
 
 # V2 counts priorities from 1, the highest; 0 says that the caller has none to state.
 DEFAULT_PRIORITY = 5
@@ -34,17 +36,17 @@ class Work:
         "deadline_s",
         "future",
         "invoke",
+        "memory_outputs",
         "parts",
         "patience_turns",
+        "placed",
         "priority",
         "sent_ns",
         "spans",
         "timer",
     )
 
-    def __init__(
-        self, invoke: Invoke, parts: Sequence[Buffer], deadline_s: float, future: Future, began_ns: int
-    ) -> None:
+    def __init__(self, invoke: Invoke, parts: Sequence[Part], deadline_s: float, future: Future, began_ns: int) -> None:
         self.invoke = invoke
         self.parts = parts
         self.deadline_s = deadline_s  # on time.monotonic()'s clock
@@ -52,7 +54,9 @@ class Work:
         self.priority = DEFAULT_PRIORITY
         self.attempts = 0
         self.sent_ns = began_ns
-        self.spans: list[tuple[int, int]] = []
+        self.spans: list[tuple[int, int]] = []  # what it takes up of a worker's region
+        self.memory_outputs: Mapping[str, MemorySpan] | None = None
+        self.placed: dict[str, PlacedOutput] = {}
         self.patience_turns = 1
         self.timer: asyncio.TimerHandle | None = None
 

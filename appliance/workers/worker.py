@@ -55,7 +55,8 @@ class Worker:
     def __init__(self, spec: WorkerSpec, sock: socket.socket, region: mmap.mmap) -> None:
         self._spec = spec
         self._socket = sock
-        self._region = memoryview(region)
+        self._region = memoryview(region).toreadonly()
+        self._writable = memoryview(region)
         self._stream = FrameStream(sock)
         self._session: Session
         self._writer: OutputWriter
@@ -74,7 +75,7 @@ class Worker:
         except IngleError as error:
             self._send(frame_start(Kind.LOADED, Loaded([], 0, error.sentence), 0))
             return
-        self._writer = OutputWriter(self._session.signature.outputs, self._spec.manifest)
+        self._writer = OutputWriter(self._session.signature.outputs, self._spec.manifest, self._writable)
         load_ns = time.perf_counter_ns() - started_ns
         self._send(frame_start(Kind.LOADED, Loaded(self._session.providers, load_ns), 0))
         waiting: list[Pending] = []
@@ -242,6 +243,6 @@ def _failure(invoke: Invoke, error: IngleError) -> bytes:
 def run_worker(spec: WorkerSpec, sock: socket.socket, region_fd: int) -> None:
     """The body of a forked worker; never returns to the zygote's loop: the caller ends the process after it."""
     size_bytes = os.fstat(region_fd).st_size
-    region = mmap.mmap(region_fd, size_bytes, prot=mmap.PROT_READ)
+    region = mmap.mmap(region_fd, size_bytes)
     os.close(region_fd)
     Worker(spec, sock, region).serve()

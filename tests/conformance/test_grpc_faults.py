@@ -135,28 +135,12 @@ def test_a_key_may_do_what_its_scopes_say_and_no_more(served: Any, channel: Any)
     assert {row.name for row in index.models} == {"fault/add"}
 
 
-@pytest.mark.parametrize(
-    ("method", "request_class"),
-    [
-        ("SystemSharedMemoryRegister", "SystemSharedMemoryRegisterRequest"),
-        ("SystemSharedMemoryUnregister", "SystemSharedMemoryUnregisterRequest"),
-        ("CudaSharedMemoryRegister", "CudaSharedMemoryRegisterRequest"),
-        ("CudaSharedMemoryUnregister", "CudaSharedMemoryUnregisterRequest"),
-        ("TraceSetting", "TraceSettingRequest"),
-        ("LogSettings", "LogSettingsRequest"),
-    ],
-)
-def test_what_is_not_offered_says_so(channel: Any, key: Any, method: str, request_class: str) -> None:
+@pytest.mark.parametrize("method", ["TraceSetting", "LogSettings"])
+def test_what_is_not_offered_says_so(channel: Any, key: Any, method: str) -> None:
     rpc = getattr(service_pb2_grpc.GRPCInferenceServiceStub(channel), method)
-    error = refused(rpc, getattr(service_pb2, request_class)(), key)
+    error = refused(rpc, getattr(service_pb2, f"{method}Request")(), key)
     assert error.code() == Status.UNIMPLEMENTED
     assert method in error.details()
-
-
-def test_no_shared_memory_is_registered(served: Any, key: Any) -> None:
-    with client.InferenceServerClient(served.grpc) as triton:
-        assert not triton.get_system_shared_memory_status(headers=key).regions
-        assert not triton.get_cuda_shared_memory_status(headers=key).regions
 
 
 def test_a_load_that_is_no_model_is_refused_and_leaves_nothing(served: Any, key: Any) -> None:

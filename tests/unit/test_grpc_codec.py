@@ -16,6 +16,9 @@ from appliance.gateway.grpc_answers import infer_response, stream_error, stream_
 from appliance.gateway.grpc_asked import check_pin, shortest_deadline_s
 from appliance.gateway.grpc_codec import parse_infer, to_call, wants_final_mark
 from appliance.gateway.grpc_stubs import SERVICE, message_class, pb
+from appliance.gateway.peers import NOBODY
+from appliance.gateway.shared_memory import SharedMemory
+from appliance.security.scopes import ANONYMOUS
 
 Tensor = service_pb2.ModelInferRequest.InferInputTensor
 
@@ -36,6 +39,11 @@ def client_request(inputs=(), outputs=None, timeout=None, parameters=None):
         parameters=parameters,
     )
     return parse_infer(message.SerializeToString())
+
+
+def a_call(message):
+    """The call, on a node that shares no memory."""
+    return to_call(message, SharedMemory(allowed=False, max_bytes=0).of(ANONYMOUS, NOBODY))
 
 
 def an_input(array, dtype, name="x"):
@@ -59,7 +67,7 @@ def an_answer(*outputs):
 
 def test_a_request_of_tritonclient_becomes_a_call_of_raw_tensors() -> None:
     first, second = np.arange(6, dtype=np.float32).reshape(2, 3), np.array([[b"one"], [b"zwo"]], dtype=object)
-    call = to_call(client_request([an_input(first, "FP32", "a"), an_input(second, "BYTES", "b")], timeout=2_500_000))
+    call = a_call(client_request([an_input(first, "FP32", "a"), an_input(second, "BYTES", "b")], timeout=2_500_000))
     assert (call.model, call.version, call.by_ordinal, call.form) == ("own/net", "2", True, AnswerForm.TENSORS)
     assert call.tensors == [TensorHead("a", "FP32", [2, 3], 0, 24), TensorHead("b", "BYTES", [2, 1], 0, 14)]
     assert list(call.parts) == [first.tobytes(), b"\x03\0\0\0one\x03\0\0\0zwo"]
@@ -68,15 +76,13 @@ def test_a_request_of_tritonclient_becomes_a_call_of_raw_tensors() -> None:
 
 
 def test_an_empty_tensor_has_a_part_of_its_own() -> None:
-    call = to_call(
-        client_request([an_input(np.zeros((0, 4), np.float32), "FP32"), an_input(np.ones(1, "i8"), "INT64")])
-    )
+    call = a_call(client_request([an_input(np.zeros((0, 4), np.float32), "FP32"), an_input(np.ones(1, "i8"), "INT64")]))
     assert [head.size_bytes for head in call.tensors] == [0, 8]
     assert [len(part) for part in call.parts] == [0, 8]
 
 
 def test_named_outputs_and_classification_become_wishes() -> None:
-    call = to_call(client_request(outputs=[InferRequestedOutput("y"), InferRequestedOutput("z", class_count=3)]))
+    call = a_call(client_request(outputs=[InferRequestedOutput("y"), InferRequestedOutput("z", class_count=3)]))
     assert call.outputs == [OutputWish("y", True), OutputWish("z", True, 3)]
 
 
@@ -97,7 +103,7 @@ def test_named_outputs_and_classification_become_wishes() -> None:
     ],
 )
 def test_typed_contents_are_packed_as_numpy_would(dtype: str, field: str, values: list[object]) -> None:
-    call = to_call(typed_request(dtype, [1, 3], **{field: values}))
+    call = a_call(typed_request(dtype, [1, 3], **{field: values}))
     expected = np.array(values, tritonclient.utils.triton_to_np_dtype(dtype)).tobytes()
     assert list(call.parts) == [expected]
     assert call.tensors == [TensorHead("x", dtype, [1, 3], 0, len(expected))]
@@ -116,7 +122,7 @@ def test_contents_of_other_types_beside_the_right_ones_change_nothing(
 ) -> None:
     values = np.random.default_rng(3).standard_normal(300).astype(tritonclient.utils.triton_to_np_dtype(dtype))
     message = typed_request(dtype, [300], **{field: values.tolist()}, **others)
-    assert list(to_call(parse_infer(message.SerializeToString())).parts) == [values.tobytes()]
+    assert list(a_call(parse_infer(message.SerializeToString())).parts) == [values.tobytes()]
 
 
 def test_fields_that_protobuf_does_not_know_change_no_contents() -> None:
@@ -126,12 +132,12 @@ def test_fields_that_protobuf_does_not_know_change_no_contents() -> None:
     contents = inputs.contents.SerializeToString() + b"\x7a\x01!"
     inputs.ClearField("contents")
     tensor = inputs.SerializeToString() + bytes([5 << 3 | 2, len(contents)]) + contents
-    call = to_call(parse_infer(bytes([5 << 3 | 2, len(tensor)]) + tensor))
+    call = a_call(parse_infer(bytes([5 << 3 | 2, len(tensor)]) + tensor))
     assert list(call.parts) == [np.array([1, 2], np.float32).tobytes()]
 
 
 def test_typed_bytes_get_their_lengths() -> None:
-    call = to_call(typed_request("BYTES", [2], bytes_contents=[b"", b"\xffab"]))
+    call = a_call(typed_request("BYTES", [2], bytes_contents=[b"", b"\xffab"]))
     assert list(call.parts) == [b"\0\0\0\0\x03\0\0\0\xffab"]
 
 
@@ -149,21 +155,21 @@ def test_typed_bytes_get_their_lengths() -> None:
 )
 def test_typed_contents_that_do_not_fit_are_refused(message: object, words: str) -> None:
     with pytest.raises(BadInputError, match=words):
-        to_call(message)
+        a_call(message)
 
 
 def test_raw_contents_must_be_one_for_each_input() -> None:
     message = client_request([an_input(np.ones(1, np.float32), "FP32")])
     message.raw_input_contents.append(b"more")
     with pytest.raises(BadInputError, match="1 inputs but 2 raw_input_contents"):
-        to_call(message)
+        a_call(message)
 
 
 def test_raw_and_typed_contents_are_not_mixed() -> None:
     message = typed_request("FP32", [1], fp32_contents=[1])
     message.raw_input_contents.append(b"abcd")
     with pytest.raises(BadInputError, match="use one or the other"):
-        to_call(message)
+        a_call(message)
 
 
 def test_shared_memory_is_refused_for_inputs_and_outputs() -> None:
@@ -172,7 +178,7 @@ def test_shared_memory_is_refused_for_inputs_and_outputs() -> None:
     output.set_shared_memory("region", 4)
     for message in (client_request([tensor]), client_request(outputs=[output])):
         with pytest.raises(UnsupportedError, match="shared memory"):
-            to_call(message)
+            a_call(message)
 
 
 def test_bytes_that_are_no_message_are_bad_input() -> None:
@@ -184,7 +190,7 @@ def test_bytes_that_are_no_message_are_bad_input() -> None:
 def test_a_timeout_that_is_no_number_of_microseconds_is_bad_input(choice: dict[str, object]) -> None:
     message = pb.ModelInferRequest(parameters={"timeout": pb.InferParameter(**choice)})
     with pytest.raises(BadInputError, match="microseconds"):
-        to_call(message)
+        a_call(message)
 
 
 def test_an_answer_is_what_protobuf_would_have_written() -> None:

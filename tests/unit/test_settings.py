@@ -126,7 +126,6 @@ def test_a_config_that_is_not_there_is_an_error_and_not_ignored(tmp_path: Path) 
         {"tls_key": Path("k.pem")},
         {"join": "10.0.0.2:8004"},
         {"mesh_key_file": Path("k")},
-        {"allow_shared_memory": True},
         {"http": "off", "grpc": "off"},
     ],
 )

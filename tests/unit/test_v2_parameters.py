@@ -7,8 +7,13 @@ from tritonclient.grpc import service_pb2 as pb
 
 from appliance.core.errors import BadInputError
 from appliance.gateway.grpc_codec import plain_parameters, to_call
+from appliance.gateway.peers import NOBODY
+from appliance.gateway.shared_memory import SharedMemory
 from appliance.gateway.v2_infer import read_infer
 from appliance.gateway.v2_parameters import MAX_PRIORITY, CallParameters, read_parameters
+from appliance.security.scopes import ANONYMOUS
+
+NO_MEMORY = SharedMemory(allowed=False, max_bytes=0).of(ANONYMOUS, NOBODY)
 
 
 @pytest.mark.parametrize(
@@ -34,11 +39,11 @@ def test_what_is_no_whole_number_is_refused_by_its_name(name: str, value: object
 
 def test_rest_and_grpc_fill_the_call_alike() -> None:
     asked = {"inputs": [], "parameters": {"priority": 3, "timeout": 20_000}}
-    by_rest = read_infer(json.dumps(asked).encode(), None, "m", "").call
+    by_rest = read_infer(json.dumps(asked).encode(), None, "m", "", NO_MEMORY).call
     message = pb.ModelInferRequest(model_name="m")
     message.parameters["priority"].uint64_param = 3
     message.parameters["timeout"].int64_param = 20_000
-    by_grpc = to_call(message)
+    by_grpc = to_call(message, NO_MEMORY)
     assert (by_rest.priority, by_rest.deadline_s) == (by_grpc.priority, by_grpc.deadline_s) == (3, 0.02)
 
 
