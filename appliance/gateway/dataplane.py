@@ -95,13 +95,19 @@ class DataPlane:
     # Calls.
 
     async def call(self, request: CallRequest, principal: Principal) -> CallAnswer:
-        """Answers one call. Raises IngleError; its `call` is the id under which the call is remembered."""
+        """Answers one call. Raises IngleError; its `call` is the id under which the call is remembered.
+
+        Cancelled, it drops the call.
+        """
         future: asyncio.Future[Outcome] = self._loop.create_future()
         begun = self.begin(request, principal, future)
         try:
             answer, body = await future
         except IngleError as error:
             self.failed(begun, error)
+            raise
+        except asyncio.CancelledError:
+            self.dropped(begun)
             raise
         return self.finished(begun, answer, body)
 
@@ -167,16 +173,22 @@ class DataPlane:
     def failed(self, begun: BegunCall, error: IngleError) -> None:
         """Counts and remembers a call that ended in an error, and tells the error which call it was."""
         error.call = begun.id
+        self._ended(begun, error.code, error.sentence)
+
+    def dropped(self, begun: BegunCall) -> None:
+        """Counts and remembers a call whose caller has gone; its future must be done. Where it still waits it is not
+        run."""
+        self._ended(begun, "gone", "the caller hung up before the answer")
+
+    def _ended(self, begun: BegunCall, outcome: str, sentence: str) -> None:
         if begun.work.timer is not None:
             begun.work.timer.cancel()
         total_ns = time.perf_counter_ns() - begun.started_ns
         route = begun.route
-        route.counters.record_failure(error.code, total_ns)
+        route.counters.record_failure(outcome, total_ns)
         seconds = Seconds(0.0, 0.0, 0.0, total_ns / 1e9)
         self._calls.add(
-            CallRecord(
-                begun.id, route.name, route.version, self.node_name, error.code, seconds, time.time(), error.sentence
-            )
+            CallRecord(begun.id, route.name, route.version, self.node_name, outcome, seconds, time.time(), sentence)
         )
 
     def _counters_of(self, model: ModelVersion) -> VersionCounters:

@@ -128,7 +128,9 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._front.connections.discard(self)
         if self._call is not None:
-            self._call.abandon()
+            if self._call.abandon():
+                assert self._call.begun is not None
+                self._front.dataplane.dropped(self._call.begun)
             self._call = None
         if self._delegate is not None:
             self._delegate.connection_lost(exc)
@@ -137,8 +139,9 @@ class Connection(asyncio.Protocol):
     def eof_received(self) -> bool:
         if self._delegate is not None:
             self._delegate.eof_received()
-        # A caller may end its side and still wait for the answer to what it sent. TLS as asyncio has it ends both.
-        return self._call is not None and self._transport.get_extra_info("sslcontext") is None
+        # Who ends its side has gone: whether it only ended its side and waits cannot be told before it is written to,
+        # and a call that nobody waits for should not be run. aiohttp, TLS and proxies see it so too.
+        return False
 
     def pause_writing(self) -> None:
         if self._delegate is not None:
@@ -351,6 +354,7 @@ class _Call:
         # Not at once: this may come while begin() is still on the stack.
         asyncio.get_running_loop().call_soon(self._connection.failed, self, exception)
 
-    def abandon(self) -> None:
-        """The caller has gone: what waits for it is dropped."""
-        self._done = True
+    def abandon(self) -> bool:
+        """The caller has gone: whether there was a call left to drop."""
+        waits, self._done = not self._done, True
+        return waits

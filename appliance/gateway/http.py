@@ -16,6 +16,7 @@ from appliance.core.addresses import Address
 from appliance.core.errors import IngleError
 from appliance.gateway.dataplane import DataPlane
 from appliance.gateway.fast_calls import FastFront
+from appliance.gateway.hang_up import DroppingHandler
 from appliance.gateway.http_answer import error_content, error_headers
 from appliance.gateway.management import add_routes
 from appliance.gateway.v2_rest import V2Rest
@@ -90,7 +91,7 @@ def _from_aiohttp(request: web.Request, error: web.HTTPException) -> web.StreamR
     return response
 
 
-class _JsonRequestHandler(RequestHandler):
+class _JsonRequestHandler(DroppingHandler):
     """aiohttp's connection, but that what cannot even be parsed is refused in our form, not as a page of text."""
 
     __slots__ = ()

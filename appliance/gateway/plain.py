@@ -22,6 +22,7 @@ from appliance.gateway.asked import (
     who,
 )
 from appliance.gateway.dataplane import DataPlane
+from appliance.gateway.hang_up import dropped_with_caller
 from appliance.gateway.http_body import read_body
 from appliance.gateway.operations import Body, Operation, Reply
 
@@ -78,18 +79,17 @@ class PlainCalls:
         principal.require("call", name)
         with broken_bodies():
             content = await read_body(request)
-        answer = await self._dataplane.call(
-            CallRequest(
-                model=str(name),
-                version=version,
-                form=AnswerForm.PLAIN,
-                tensors=[TensorHead("", "BYTES", [], Encoding.CONTENT, len(content))],
-                parts=[content],
-                content_type=request.headers.get("Content-Type", ""),
-                deadline_s=deadline_s,
-            ),
-            principal,
+        call = CallRequest(
+            model=str(name),
+            version=version,
+            form=AnswerForm.PLAIN,
+            tensors=[TensorHead("", "BYTES", [], Encoding.CONTENT, len(content))],
+            parts=[content],
+            content_type=request.headers.get("Content-Type", ""),
+            deadline_s=deadline_s,
         )
+        with dropped_with_caller(request):
+            answer = await self._dataplane.call(call, principal)
         return web.Response(
             body=answer_text(answer),
             content_type="application/json",

@@ -18,6 +18,7 @@ from appliance.core.errors import BadInputError
 from appliance.core.models import ModelVersion
 from appliance.gateway.asked import asked_deadline_s, check_pin
 from appliance.gateway.dataplane import DataPlane
+from appliance.gateway.hang_up import dropped_with_caller
 from appliance.gateway.http_answer import COMPRESS_FROM_BYTES, compressed, v2_content
 from appliance.gateway.http_body import read_body
 from appliance.gateway.pacing import paced
@@ -170,7 +171,8 @@ class V2Rest:
         if "X-Ingle-Deadline-Ms" in headers or "X-Ingle-Pin" in headers:
             asked.call.deadline_s = asked_deadline_s(request) or asked.call.deadline_s
             check_pin(request, self._dataplane.node_name)
-        answer = await self._dataplane.call(asked.call, principal)
+        with dropped_with_caller(request):
+            answer = await self._dataplane.call(asked.call, principal)
         parts, json_size = v2_content(answer, path["model"], asked.id)
         content = b"".join(parts)
         answered = {"X-Ingle-Call": answer.call, "X-Ingle-Node": answer.node, "Content-Type": "application/json"}

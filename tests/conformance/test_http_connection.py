@@ -148,8 +148,10 @@ def test_a_caller_that_goes_in_the_middle_of_a_large_body_harms_nobody(served: R
         assert wire.recv(1) == b""
     with socket.create_connection((host, int(port)), timeout=30) as wire:
         wire.sendall(large)
-        wire.shutdown(socket.SHUT_WR)
         assert doubled(Reader(wire).read())[-1] == 2 * 199_999
+        wire.sendall(large)
+        wire.shutdown(socket.SHUT_WR)  # as if it had gone: nothing is written to it
+        assert wire.recv(1) == b""
 
 
 @pytest.mark.parametrize(
