@@ -48,6 +48,7 @@ class Worker(msgspec.Struct):
     providers: list[str] = []
     in_flight: int = 0
     load_s: float = 0.0
+    from_graph: bool = False
 
 
 class ModelDetails(msgspec.Struct):
@@ -78,6 +79,7 @@ class ModelDetails(msgspec.Struct):
     reason: str = ""
     workers: list[Worker] = []
     waiting: int = 0
+    loads_from: str = ""
 
 
 class Deployed(msgspec.Struct):

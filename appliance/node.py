@@ -35,7 +35,9 @@ from appliance.security.keys import KeyRing
 from appliance.security.scopes import Principal, Scope
 from appliance.security.tls import Tls, read_tls
 from appliance.settings import Settings
+from appliance.workers.graph_cache import GraphCache
 from appliance.workers.inspector import Inspector
+from appliance.workers.optimiser import Optimiser
 from appliance.workers.processes import Processes
 from appliance.workers.supervisor import Supervisor
 
@@ -67,6 +69,8 @@ class Node:
         self._processes = Processes()
         data_bytes = int(_memory_bytes() * _MEMORY_SHARE)
         providers = ("CPUExecutionProvider",)
+        graphs = GraphCache(settings.data_dir / "cache", budget_bytes=settings.workers.graph_cache_bytes)
+        self._optimiser = Optimiser(self._processes, graphs, data_bytes=data_bytes)
         self._supervisor = Supervisor(
             self._processes,
             settings.workers,
@@ -74,6 +78,7 @@ class Node:
             data_bytes=data_bytes,
             profiles=Profiles(settings.data_dir),
             living_digests=self._catalogue.digests,
+            optimiser=self._optimiser,
         )
         self._scheduler = Scheduler(
             self._supervisor,
@@ -110,6 +115,7 @@ class Node:
         """
         ready = await self._processes.start()
         _log.info("onnxruntime %s, sandbox: %s", ready.runtime, ", ".join(n for n, active, _ in ready.layers if active))
+        await self._optimiser.start(self._catalogue.digests())
         await self._supervisor.start()
         self._saving = asyncio.create_task(self._save_usage())
         for file in files:
@@ -179,6 +185,7 @@ class Node:
         if self._saving is not None:
             self._saving.cancel()
         await self._supervisor.stop()
+        await self._optimiser.stop()
         await self._processes.stop()
         self._catalogue.close()
         self._keys.close()

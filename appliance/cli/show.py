@@ -30,6 +30,7 @@ def _show(details: ModelDetails, target: Target) -> None:
         ("size", size_words(details.size_bytes)),
         ("state", f"{details.state}: {details.reason}" if details.reason else details.state),
         ("workers", ", ".join(f"pid {w.pid} on {'/'.join(w.providers) or '?'}" for w in details.workers)),
+        ("loads", f"from {details.loads_from}" if details.loads_from else ""),
         ("batching", details.batch_reason or ("yes" if details.batchable else "no")),
         ("takes", ", ".join(details.accepts)),
         ("labels", f"{len(details.labels)}, the best {details.top_k} are answered" if details.labels else ""),

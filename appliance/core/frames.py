@@ -119,11 +119,14 @@ class Failure(msgspec.Struct, array_like=True):
 
 
 class Loaded(msgspec.Struct, array_like=True):
-    """The worker's first word: its session is open and answers. `error` is set where it could not be opened."""
+    """The worker's first word: its session is open and answers. `error` is set where it could not be opened.
+    `from_graph`: it was loaded from a cached optimised graph; `graph_fault`: why one that was offered was not used."""
 
     providers: list[str]
     load_ns: int
     error: str = ""
+    from_graph: bool = False
+    graph_fault: str = ""
 
 
 _encoder = msgspec.msgpack.Encoder()

@@ -67,10 +67,13 @@ class VersionSummary(msgspec.Struct):
 
 
 class WorkerDescription(msgspec.Struct):
+    """A worker. `providers` is what its session really got; `from_graph`: it loaded a cached optimised graph."""
+
     pid: int
     providers: list[str]
     in_flight: int
     load_s: float
+    from_graph: bool
 
 
 class ModelDescription(msgspec.Struct):
@@ -101,6 +104,7 @@ class ModelDescription(msgspec.Struct):
     reason: str
     workers: list[WorkerDescription]
     waiting: int
+    loads_from: str
 
 
 class DeployAnswer(msgspec.Struct):

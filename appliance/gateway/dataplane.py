@@ -276,10 +276,14 @@ class DataPlane:
         pool = self._supervisor.existing_pool(model)
         state, reason = self._state(model)
         workers = [
-            WorkerState(replica.pid, tuple(replica.providers), len(replica.in_flight), replica.load_s)
+            WorkerState(
+                replica.pid, tuple(replica.providers), len(replica.in_flight), replica.load_s, replica.from_graph
+            )
             for replica in (pool.replicas if pool else ())
         ]
-        return ModelState(model, state, reason, workers, pool.waiting if pool else 0)
+        return ModelState(
+            model, state, reason, workers, pool.waiting if pool else 0, self._supervisor.loads_from(model)
+        )
 
     def active(self) -> list[ModelVersion]:
         """The versions that have a worker, or calls that wait for one."""

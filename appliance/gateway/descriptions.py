@@ -69,10 +69,11 @@ def describe(
         state=state.state,
         reason=state.reason,
         workers=[
-            WorkerDescription(worker.pid, list(worker.providers), worker.in_flight, worker.load_s)
+            WorkerDescription(worker.pid, list(worker.providers), worker.in_flight, worker.load_s, worker.from_graph)
             for worker in state.workers
         ],
         waiting=state.waiting,
+        loads_from=state.loads_from,
     )
 
 

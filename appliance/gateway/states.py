@@ -12,6 +12,7 @@ class WorkerState(msgspec.Struct, frozen=True):
     providers: tuple[str, ...]
     in_flight: int
     load_s: float
+    from_graph: bool = False  # it loaded a cached optimised graph
 
 
 class ModelState(msgspec.Struct, frozen=True):
@@ -22,6 +23,7 @@ class ModelState(msgspec.Struct, frozen=True):
     reason: str
     workers: list[WorkerState]
     waiting: int
+    loads_from: str  # a phrase: what a worker of it loads
 
 
 class IndexRow(msgspec.Struct, frozen=True):

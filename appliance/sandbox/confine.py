@@ -79,15 +79,16 @@ def die_with_parent() -> None:
     _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def limit_resources(*, data_bytes: int, open_files: int = 256) -> Layer:
-    """Bounds private memory (RLIMIT_DATA; 0: unbounded), open files, and forbids core dumps and writing files.
+def limit_resources(*, data_bytes: int, open_files: int = 256, file_bytes: int = 0) -> Layer:
+    """Bounds private memory (RLIMIT_DATA; 0: unbounded), open files and the size of a file that is written (0: none
+    is), and forbids core dumps.
 
     RLIMIT_AS is not used: CUDA reserves address space by the terabyte.
     """
     wanted = [
         (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_NOFILE, open_files),
-        (resource.RLIMIT_FSIZE, 0),
+        (resource.RLIMIT_FSIZE, file_bytes),
     ]
     if data_bytes:
         wanted.append((resource.RLIMIT_DATA, data_bytes))

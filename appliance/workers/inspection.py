@@ -58,7 +58,7 @@ def inspect(spec: WorkerSpec) -> Iterator[str | Verdict]:
     check_declarations(signature, spec.manifest)
     yield "running a sample"
     warnings: list[str] = []
-    sample = _declared_sample(spec.manifest, signature)
+    sample = declared_sample(spec.manifest, signature)
     if sample is not None:
         try:
             session.run(sample)
@@ -89,7 +89,8 @@ def check_manifest(manifest: Manifest, signature: Signature) -> None:
                 raise RefusedError(f"the manifest says {what} '{item.name}' is {item.dtype}, but it is {spec.dtype}")
 
 
-def _declared_sample(manifest: Manifest, signature: Signature) -> dict[str, Array] | None:
+def declared_sample(manifest: Manifest, signature: Signature) -> dict[str, Array] | None:
+    """The manifest's sample as tensors, None where it has none. Raises RefusedError where it does not fit."""
     if manifest.sample is None:
         return None
     text = msgspec.json.encode(manifest.sample)

@@ -46,6 +46,9 @@ class Replica(Child):
         self.providers: list[str] = []
         self.load_s = 0.0
         self.load_error = ""
+        self.from_graph = False  # it loaded a cached optimised graph
+        self.graph_offered = False
+        self.graph_fault = ""
         self.in_flight: dict[int, Work] = {}
         self.alone = False  # it holds a retried call, which must run by itself
         self.started_s = time.monotonic()
@@ -123,6 +126,7 @@ class Replica(Child):
             self.state = "ready" if self.state == "starting" and not head.error else self.state
             self.providers, self.load_s, self.load_error = head.providers, head.load_ns / 1e9, head.error
             self.ready_s = self.idle_since_s = time.monotonic()
+            self.from_graph, self.graph_fault = head.from_graph, head.graph_fault
             self._on_change(self)
             return
         self.answered = True

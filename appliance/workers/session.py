@@ -1,6 +1,6 @@
 """One onnxruntime session: arrays in, arrays out. Runs in a worker process, after the fork.
 
-Owns the dealings with onnxruntime: options, types, errors. Knows neither frames nor batching.
+Owns what a run is: types, errors, answers. How a session is opened is runtime.py's. Knows neither frames nor batching.
 """
 
 import ctypes
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from appliance.core.errors import BadInputError, RefusedError, WorkerFailedError
 from appliance.core.tensors import DTYPE_OF_ORT, Signature, TensorSpec
+from appliance.workers.runtime import open_session
 
 Array = NDArray[np.generic]
 _BFLOAT16 = 16  # onnx.TensorProto.BFLOAT16: numpy has no such dtype, so its bits travel as uint16
@@ -42,18 +43,23 @@ class OutOfMemoryError(WorkerFailedError):
 class Session:
     """An open model. `providers` is what onnxruntime really uses, which may be less than what was asked."""
 
-    def __init__(self, model: Path, *, threads: int, providers: tuple[str, ...]) -> None:
-        """Raises RefusedError with onnxruntime's reason if the file does not open."""
+    def __init__(
+        self,
+        model: Path,
+        *,
+        threads: int,
+        providers: tuple[str, ...],
+        optimised: bool = False,
+        write_to: Path | None = None,
+    ) -> None:
+        """Raises RefusedError with onnxruntime's reason if the file does not open. For `optimised` and `write_to` see
+        runtime.open_session()."""
         self._folder = f"{model.parent}/"
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        # Spinning threads would burn the cores that the fronts and other models need.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
-            self._session = onnxruntime.InferenceSession(str(model), options, providers=list(providers))
-        except Exception as error:  # onnxruntime raises a dozen unrelated classes here
+            self._session = open_session(
+                model, threads=threads, providers=providers, optimised=optimised, write_to=write_to
+            )
+        except Exception as error:
             raise RefusedError(f"onnxruntime cannot open the model: {self._reason(error)}") from None
         self.providers: list[str] = self._session.get_providers()
         self.signature = self._read_signature()

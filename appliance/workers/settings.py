@@ -22,3 +22,6 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     queue: Annotated[int, Meta(ge=1, description="calls that may wait for one model; more are told to come back")] = (
         1024
     )
+    graph_cache_bytes: Annotated[
+        int, Meta(ge=0, description="disk that cached optimised graphs may take together; 0: none are kept")
+    ] = 4 * 1024**3

@@ -10,17 +10,29 @@ import msgspec
 from appliance.core.manifest import Manifest
 
 
+class CachedGraph(msgspec.Struct, frozen=True):
+    """An optimised graph that may be loaded in place of the model: its folder, and each file with its exact size."""
+
+    folder: str
+    sizes: dict[str, int]
+
+
 class WorkerSpec(msgspec.Struct, frozen=True):
-    """One process to be forked. `folder` holds `model.onnx`; `data_bytes` 0 leaves memory unbounded."""
+    """One process to be forked. `folder` holds `model.onnx`; `data_bytes` 0 leaves memory unbounded. `graph` is loaded
+    in place of the model where that succeeds. `output` is the folder that an optimisation writes to, each file of at
+    most `file_bytes`; no other role writes."""
 
     number: int
-    role: Literal["serve", "inspect"]
+    role: Literal["serve", "inspect", "optimise"]
     folder: str
     manifest: Manifest
     threads: int
     max_batch: int
     providers: tuple[str, ...]
     data_bytes: int
+    graph: CachedGraph | None = None
+    output: str = ""
+    file_bytes: int = 0
 
 
 class Forked(msgspec.Struct, frozen=True, tag="forked"):

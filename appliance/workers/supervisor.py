@@ -19,6 +19,7 @@ from appliance.core.profile import Profile, ProfileKey
 from appliance.core.versions import Version
 from appliance.workers.link import Link
 from appliance.workers.measures import Measures, Sample, read_sample
+from appliance.workers.optimiser import Optimiser
 from appliance.workers.pool import Pool
 from appliance.workers.processes import Processes
 from appliance.workers.region import SharedRegion
@@ -58,6 +59,7 @@ class Supervisor:
         data_bytes: int,
         profiles: Profiles,
         living_digests: Callable[[], set[str]],
+        optimiser: Optimiser,
     ) -> None:
         """`data_bytes` bounds each worker's private memory where its manifest does not say; 0: unbounded.
 
@@ -71,6 +73,7 @@ class Supervisor:
         self._profiles = profiles
         self._living_digests = living_digests
         self._known: dict[ProfileKey, Profile] = {}
+        self._optimiser = optimiser
         self._pools: dict[tuple[ModelName, Version, str], Pool] = {}
         self._closing: set[Pool] = set()
         self._active: set[Pool] = set()
@@ -122,6 +125,10 @@ class Supervisor:
     def existing_pool(self, model: ModelVersion) -> Pool | None:
         return self._pools.get(model.key)
 
+    def loads_from(self, model: ModelVersion) -> str:
+        """What a worker of this version loads, as a phrase: its own file or a cached optimised graph."""
+        return self._optimiser.loads_from(model)
+
     def forget(self, model: ModelVersion, successor: ModelVersion | None = None) -> None:
         """The version is gone from the catalogue: its workers finish what they have and end. What waits for it goes to
         its successor, if it has one that takes the same tensors."""
@@ -130,6 +137,7 @@ class Supervisor:
                 pool.hand_over(self.pool(successor))
             pool.close()
             self._closing.add(pool)
+        self._optimiser.forget(model)
 
     def profile(self, model: ModelVersion) -> Profile | None:
         """What was measured of this version's artifact, by this node or before its last start."""
@@ -164,6 +172,8 @@ class Supervisor:
             memory_bytes=pool.measures.memory_bytes,
         )
         replica.threads = self._settings.threads or self.scheduling.threads_for(pool)
+        graph = self._optimiser.graph_for(pool.model)
+        replica.graph_offered = graph is not None
         spec = WorkerSpec(
             number=replica.number,
             role="serve",
@@ -173,6 +183,7 @@ class Supervisor:
             max_batch=pool.max_batch,
             providers=self._providers,
             data_bytes=limit_bytes,
+            graph=graph,
         )
         sock = self._processes.fork(spec, replica, region.fd, pool.log)
         if sock is None:
@@ -192,11 +203,20 @@ class Supervisor:
         if replica.state == "ready" and not replica.announced:
             replica.announced = True
             pool.measures.started(load_s=replica.load_s, cold_start_s=replica.ready_s - replica.started_s)
+            self._learn_of_load(pool.model, replica)
             self._spawn(asyncio.get_running_loop().create_task(self._look_at([(pool, replica)])))
         pool.on_change(replica)
         if replica.state == "lost":
             self._samples.pop(replica, None)
+            if replica.graph_offered and not replica.calls and not replica.retired and self._processes.ready:
+                self._optimiser.broken(pool.model, f"its worker was lost before an answer: {replica.end_reason}")
             self.scheduling.freed()
+
+    def _learn_of_load(self, model: ModelVersion, replica: Replica) -> None:
+        if replica.graph_fault:
+            self._optimiser.broken(model, replica.graph_fault)
+        elif not replica.from_graph:
+            self._optimiser.loaded(model, load_s=replica.load_s, providers=replica.providers)
 
     # Time.
 

@@ -1,4 +1,4 @@
-"""What a child that looks at a model tells the gateway, as JSON lines. Imported by both, so without numpy."""
+"""What a child that looks at a model or optimises it tells the gateway as JSON. Imported by both: no numpy."""
 
 import msgspec
 
@@ -11,3 +11,12 @@ class Verdict(msgspec.Struct):
     inspection: Inspection | None = None
     refusal: str = ""
     step: str = ""
+
+
+class GraphVerdict(msgspec.Struct):
+    """What became of an optimisation: why its graph is of no use, or the seconds of processor time that a load and
+    first run took of the model and of its graph."""
+
+    refused: str = ""
+    original_s: float = 0.0
+    cached_s: float = 0.0

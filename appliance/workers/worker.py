@@ -9,7 +9,6 @@ import os
 import socket
 import sys
 import time
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -30,6 +29,7 @@ from appliance.core.frames import (
 from appliance.workers import tensors
 from appliance.workers.batch_gain import BatchGain
 from appliance.workers.batching import Form, next_batch
+from appliance.workers.opening import open_model
 from appliance.workers.outputs import OutputWriter, Written
 from appliance.workers.plain.content import tensors_from_content
 from appliance.workers.session import OutOfMemoryError, Session
@@ -67,17 +67,13 @@ class Worker:
         """Says that the model is loaded, or why not, then answers calls. Returns when the gateway has gone."""
         started_ns = time.perf_counter_ns()
         try:
-            self._session = Session(
-                Path(self._spec.folder, "model.onnx"),
-                threads=self._spec.threads,
-                providers=self._spec.providers,
-            )
+            self._session, from_graph, fault = open_model(self._spec)
         except IngleError as error:
             self._send(frame_start(Kind.LOADED, Loaded([], 0, error.sentence), 0))
             return
         self._writer = OutputWriter(self._session.signature.outputs, self._spec.manifest, self._writable)
         load_ns = time.perf_counter_ns() - started_ns
-        self._send(frame_start(Kind.LOADED, Loaded(self._session.providers, load_ns), 0))
+        self._send(frame_start(Kind.LOADED, Loaded(self._session.providers, load_ns, "", from_graph, fault), 0))
         waiting: list[Pending] = []
         while True:
             rows = self._gain.useful_rows(self._spec.max_batch)

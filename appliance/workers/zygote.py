@@ -36,7 +36,7 @@ def _warm_up() -> tuple[str, tuple[str, ...]]:
     import numpy as np
     import onnxruntime
 
-    from appliance.workers import inspection, worker  # noqa: F401
+    from appliance.workers import inspection, optimisation, worker  # noqa: F401
     from appliance.workers.tiny_model import IDENTITY_MODEL
 
     options = onnxruntime.SessionOptions()
@@ -116,13 +116,17 @@ def _become_worker(spec: WorkerSpec, fds: list[int], parent: int) -> NoReturn:
         os.dup2(log_fd, 1)
         os.dup2(log_fd, 2)
         _close_all_but({0, 1, 2, sock_fd, region_fd})
-        confine.limit_resources(data_bytes=spec.data_bytes)
+        confine.limit_resources(data_bytes=spec.data_bytes, file_bytes=spec.file_bytes)
         sock = socket.socket(fileno=sock_fd)
         sock.setblocking(True)
         if spec.role == "inspect":
             from appliance.workers.inspection import run_inspection
 
             run_inspection(spec, sock)
+        elif spec.role == "optimise":
+            from appliance.workers.optimisation import run_optimisation
+
+            run_optimisation(spec, sock)
         else:
             from appliance.workers.worker import run_worker
 

@@ -60,3 +60,36 @@ def bundle(path: Path, model: Path, manifest: str) -> Path:
         file.write(model, "model.onnx")
         file.writestr("manifest.toml", manifest)
     return path
+
+
+def normalised(path: Path, *, random: bool = False) -> Path:
+    """Convolutions with batch normalisation, FP32 [n, 3, 8, 8] to [n, 256]: 6 MB that onnxruntime folds, fuses and
+    lays out anew at each load. `random` adds noise, so that no two runs agree."""
+    rng = np.random.default_rng(5)
+    weights, nodes, value, channels = [], [], "x", 3
+    for layer, wide in enumerate((64, 128, 256, 256, 256)):
+        kernel = rng.standard_normal((wide, channels, 3, 3)) * (2 / (9 * channels)) ** 0.5
+        weights.append(numpy_helper.from_array(kernel.astype(np.float32), f"w{layer}"))
+        for part in ("scale", "shift", "mean", "variance"):
+            values = (0.5 + rng.random(wide)).astype(np.float32)
+            weights.append(numpy_helper.from_array(values, f"{part}{layer}"))
+        normal = [f"c{layer}", *(f"{part}{layer}" for part in ("scale", "shift", "mean", "variance"))]
+        nodes += [
+            helper.make_node("Conv", [value, f"w{layer}"], [f"c{layer}"], pads=[1, 1, 1, 1]),
+            helper.make_node("BatchNormalization", normal, [f"n{layer}"]),
+            helper.make_node("Relu", [f"n{layer}"], [f"r{layer}"]),
+        ]
+        value, channels = f"r{layer}", wide
+    if random:
+        nodes += [
+            helper.make_node("RandomNormalLike", [value], ["noise"], dtype=TensorProto.FLOAT),
+            helper.make_node("Add", [value, "noise"], ["noisy"]),
+        ]
+        value = "noisy"
+    nodes += [
+        helper.make_node("GlobalAveragePool", [value], ["pooled"]),
+        helper.make_node("Flatten", ["pooled"], ["y"]),
+    ]
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 3, 8, 8])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", channels])
+    return _save(helper.make_graph(nodes, "normalised", [x], [y], weights), path)
