@@ -5,7 +5,8 @@
                                     model.onnx.data   its weights, mapped rather than read
 
 An entry appears by one rename, synced, and goes by one rename: half of one never lies at an address. Runs in the
-gateway's process: `find` and `tried` answer from memory; whatever else touches the disk and belongs in a thread.
+gateway's process: `find`, `entry`, `tried` and `disown` deal with memory alone and never wait for the disk; the others
+belong in a thread.
 """
 
 import contextlib
@@ -76,7 +77,8 @@ class GraphCache:
         self._incoming = folder / "incoming"
         self.budget_bytes = budget_bytes
         self._kept: dict[Address, Kept] = {}
-        self._lock = threading.RLock()
+        self._lock = threading.Lock()  # held for a look at the dict, never for the disk
+        self._disk = threading.RLock()
 
     def open(self, digests: Set[str]) -> None:
         """Reads what is there and removes what was cut short, what no artifact in `digests` needs, and what cannot be
@@ -84,7 +86,7 @@ class GraphCache:
         shutil.rmtree(self._incoming, ignore_errors=True)
         for folder in (self._folder, self._incoming):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with self._lock:
+        with self._disk:
             for path in self._folder.glob("*/*"):
                 digest, word = path.parent.name, path.name
                 try:
@@ -95,7 +97,8 @@ class GraphCache:
                 if entry is None or digest not in digests or entry.key.word != word:
                     self._take_away(path)
                 else:
-                    self._kept[digest, word] = Kept(entry, used_s)
+                    with self._lock:
+                        self._kept[digest, word] = Kept(entry, used_s)
             self._make_room()
 
     def find(self, digest: str, key: GraphKey) -> CachedGraph | None:
@@ -147,42 +150,53 @@ class GraphCache:
             sync_file(made / name)
         write_durably(made / _ENTRY, msgspec.json.encode(entry))
         target = self._folder / digest / entry.key.word
-        with self._lock:
+        with self._disk:
             target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             if target.exists():
                 self._take_away(target)
             made.rename(target)
             sync_folder(target.parent)
             sync_folder(self._folder)
-            self._kept[digest, entry.key.word] = Kept(entry, time.time())
+            with self._lock:
+                self._kept[digest, entry.key.word] = Kept(entry, time.time())
             self._make_room()
 
-    def drop(self, digest: str, key: GraphKey) -> None:
-        """Removes a graph that turned out to be broken; it is made again at the model's next load."""
+    def disown(self, digest: str, key: GraphKey) -> None:
+        """From now on there is no such graph; drop() then removes it."""
         with self._lock:
-            self._remove((digest, key.word))
+            self._kept.pop((digest, key.word), None)
+
+    def drop(self, digest: str, key: GraphKey) -> None:
+        """Removes a graph that was disowned, unless another has been made since."""
+        with self._disk:
+            if not self.tried(digest, key):
+                self._take_away(self._folder / digest / key.word)
 
     def forget(self, digest: str) -> None:
         """The artifact is gone: so go its graphs, whoever made them."""
-        with self._lock:
-            for address in [address for address in self._kept if address[0] == digest]:
+        with self._disk:
+            for address in [address for address in self._snapshot() if address[0] == digest]:
                 self._remove(address)
 
     def touch(self) -> None:
         """Writes down when entries were last used, where what is on the disk is old. Best effort."""
+        for (digest, word), kept in self._snapshot().items():
+            path = self._folder / digest / word / _ENTRY
+            with contextlib.suppress(OSError):
+                if kept.used_s - path.stat().st_mtime > _TOUCH_S:
+                    os.utime(path, (kept.used_s, kept.used_s))
+
+    def _snapshot(self) -> dict[Address, Kept]:
         with self._lock:
-            for (digest, word), kept in self._kept.items():
-                path = self._folder / digest / word / _ENTRY
-                with contextlib.suppress(OSError):
-                    if kept.used_s - path.stat().st_mtime > _TOUCH_S:
-                        os.utime(path, (kept.used_s, kept.used_s))
+            return dict(self._kept)
 
     def _make_room(self) -> None:
-        for address in doomed(self._kept, budget_bytes=self.budget_bytes):
+        for address in doomed(self._snapshot(), budget_bytes=self.budget_bytes):
             self._remove(address)
 
     def _remove(self, address: Address) -> None:
-        self._kept.pop(address, None)
+        with self._lock:
+            self._kept.pop(address, None)
         self._take_away(self._folder.joinpath(*address))
 
     def _take_away(self, path: Path) -> None:

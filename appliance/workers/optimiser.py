@@ -109,6 +109,7 @@ class Optimiser:
         _log.warning("the cached optimised graph of %s is removed: %s", model, fault)
         self._faults[model.digest] += 1
         if key is not None:
+            self._cache.disown(model.digest, key)
             self._on_disk(self._cache.drop, model.digest, key)
 
     def forget(self, model: ModelVersion) -> None:
