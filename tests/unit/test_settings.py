@@ -37,6 +37,7 @@ OTHER_VALUES = {
     "workers.run_s": "8",
     "workers.max_batch": "9",
     "workers.queue": "10",
+    "workers.graph_cache": "1GiB",
 }
 each_setting = pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: setting.key)
 
