@@ -23,7 +23,7 @@ class ModelState(msgspec.Struct, frozen=True):
     reason: str
     workers: list[WorkerState]
     waiting: int
-    loads_from: str  # a phrase: what a worker of it loads
+    loads_from: str = ""  # a phrase: what a worker of it loads
 
 
 class IndexRow(msgspec.Struct, frozen=True):
