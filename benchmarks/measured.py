@@ -65,3 +65,7 @@ class Ratio:
 
     def __str__(self) -> str:
         return f"{self.median:.2f} ({self.low:.2f} to {self.high:.2f})"
+
+
+def median_of_numbers(values: Sequence[float]) -> float:
+    return statistics.median(values)

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -111,6 +112,22 @@ def node(models: Sequence[Path], folder: Path, environment: Mapping[str, str] | 
         yield Node(process.pid, said["http"], said["grpc"], key)
         if process.poll() is not None:
             raise LoadError(f"the node ended by itself: {(folder / 'node.log').read_text(errors='replace')[-2000:]}")
+
+
+def unload(served: Node, model: str) -> None:
+    """Ends the workers of a model and returns once they are gone: its next call finds it cold."""
+    headers = {"Authorization": f"Bearer {served.admin_key}"}
+    order = urllib.request.Request(f"http://{served.http}/v2/repository/models/{model}/unload", b"{}", headers)
+    urllib.request.urlopen(order, timeout=_STOP_S).close()
+    give_up_s = time.monotonic() + _STOP_S
+    described = urllib.request.Request(f"http://{served.http}/v1/models/{model}", headers=headers)
+    while True:
+        with urllib.request.urlopen(described, timeout=_STOP_S) as answer:
+            if not json.load(answer)["workers"]:
+                return
+        if time.monotonic() > give_up_s:
+            raise LoadError(f"{model} still has workers {_STOP_S:.0f} s after it was unloaded")
+        time.sleep(0.01)
 
 
 def bare_session(model: Path, seconds: float, core: str = "any") -> dict[str, float]:

@@ -24,6 +24,8 @@ ORDER = (
     "rivals",
     "perf_analyzer",
     "costs",
+    "burst",
+    "kills",
 )
 _HEAD = """# What was measured
 
