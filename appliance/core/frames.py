@@ -47,6 +47,7 @@ class AnswerForm(IntEnum):
     TENSORS = 0  # every output RAW, described by the head
     V2_JSON = 1  # the text of V2's "outputs" array first (`text_size` bytes), then the binary outputs it describes
     PLAIN = 2  # the text of a plain answer's "outputs" and "labels" members
+    GENERATE = 3  # the text of V2's generate: a member for each output, without the braces around them
 
 
 class SharedPlace(msgspec.Struct, array_like=True, frozen=True):

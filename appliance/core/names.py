@@ -12,7 +12,9 @@ DEFAULT_OWNER = "local"
 
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 # Words that the V2 protocol puts after a model's name in a path; a model so called could not be addressed.
-RESERVED = frozenset(("ready", "config", "stats", "infer", "versions", "load", "unload", "index", "generate", "trace"))
+RESERVED = frozenset(
+    ("ready", "config", "stats", "infer", "versions", "load", "unload", "index", "generate", "generate_stream", "trace")
+)
 
 
 class ModelName(NamedTuple):

@@ -133,7 +133,7 @@ class DataPlane:
         work.memory_outputs = request.memory_outputs
         begun = BegunCall(f"{self._prefix}{number:08x}", route, work, started_ns, not route.pool.replicas)
         try:
-            if request.form != AnswerForm.PLAIN:  # what a plain call's content means, the worker says
+            if request.form < AnswerForm.PLAIN:  # what other calls' content means, the worker says
                 route.admission.check(request.tensors, request.outputs)
             if self._unloaded:
                 self._unloaded.discard(route.model.name)

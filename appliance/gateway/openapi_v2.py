@@ -157,6 +157,15 @@ _INFER = Body(
     "the JSON, and behind it binary tensors where the header Inference-Header-Content-Length gives the JSON's length; "
     "the whole may be gzip or deflate",
 )
+_GENERATE = Body(
+    {"application/json": {"type": "object"}},
+    "a member for each input: a value or a list; `id` and `parameters` are the request's",
+)
+_GENERATED = Reply(
+    "A member for each output, besides `model_name`, `model_version` and `id`.",
+    {"application/json": {"type": "object"}},
+    ("X-Ingle-Call", "X-Ingle-Node"),
+)
 _CALLED = (404, 413, 415, 429, 503, 504)
 _LOADED = (404, 409, 413, 415, 422, 503, 504)
 _UNLOADED = (404, 413, 415)
@@ -213,6 +222,17 @@ OPERATIONS = (
     *_of_model("v2_config", "GET", "/config", "Show a model's configuration", _SOME_OBJECT, (404,)),
     *_of_model("v2_stats", "GET", "/stats", "Show a model's statistics", Reply("They.", ModelStatistics), (404,)),
     *_of_model("v2_infer", "POST", "/infer", "Infer", _INFERRED, _CALLED, _INFER, (DEADLINE, PIN)),
+    *_of_model("v2_generate", "POST", "/generate", "Infer, flat", _GENERATED, _CALLED, _GENERATE, (DEADLINE, PIN)),
+    *_of_model(
+        "v2_generate_stream",
+        "POST",
+        "/generate_stream",
+        "Infer, flat, as one server-sent event",
+        Reply("The event.", {"text/event-stream": {"type": "string"}}, ("X-Ingle-Call", "X-Ingle-Node")),
+        _CALLED,
+        _GENERATE,
+        (DEADLINE, PIN),
+    ),
     Operation(
         "v2_all_stats",
         "GET",

@@ -15,8 +15,11 @@ PLATFORM = "onnxruntime_onnx"
 EXTENSIONS = (
     "binary_tensor_data",
     "classification",
+    "generate",
     "model_configuration",
     "model_repository",
+    "parameters",
+    "schedule_policy",
     "statistics",
 )
 

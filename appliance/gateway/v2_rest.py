@@ -16,19 +16,21 @@ from aiohttp.typedefs import Handler
 
 from appliance.core.errors import BadInputError
 from appliance.core.models import ModelVersion
+from appliance.core.names import RESERVED
 from appliance.gateway.asked import asked_deadline_s, check_pin
 from appliance.gateway.dataplane import DataPlane
 from appliance.gateway.hang_up import dropped_with_caller
 from appliance.gateway.http_answer import COMPRESS_FROM_BYTES, compressed, v2_content
 from appliance.gateway.http_body import read_body
 from appliance.gateway.pacing import paced
+from appliance.gateway.v2_generate import V2Generate
 from appliance.gateway.v2_infer import read_infer
 from appliance.gateway.v2_memory_api import peer_of
 from appliance.gateway.v2_model import v2_config, v2_metadata, v2_server_metadata
 from appliance.observability.statistics import VersionStatistics
 
 # One or two words, as tritonclient writes `owner/name` unescaped; what follows is the protocol's.
-_MODEL = r"/v2/models/{model:[^/]+(?:/(?!(?:infer|ready|config|stats|versions)(?:/|$))[^/]+)?}"
+_MODEL = r"/v2/models/{model:[^/]+(?:/(?!(?:" + "|".join(sorted(RESERVED)) + r")(?:/|$))[^/]+)?}"
 _VERSION = r"/versions/{version:[^/]+}"
 
 Asked = TypeVar("Asked", bound=msgspec.Struct)
@@ -53,8 +55,11 @@ class V2Rest:
         self._catalogue = dataplane.catalogue
 
     def add_routes(self, app: web.Application) -> None:
+        generate = V2Generate(self._dataplane)
         routes: list[tuple[str, str, Handler]] = [
             ("POST", "/infer", self.infer),
+            ("POST", "/generate", generate.generate),
+            ("POST", "/generate_stream", generate.generate_stream),
             ("GET", "/ready", self.model_ready),
             ("GET", "/config", self.config),
             ("GET", "/stats", self.statistics),

@@ -45,6 +45,9 @@ class OutputWriter:
             named = {spec.name: output for spec, output in zip(self._specs, outputs, strict=True)}
             text = plain_answer(named, self._dtypes, self._manifest)
             return [], len(text), [text], len(text)
+        if invoke.form == AnswerForm.GENERATE:
+            text = self._members(outputs)
+            return [], len(text), [text], len(text)
         wishes = self._all[invoke.binary] if invoke.outputs is None else invoke.outputs
         if invoke.form == AnswerForm.V2_JSON:
             return self._v2(wishes, outputs, batched)
@@ -60,6 +63,14 @@ class OutputWriter:
             parts.append(data)
             size += len(data)
         return heads, 0, [*parts, *last], size + sum(map(len, last))
+
+    def _members(self, outputs: Sequence[Array]) -> bytes:
+        """V2's generate: an output of one element is that element, any other a flat list."""
+        text = []
+        for spec, output in zip(self._specs, outputs, strict=True):
+            data = tensors.to_json(spec.name, spec.dtype, output)
+            text.append(orjson.dumps(spec.name) + b":" + (data[1:-1] if output.size == 1 else data))
+        return b",".join(text)
 
     def _share(self, wish: OutputWish, place: SharedPlace, dtype: str, array: Array, last: list[bytes]) -> TensorHead:
         """Puts an output where it goes on to its caller's memory: into the region, or behind all else in the body.
