@@ -4,9 +4,10 @@ Runs in the benchmark's own process. Knows nothing of servers.
 """
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -138,6 +139,66 @@ def _identity() -> onnx.ModelProto:
     return _model("identity", [helper.make_node("Identity", ["x"], ["y"])], [], (_IDENTITY,), _IDENTITY)
 
 
+_SMALL_PICTURE = (3, 64, 64)
+# (channels, blocks, stride of the first) of each stage of two 3x3 convolutions a block: 76 MB of weights.
+_STAGES = ((64, 2, 2), (128, 3, 2), (256, 4, 2), (512, 3, 2))
+_SMALL_CLASSES = 1000
+
+
+def _blocks() -> Iterator[tuple[int, int, int]]:
+    """(channels in, channels out, stride) of each residual block."""
+    channels = _SMALL_PICTURE[0]
+    for wide, count, stride in _STAGES:
+        for block in range(count):
+            yield channels, wide, stride if block == 0 else 1
+            channels = wide
+
+
+def _residual() -> onnx.ModelProto:
+    """Residual blocks with batch normalisation, as training frameworks export them: much to fold and to fuse."""
+    rng = np.random.default_rng(4)
+    nodes: list[onnx.NodeProto] = []
+    weights: list[onnx.TensorProto] = []
+
+    def add(kind: str, inputs: list[str], **attributes: Any) -> str:
+        value = f"v{len(nodes)}"
+        nodes.append(helper.make_node(kind, inputs, [value], **attributes))
+        return value
+
+    def weight(values: onnx.TensorProto) -> str:
+        weights.append(values)
+        return str(values.name)
+
+    def normalised(value: str, wide_in: int, wide_out: int, side: int, stride: int) -> str:
+        kernel = weight(_weights(rng, f"w{len(weights)}", (wide_out, wide_in, side, side)))
+        value = add("Conv", [value, kernel], kernel_shape=[side, side], pads=[side // 2] * 4, strides=[stride, stride])
+        parts = []
+        for _ in range(4):
+            values = (0.5 + rng.random(wide_out)).astype(np.float32)
+            parts.append(weight(numpy_helper.from_array(values, f"w{len(weights)}")))
+        return add("BatchNormalization", [value, *parts])
+
+    value = "x"
+    for wide_in, wide_out, stride in _blocks():
+        first = add("Relu", [normalised(value, wide_in, wide_out, 3, stride)])
+        second = normalised(first, wide_out, wide_out, 3, 1)
+        shortcut = value if wide_in == wide_out else normalised(value, wide_in, wide_out, 1, stride)
+        value = add("Relu", [add("Add", [second, shortcut])])
+    flat = add("Flatten", [add("GlobalAveragePool", [value])])
+    final = weight(_weights(rng, "w", (_SMALL_CLASSES, _STAGES[-1][0])))
+    nodes.append(helper.make_node("Gemm", [flat, final], ["y"], transB=1))
+    return _model("residual", nodes, weights, _SMALL_PICTURE, _SMALL_CLASSES)
+
+
+def _residual_flops() -> int:
+    flops, side = 0, _SMALL_PICTURE[1]
+    for wide_in, wide_out, stride in _blocks():
+        side //= stride
+        shortcut = 0 if wide_in == wide_out else wide_in
+        flops += 2 * side * side * wide_out * (9 * wide_in + 9 * wide_out + shortcut)
+    return flops + 2 * _STAGES[-1][0] * _SMALL_CLASSES
+
+
 _TINY = (4, 3)
 _MLP = (64, 672, 672, 10)
 
@@ -146,3 +207,4 @@ mlp = BenchmarkModel("mlp", (_MLP[0],), _dense_flops(_MLP), lambda: _dense("mlp"
 # Nearly free to run, so that what is measured is the way there and back: 600 KB.
 identity = BenchmarkModel("identity", (_IDENTITY,), 0, _identity)
 convnet = BenchmarkModel("convnet", _PICTURE, _convnet_flops(), _convnet)
+residual = BenchmarkModel("residual", _SMALL_PICTURE, _residual_flops(), _residual)

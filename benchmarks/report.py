@@ -26,6 +26,8 @@ ORDER = (
     "costs",
     "burst",
     "kills",
+    "cold_start",
+    "density",
 )
 _HEAD = """# What was measured
 
