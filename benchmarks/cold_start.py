@@ -2,7 +2,7 @@
 
 A model at zero replicas is called once over a connection that is open, V2 binary. It is held against a fresh process
 that has imported onnxruntime and then opens the model and runs it once, the goal being 1.5 times that and 20 ms.
-Models: the tiny one, Magika's, and residual blocks of 76 MB in which there is much to fold and fuse. Two nodes: one that
+Models: the tiny one, Magika's, and residual blocks of 76 MB, with much to fold and fuse. Two nodes: one that
 has cached the optimised graphs, as a node does after a model's first load, and one that keeps none. Between rounds V2's
 unload puts the model to sleep, and the round begins when its worker has gone.
 """
