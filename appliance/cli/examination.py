@@ -32,14 +32,9 @@ print(json.dumps([onnxruntime.__version__, onnxruntime.get_available_providers()
 """
 _LAYERS_PROGRAM = """
 import json
-from appliance.sandbox.confine import forbid_new_privileges, leave_network, limit_resources
-print(json.dumps([leave_network(), forbid_new_privileges(), limit_resources(data_bytes=2**30)]))
-"""
-# Landlock: landlock_create_ruleset(NULL, 0, VERSION) answers the ABI's number; 444 on every architecture.
-_LANDLOCK_PROGRAM = """
-import ctypes, os
-abi = ctypes.CDLL(None, use_errno=True).syscall(444, None, ctypes.c_size_t(0), ctypes.c_uint32(1))
-print(abi if abi > 0 else os.strerror(ctypes.get_errno()))
+from appliance.sandbox.confine import forbid_new_privileges, leave_network
+from appliance.workers.confinement import confine_zygote
+print(json.dumps([leave_network(), forbid_new_privileges(), *confine_zygote()]))
 """
 
 
@@ -124,20 +119,6 @@ def _sandbox() -> Iterator[Finding]:
     else:
         for name, active, detail in json.loads(output):
             yield Finding(f"sandbox: {name}", "ok" if active else "warn", detail)
-    output, fault = _child(_LANDLOCK_PROGRAM)
-    has_landlock = output.isdigit()
-    yield Finding(
-        "sandbox: Landlock",
-        "ok" if has_landlock else "warn",
-        f"the kernel has it, ABI {output}" if has_landlock else f"the kernel does not offer it ({output or fault})",
-    )
-    actions = Path("/proc/sys/kernel/seccomp/actions_avail")
-    has_seccomp = actions.exists()
-    yield Finding(
-        "sandbox: seccomp",
-        "ok" if has_seccomp else "warn",
-        f"the kernel has it ({actions.read_text().strip()})" if has_seccomp else "the kernel does not offer filters",
-    )
 
 
 def _data_dir(folder: Path) -> Finding:

@@ -1,24 +1,27 @@
-"""Confining the calling process, in layers: no network, no new privileges, bounded resources, death with its parent.
+"""Confining the calling process, in layers: no network, no new privileges, bounded resources, few files, few system
+calls, death with its parent.
 
-Runs in the zygote (network and privileges, inherited by every worker at no cost) and in each worker (limits). Linux
-only, through ctypes: Python 3.11 has no os.unshare and no prctl. Each layer is best effort and says what it got,
-since an appliance must also run on kernels that forbid one of them.
+Runs in the zygote (network and privileges, inherited by every worker at no cost) and in each worker (the others).
+Linux only. Each layer is best effort and says what it got, since an appliance must also run on kernels that forbid
+one of them.
 Sources: unshare(2), user_namespaces(7), prctl(2), getrlimit(2).
 """
 
-import ctypes
 import os
 import resource
 import signal
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
+
+from appliance.sandbox import landlock, seccomp
+from appliance.sandbox.kernel import prctl, unshare
 
 _CLONE_NEWUSER = 0x10000000
 _CLONE_NEWNET = 0x40000000
 _PR_SET_PDEATHSIG = 1
 _PR_SET_NO_NEW_PRIVS = 38
-
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Layer(NamedTuple):
@@ -29,18 +32,6 @@ class Layer(NamedTuple):
     detail: str
 
 
-def _prctl(option: int, argument: int) -> None:
-    if _libc.prctl(option, argument, 0, 0, 0) != 0:
-        code = ctypes.get_errno()
-        raise OSError(code, os.strerror(code))
-
-
-def _unshare(flags: int) -> None:
-    if _libc.unshare(flags) != 0:
-        code = ctypes.get_errno()
-        raise OSError(code, os.strerror(code))
-
-
 def leave_network() -> Layer:
     """Moves this process, and all it forks, into a network namespace with no interface up.
 
@@ -49,10 +40,10 @@ def leave_network() -> Layer:
     """
     uid, gid = os.geteuid(), os.getegid()
     try:
-        _unshare(_CLONE_NEWUSER | _CLONE_NEWNET)
+        unshare(_CLONE_NEWUSER | _CLONE_NEWNET)
     except OSError as refused:
         try:
-            _unshare(_CLONE_NEWNET)
+            unshare(_CLONE_NEWNET)
         except OSError:
             return Layer("network namespace", False, f"the kernel refused a user namespace ({refused.strerror})")
         return Layer("network namespace", True, "made directly, as root")
@@ -68,7 +59,7 @@ def leave_network() -> Layer:
 def forbid_new_privileges() -> Layer:
     """After this, no exec in this process or its children gains privileges (set-user-ID, file capabilities)."""
     try:
-        _prctl(_PR_SET_NO_NEW_PRIVS, 1)
+        prctl(_PR_SET_NO_NEW_PRIVS, 1)
     except OSError as error:
         return Layer("no_new_privs", False, f"prctl failed: {error.strerror}")
     return Layer("no_new_privs", True, "set")
@@ -76,7 +67,7 @@ def forbid_new_privileges() -> Layer:
 
 def die_with_parent() -> None:
     """Asks the kernel to SIGKILL this process when its parent ends. Not inherited: each fork asks anew."""
-    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def limit_resources(*, data_bytes: int, open_files: int = 256, file_bytes: int = 0) -> Layer:
@@ -106,3 +97,42 @@ def limit_resources(*, data_bytes: int, open_files: int = 256, file_bytes: int =
     if refused:
         return Layer("rlimits", False, "; ".join(refused))
     return Layer("rlimits", True, "data, open files, core and file size are bounded")
+
+
+def confine_files(readable: Iterable[str], writable: Iterable[str] = ()) -> Layer:
+    """Leaves this process, and all it forks, only these files and folders to open; what is open stays open.
+
+    Paths that do not exist are passed over. no_new_privs must be set, and the process be single-threaded.
+    """
+    try:
+        handled = landlock.offered()
+        landlock.restrict_files(handled, readable, writable)
+    except OSError as error:
+        why = f"the kernel does not offer it ({error.strerror}): models can read what the node can"
+        return Layer("Landlock", False, why)
+    return Layer("Landlock", True, handled.sentence)
+
+
+def confine_to_forking() -> Layer:
+    """Leaves this process, and all it forks, the system calls of a zygote. No exec, no new socket, no other process's
+    memory. no_new_privs must be set, and the process be single-threaded."""
+    return _filtered(seccomp.forking)
+
+
+def confine_to_computing(*, writes: bool = False, devices: bool = False) -> Layer:
+    """Takes from a fork of such a zygote what computing does not need: forking, signals to others.
+
+    `writes`: files may be opened for writing; `devices`: devices may be spoken to (ioctl). What seccomp.computing()
+    makes before the fork saves each child the time. The process must be single-threaded.
+    """
+    return _filtered(partial(seccomp.computing, writes=writes, devices=devices))
+
+
+def _filtered(chosen: Callable[[], seccomp.Filter]) -> Layer:
+    try:
+        seccomp.install(chosen(), os.getpid())
+    except LookupError as error:
+        return Layer("seccomp", False, str(error.args[0]))
+    except OSError as error:
+        return Layer("seccomp", False, f"the kernel does not take a filter ({error.strerror})")
+    return Layer("seccomp", True, "system calls that computing does not need are refused")

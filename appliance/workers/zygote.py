@@ -21,6 +21,7 @@ from typing import NoReturn
 os.environ.update(OPENBLAS_NUM_THREADS="1", OMP_NUM_THREADS="1", ORT_DISABLE_TELEMETRY="1")
 
 from appliance.sandbox import confine
+from appliance.workers import confinement
 from appliance.workers import spec as words
 from appliance.workers.spec import Exited, Forked, ForkFailed, Ready, WorkerSpec
 
@@ -34,6 +35,7 @@ def _thread_count() -> int:
 def _warm_up() -> tuple[str, tuple[str, ...]]:
     """Imports what every worker needs, and runs a session once so that its code pages are in memory."""
     import numpy as np
+    import numpy.random  # numpy leaves it until it is used, and it loads libraries from where a child may not read
     import onnxruntime
 
     from appliance.workers import inspection, optimisation, worker  # noqa: F401
@@ -49,8 +51,10 @@ def _warm_up() -> tuple[str, tuple[str, ...]]:
 class Zygote:
     """Forks on request, reaps, and reports, until the control socket closes."""
 
-    def __init__(self, control: socket.socket) -> None:
+    def __init__(self, control: socket.socket, promised: frozenset[str]) -> None:
+        """`promised`: the sandbox's layers without which no child may run, since they were found to hold here."""
         self._control = control
+        self._promised = promised
         self._epoll = select.epoll()
         self._epoll.register(control, select.EPOLLIN)
         self._children: dict[int, tuple[int, int]] = {}  # pidfd -> (worker number, pid)
@@ -89,7 +93,7 @@ class Zygote:
         parent = os.getpid()
         pid = os.fork()
         if pid == 0:
-            _become_worker(spec, fds, parent)
+            _become_worker(spec, fds, parent, self._promised)
         pidfd = os.pidfd_open(pid)
         self._children[pidfd] = (spec.number, pid)
         self._epoll.register(pidfd, select.EPOLLIN)
@@ -103,7 +107,7 @@ class Zygote:
         self._say(Exited(number, status, usage.ru_maxrss * 1024, usage.ru_utime + usage.ru_stime))
 
 
-def _become_worker(spec: WorkerSpec, fds: list[int], parent: int) -> NoReturn:
+def _become_worker(spec: WorkerSpec, fds: list[int], parent: int, promised: frozenset[str]) -> NoReturn:
     """Everything a fork does before the model's code runs; ends the process in every case."""
     status = 70
     try:
@@ -116,9 +120,9 @@ def _become_worker(spec: WorkerSpec, fds: list[int], parent: int) -> NoReturn:
         os.dup2(log_fd, 1)
         os.dup2(log_fd, 2)
         _close_all_but({0, 1, 2, sock_fd, region_fd})
-        confine.limit_resources(data_bytes=spec.data_bytes, file_bytes=spec.file_bytes)
         sock = socket.socket(fileno=sock_fd)
         sock.setblocking(True)
+        _confine(spec, promised)
         if spec.role == "inspect":
             from appliance.workers.inspection import run_inspection
 
@@ -139,6 +143,14 @@ def _become_worker(spec: WorkerSpec, fds: list[int], parent: int) -> NoReturn:
     os._exit(status)
 
 
+def _confine(spec: WorkerSpec, promised: frozenset[str]) -> None:
+    """Raises RuntimeError where a layer that held when this zygote started does not hold in this child."""
+    layers = confinement.confine_child(confinement.profile(spec), data_bytes=spec.data_bytes)
+    lost = [layer for layer in layers if layer.name in promised and not layer.active]
+    if lost:
+        raise RuntimeError("; ".join(f"the sandbox's {layer.name} failed: {layer.detail}" for layer in lost))
+
+
 def _close_all_but(kept: set[int]) -> None:
     for fd in [int(entry.name) for entry in Path("/proc/self/fd").iterdir()]:
         if fd not in kept:
@@ -151,13 +163,14 @@ def main(control_fd: int) -> None:
     confine.die_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the gateway's to handle: it drains first
     # onnxruntime may refuse to import in ways of its own; its output goes where the gateway's does.
-    layers = (confine.leave_network(), confine.forbid_new_privileges())
+    layers = [confine.leave_network(), confine.forbid_new_privileges()]
     runtime, providers = _warm_up()
+    layers += confinement.confine_zygote()
     # What is alive now stays for ever: keep the collector from touching, and so unsharing, its pages in every fork.
     gc.collect()
     gc.freeze()
     with socket.socket(fileno=control_fd) as control:
-        zygote = Zygote(control)
+        zygote = Zygote(control, frozenset(layer.name for layer in layers if layer.active))
         zygote._say(Ready(runtime, providers, tuple(layers), _thread_count()))
         zygote.run()
 
