@@ -225,8 +225,17 @@ class NewKey(msgspec.Struct):
     quota: str = ""
 
 
+class SandboxLayer(msgspec.Struct):
+    """One layer of what confines models, and whether it holds."""
+
+    name: str
+    active: bool
+    detail: str
+
+
 class NodeDescription(msgspec.Struct):
-    """A node of the mesh, as this node sees it."""
+    """A node of the mesh, as this node sees it. `sandbox` is null for those who may not administer it, and empty while
+    the process that starts workers is down."""
 
     name: str
     state: Literal["ready", "not_ready"]
@@ -234,6 +243,7 @@ class NodeDescription(msgspec.Struct):
     version: str
     models: int
     workers: int
+    sandbox: list[SandboxLayer] | None
 
 
 class NodeList(msgspec.Struct):

@@ -9,7 +9,7 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from appliance.catalogue.catalogue import Catalogue
@@ -296,6 +296,10 @@ class DataPlane:
     @property
     def worker_count(self) -> int:
         return sum(len(pool.replicas) for pool in self._supervisor.pools())
+
+    def sandbox_layers(self) -> Sequence[tuple[str, bool, str]]:
+        """(name, active, sentence) of each layer that confines models here."""
+        return self._supervisor.sandbox_layers()
 
     def max_batch(self, model: ModelVersion) -> int:
         """The most rows that one run of this version takes."""

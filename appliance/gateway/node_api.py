@@ -8,7 +8,7 @@ from aiohttp import web
 from appliance.core.errors import NotFoundError, UnavailableError
 from appliance.core.names import parse_name
 from appliance.core.release import VERSION
-from appliance.gateway.answers import DrainAnswer, Health, NodeDescription, NodeList
+from appliance.gateway.answers import DrainAnswer, Health, NodeDescription, NodeList, SandboxLayer
 from appliance.gateway.asked import who
 from appliance.gateway.dataplane import DataPlane
 from appliance.gateway.operations import Operation, Parameter, Reply
@@ -86,7 +86,8 @@ class Node:
         return json_reply(Health("ready"))
 
     async def list_nodes(self, request: web.Request) -> web.Response:
-        who(request, self._dataplane)
+        principal = who(request, self._dataplane)
+        sandbox = [SandboxLayer(*layer) for layer in self._dataplane.sandbox_layers()]
         this = NodeDescription(
             name=self._dataplane.node_name,
             state="ready" if self._dataplane.node_ready() else "not_ready",
@@ -94,6 +95,7 @@ class Node:
             version=VERSION,
             models=self._dataplane.catalogue.model_count,
             workers=self._dataplane.worker_count,
+            sandbox=sandbox if principal.allows("admin", None) else None,
         )
         return json_reply(NodeList([this]))
 

@@ -74,6 +74,12 @@ def _no_bit(index: int, bits: int) -> Block:
     return (_argument(index), (_IF_ANY_BIT, 0, 1, bits), *_FORBIDDEN, *_ALLOWED)
 
 
+def _null(index: int) -> Block:
+    """Of a pointer both halves must be nothing."""
+    load, arguments_at = _argument(index), _ARGUMENTS_AT + 8 * index
+    return (load, (_IF_EQUAL, 0, 2, 0), (_LOAD, 0, 0, arguments_at + 4), (_IF_EQUAL, 1, 0, 0), *_FORBIDDEN, *_ALLOWED)
+
+
 def _search(ranges: list[tuple[int, Block]]) -> Block:
     """Finds, by the number that is loaded, the block of the last range that begins at or before it."""
     if len(ranges) == 1:
@@ -148,6 +154,7 @@ def computing_program(machine: str, *, writes: bool, devices: bool) -> Block:
         kill=_only(0, (_OWN_PID,)),
         tgkill=_only(0, (_OWN_PID,)),
         prctl=_only(0, _PRCTLS),
+        prlimit64=_null(2),  # limits may be read
         **({} if writes else reads_only),
         **({} if devices else {"ioctl": _only(1, _IOCTLS)}),
     )

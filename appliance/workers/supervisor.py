@@ -281,6 +281,11 @@ class Supervisor:
         ready = self._processes.ready
         return ProfileKey(model.digest, f"onnxruntime {ready.runtime if ready else ''} {','.join(self._providers)}")
 
+    def sandbox_layers(self) -> tuple[tuple[str, bool, str], ...]:
+        """What the zygote found to confine its forks; nothing while there is none."""
+        ready = self._processes.ready
+        return ready.layers if ready else ()
+
     async def drained(self) -> None:
         """Returns when no call waits or runs."""
         # No event for each call, for the sake of what happens once.

@@ -158,20 +158,26 @@ def _close_all_but(kept: set[int]) -> None:
                 os.close(fd)
 
 
-def main(control_fd: int) -> None:
-    """The hidden verb's body. `control_fd` is a SOCK_SEQPACKET socket whose other end the gateway holds."""
-    confine.die_with_parent()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the gateway's to handle: it drains first
-    # onnxruntime may refuse to import in ways of its own; its output goes where the gateway's does.
+def confine_and_warm_up() -> Ready:
+    """Makes of this process, which must be single-threaded, one that is worth forking."""
     layers = [confine.leave_network(), confine.forbid_new_privileges()]
     runtime, providers = _warm_up()
     layers += confinement.confine_zygote()
     # What is alive now stays for ever: keep the collector from touching, and so unsharing, its pages in every fork.
     gc.collect()
     gc.freeze()
+    return Ready(runtime, providers, tuple(layers), _thread_count())
+
+
+def main(control_fd: int) -> None:
+    """The hidden verb's body. `control_fd` is a SOCK_SEQPACKET socket whose other end the gateway holds."""
+    confine.die_with_parent()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the gateway's to handle: it drains first
+    # onnxruntime may refuse to import in ways of its own; its output goes where the gateway's does.
+    ready = confine_and_warm_up()
     with socket.socket(fileno=control_fd) as control:
-        zygote = Zygote(control, frozenset(layer.name for layer in layers if layer.active))
-        zygote._say(Ready(runtime, providers, tuple(layers), _thread_count()))
+        zygote = Zygote(control, frozenset(name for name, active, _ in ready.layers if active))
+        zygote._say(ready)
         zygote.run()
 
 
