@@ -360,6 +360,15 @@ def test_a_node_lists_itself(node: RunningNode, ask: Ask) -> None:
     (this,) = ask("GET", "/v1/nodes").json()["nodes"]
     assert (this["state"], this["this"]) == ("ready", True)
     assert this["models"] >= 1
+    layers = {layer["name"]: layer for layer in this["sandbox"]}
+    assert set(layers) == {"network namespace", "no_new_privs", "rlimits", "Landlock", "seccomp"}
+    assert all(layer["detail"] for layer in layers.values())
+
+
+def test_what_confines_models_is_for_administrators_to_know(ask: Ask) -> None:
+    caller = ask("POST", "/v1/keys", {"label": "a camera", "scopes": ["call"]}).json()["key"]
+    (this,) = ask("GET", "/v1/nodes", key=caller).json()["nodes"]
+    assert this["sandbox"] is None
 
 
 def test_a_call_is_remembered_whatever_became_of_it(node: RunningNode, ask: Ask) -> None:

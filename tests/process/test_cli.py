@@ -205,6 +205,12 @@ def test_the_doctor_finds_this_box_fit(ingle: Ingle) -> None:
     assert ingle("doctor").out.count("\n") == len(verdicts)
 
 
+def test_the_doctor_names_each_layer_that_confines_models(ingle: Ingle) -> None:
+    about = [finding["about"] for finding in ingle("doctor", "--json").json]
+    layers = ("network namespace", "no_new_privs", "rlimits", "Landlock", "seccomp")
+    assert [name for name in about if name.startswith("sandbox: ")] == [f"sandbox: {layer}" for layer in layers]
+
+
 def test_a_data_folder_that_cannot_be_written_fails_the_examination(
     ingle: Ingle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
