@@ -1,8 +1,8 @@
 """A zygote of the real kind whose forks, in place of serving a model, try one act each; prints what became of it.
 
 Run as a program: `confined.py HELD_BACK FOLDER`, with a JSON list of acts as its input (none: all). HELD_BACK names
-what this kernel is made not to have: "nothing", "landlock" or "seccomp". FOLDER holds what
-test_confinement.py puts there. Prints the layers, and for each act "done", the name of the error it got, or the signal that ended it, as JSON.
+what this kernel is made not to have: "nothing", "landlock" or "seccomp". FOLDER holds what test_confinement.py puts
+there. Prints the layers, and for each act "done", the name of the error it got, or the signal that ended it, as JSON.
 """
 
 import ctypes
