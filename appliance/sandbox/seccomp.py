@@ -74,6 +74,11 @@ def _no_bit(index: int, bits: int) -> Block:
     return (_argument(index), (_IF_ANY_BIT, 0, 1, bits), *_FORBIDDEN, *_ALLOWED)
 
 
+def _itself() -> Block:
+    """The first argument says that the second is a process and not a group, and the second that it is this one."""
+    return (_argument(0), (_IF_EQUAL, 0, 2, 0), _argument(1), (_IF_EQUAL, 1, 0, 0), *_FORBIDDEN, *_ALLOWED)
+
+
 def _null(index: int) -> Block:
     """Of a pointer both halves must be nothing."""
     load, arguments_at = _argument(index), _ARGUMENTS_AT + 8 * index
@@ -125,6 +130,7 @@ def forking_program(machine: str) -> Block:
         open=_ALLOWED,
         openat=_ALLOWED,
         prlimit64=_only(0, (0,)),
+        setpriority=_itself(),
         sched_setaffinity=_only(0, (0,)),
         ioctl=_none_of(1, _TERMINAL_IOCTLS),
         fcntl=_only(1, _FCNTLS),

@@ -19,7 +19,7 @@ ALLOWED = """
     arch_prctl 158 -, restart_syscall 219 128, exit 60 93, exit_group 231 94,
     getpid 39 172, getppid 110 173, getuid 102 174, geteuid 107 175, getgid 104 176, getegid 108 177,
     getresuid 118 148, getresgid 120 150, getgroups 115 158, uname 63 160, sysinfo 99 179, getrusage 98 165,
-    getrlimit 97 163, times 100 153, getrandom 318 278,
+    getrlimit 97 163, getpriority 140 141, times 100 153, getrandom 318 278,
     clock_gettime 228 113, clock_getres 229 114, clock_nanosleep 230 115, nanosleep 35 101, gettimeofday 96 169,
     time 201 -,
     rt_sigaction 13 134, rt_sigprocmask 14 135, rt_sigreturn 15 139, sigaltstack 131 132,
@@ -42,7 +42,7 @@ WRITING = """
 
 # Refused or not by their arguments: seccomp.py says by which, and differently for the zygote and a fork.
 BY_ARGUMENT = """
-    clone 56 220, kill 62 129, tgkill 234 131, prlimit64 302 261, sched_setaffinity 203 122,
+    clone 56 220, kill 62 129, tgkill 234 131, prlimit64 302 261, sched_setaffinity 203 122, setpriority 141 140,
     ioctl 16 29, fcntl 72 25, prctl 157 167, open 2 -, openat 257 56,
 """
 
@@ -70,7 +70,7 @@ FORBIDDEN = """
     setuid 105 146, setgid 106 144, setreuid 113 145, setregid 114 143, setresuid 117 147, setresgid 119 149,
     setgroups 116 159, setfsuid 122 151, setfsgid 123 152, capset 126 91,
     shmget 29 194, shmat 30 196, semget 64 190, msgget 68 186, mq_open 240 180,
-    setrlimit 160 164, setpriority 141 140,
+    setrlimit 160 164,
 """
 
 

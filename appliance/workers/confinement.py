@@ -55,7 +55,6 @@ class Profile(NamedTuple):
     readable: tuple[str, ...]
     writable: tuple[str, ...] = ()
     devices: bool = False
-    file_bytes: int = 0  # how large a file it may write
 
 
 @cache
@@ -82,21 +81,21 @@ def _cuda_libraries() -> tuple[str, ...]:
 
 
 def profile(spec: WorkerSpec) -> Profile:
-    """What the process of this spec may touch: to read its model and the runtime, and to write nothing."""
-    readable = (spec.folder, *runtime_folders(), *_SYSTEM)
+    """What the process of this spec may touch: to read its model and the runtime, to write where it is told to."""
+    models = (spec.folder, spec.graph.folder) if spec.graph else (spec.folder,)
+    readable = (*models, *runtime_folders(), *_SYSTEM)
+    writable = (spec.output,) if spec.output else ()
     if _CUDA_PROVIDERS.isdisjoint(spec.providers):
-        return Profile(readable)
-    return Profile(
-        (*readable, *_CUDA_READABLE, *_cuda_libraries()),
-        writable=tuple(str(device) for device in Path("/dev").glob(_CUDA_DEVICES)),
-        devices=True,
-    )
+        return Profile(readable, writable)
+    devices = tuple(str(device) for device in Path("/dev").glob(_CUDA_DEVICES))
+    return Profile((*readable, *_CUDA_READABLE, *_cuda_libraries()), (*writable, *devices), devices=True)
 
 
-def confine_child(allowed: Profile, *, data_bytes: int) -> tuple[Layer, ...]:
-    """Confines this process, which must be single-threaded, for good. What it has open stays open."""
+def confine_child(allowed: Profile, *, data_bytes: int, file_bytes: int) -> tuple[Layer, ...]:
+    """Confines this process, which must be single-threaded, for good. What it has open stays open. Bounds its private
+    memory (0: it is not) and the size of each file that it writes."""
     return (
-        confine.limit_resources(data_bytes=data_bytes, file_bytes=allowed.file_bytes),
+        confine.limit_resources(data_bytes=data_bytes, file_bytes=file_bytes),
         confine.confine_files(allowed.readable, allowed.writable),
         confine.confine_to_computing(writes=bool(allowed.writable), devices=allowed.devices),
     )
@@ -142,7 +141,7 @@ def _tried() -> list[Layer]:
         "Landlock": lambda: next(Path("/").iterdir()),
         "seccomp": lambda: socket.socket(socket.AF_UNIX),
     }
-    layers = confine_child(Profile((*runtime_folders(), *_SYSTEM)), data_bytes=0)
+    layers = confine_child(Profile((*runtime_folders(), *_SYSTEM)), data_bytes=0, file_bytes=0)
     return [_held(layer, attempts[layer.name]) if layer.name in attempts else layer for layer in layers]
 
 

@@ -145,7 +145,8 @@ def _become_worker(spec: WorkerSpec, fds: list[int], parent: int, promised: froz
 
 def _confine(spec: WorkerSpec, promised: frozenset[str]) -> None:
     """Raises RuntimeError where a layer that held when this zygote started does not hold in this child."""
-    layers = confinement.confine_child(confinement.profile(spec), data_bytes=spec.data_bytes)
+    allowed = confinement.profile(spec)
+    layers = confinement.confine_child(allowed, data_bytes=spec.data_bytes, file_bytes=spec.file_bytes)
     lost = [layer for layer in layers if layer.name in promised and not layer.active]
     if lost:
         raise RuntimeError("; ".join(f"the sandbox's {layer.name} failed: {layer.detail}" for layer in lost))
