@@ -49,6 +49,33 @@ class Worker(msgspec.Struct):
     in_flight: int = 0
     load_s: float = 0.0
     from_graph: bool = False
+    memory_bytes: int = 0
+    threads: int = 0
+    calls: int = 0
+
+
+class Measured(msgspec.Struct):
+    """What the box has measured of a version; 0: not yet."""
+
+    memory_bytes: int = 0
+    memory_loaded_bytes: int = 0
+    load_s: float = 0.0
+    cold_start_s: float = 0.0
+    cpu_s: float = 0.0
+    calls: int = 0
+    io_read_bytes: int = 0
+    gpu_bytes: int = 0
+    run_s: dict[str, float] = {}
+    arrivals_per_s: float = 0.0
+    worth: float = 0.0
+
+
+class Scale(msgspec.Struct):
+    """What is wished of a model's replicas; 0 leaves a thing to the node."""
+
+    min_replicas: int = 0
+    max_replicas: int = 0
+    target_latency_s: float = 0.0
 
 
 class ModelDetails(msgspec.Struct):
@@ -79,6 +106,8 @@ class ModelDetails(msgspec.Struct):
     reason: str = ""
     workers: list[Worker] = []
     waiting: int = 0
+    measured: Measured = msgspec.field(default_factory=Measured)
+    scale: Scale = msgspec.field(default_factory=Scale)
     loads_from: str = ""
 
 

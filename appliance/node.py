@@ -93,7 +93,7 @@ class Node:
             catalogue=self._catalogue,
             keys=self._keys,
             supervisor=self._supervisor,
-            superseded=self._scheduler.superseded,
+            scheduler=self._scheduler,
             inspector=Inspector(self._processes, providers=providers, data_bytes=data_bytes),
             settings=settings.gateway,
             node_name=self.name,

@@ -44,7 +44,7 @@ def measure() -> Section:
         folder = Path(name)
         model = mlp.write(folder)
         batched, single = call_of(mlp, model), call_of(mlp, model, _SINGLE)
-        with node([model], folder) as served:
+        with node([model], folder, {"INGLE_ROUTING_MAX_REPLICAS": "1"}) as served:
             _deploy_without_batching(model, served)
 
             def batching_off() -> Measured:

@@ -20,6 +20,7 @@ _ROUNDS = 9
 _SECONDS = 2.5
 _CONCURRENCY = 4
 _GOAL = 0.95
+_ONE_WORKER = {"INGLE_WORKERS_THREADS": "1", "INGLE_ROUTING_MAX_REPLICAS": "1"}
 
 
 def measure() -> Section:
@@ -29,7 +30,7 @@ def measure() -> Section:
         folder = Path(name)
         model = convnet.write(folder)
         call = call_of(convnet, model)
-        with pinned_here(front_core), node([model], folder, {"INGLE_WORKERS_THREADS": "1"}) as served:
+        with pinned_here(front_core), node([model], folder, _ONE_WORKER) as served:
             request = call.binary_request(served.http)
 
             def through_node(concurrency: int) -> Measured:

@@ -74,6 +74,35 @@ class WorkerDescription(msgspec.Struct):
     in_flight: int
     load_s: float
     from_graph: bool
+    memory_bytes: int
+    threads: int
+    calls: int
+
+
+class Measured(msgspec.Struct):
+    """What this box has measured of a version's artifact; 0: not yet. `run_s`: seconds of one run by its rows, rounded
+    up to a power of two."""
+
+    memory_bytes: int
+    memory_loaded_bytes: int
+    load_s: float
+    cold_start_s: float
+    cpu_s: float
+    calls: int
+    io_read_bytes: int
+    gpu_bytes: int
+    run_s: dict[str, float]
+    arrivals_per_s: float
+    worth: float
+
+
+class ScaleDescription(msgspec.Struct, forbid_unknown_fields=True):
+    """What is wished of a model's replicas; 0 leaves a thing to the node. `min_replicas` stay warm always."""
+
+    # Whole numbers as JSON knows them: 2.0 is one.
+    min_replicas: Annotated[float, msgspec.Meta(ge=0, le=1000, multiple_of=1)] = 0
+    max_replicas: Annotated[float, msgspec.Meta(ge=0, le=1000, multiple_of=1)] = 0
+    target_latency_s: Annotated[float, msgspec.Meta(ge=0, le=3600)] = 0.0
 
 
 class ModelDescription(msgspec.Struct):
@@ -104,6 +133,8 @@ class ModelDescription(msgspec.Struct):
     reason: str
     workers: list[WorkerDescription]
     waiting: int
+    measured: Measured
+    scale: ScaleDescription
     loads_from: str
 
 
@@ -248,6 +279,59 @@ class NodeDescription(msgspec.Struct):
 
 class NodeList(msgspec.Struct):
     nodes: list[NodeDescription]
+
+
+class Memory(msgspec.Struct):
+    """What warm models may use together, what they use, and what the gateway itself does."""
+
+    budget_bytes: int
+    used_bytes: int
+    gateway_bytes: int
+
+
+class SchedulerCounts(msgspec.Struct):
+    """Workers started and ended since the node started, and models that wait for memory now."""
+
+    started: int
+    started_ahead: int
+    evicted: int
+    ended_idle: int
+    waiting_for_memory: int
+
+
+class ModelActivity(msgspec.Struct):
+    """One version that has workers or calls. Latencies are of answered calls since the start, upper bounds."""
+
+    model: str
+    version: str
+    state: str
+    reason: str
+    replicas: int
+    in_flight: int
+    waiting: int
+    arrivals_per_s: float
+    answered: int
+    failed: int
+    p50_s: float
+    p99_s: float
+    run_s: float
+    memory_bytes: int
+    cpu_s: float
+    cold_start_s: float
+    worth: float
+    providers: list[str]
+
+
+class Activity(msgspec.Struct):
+    """What a node does right now: the busiest models first."""
+
+    node: str
+    release: str
+    uptime_s: float
+    cores: int
+    memory: Memory
+    workers: SchedulerCounts
+    models: list[ModelActivity]
 
 
 class DrainAnswer(msgspec.Struct):

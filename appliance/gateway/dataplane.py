@@ -17,6 +17,7 @@ from appliance.core.errors import IngleError, UnavailableError
 from appliance.core.frames import Answer, AnswerForm, Invoke
 from appliance.core.models import ModelVersion
 from appliance.core.names import ModelName, parse_name
+from appliance.core.profile import Profile
 from appliance.core.requests import CallAnswer, CallRequest, Seconds
 from appliance.gateway.deployment import Deployer
 from appliance.gateway.pacing import paced
@@ -26,6 +27,7 @@ from appliance.gateway.shared_memory import SharedMemory
 from appliance.gateway.states import IndexRow, ModelState, WorkerState
 from appliance.observability.calls import CallRecord, RecentCalls
 from appliance.observability.statistics import VersionCounters, VersionStatistics
+from appliance.routing.scheduler import Scheduler
 from appliance.security.keys import KeyRing
 from appliance.security.limits import Meter
 from appliance.security.scopes import ANONYMOUS, Principal
@@ -56,7 +58,7 @@ class DataPlane:
         supervisor: Supervisor,
         inspector: Inspector,
         settings: GatewaySettings,
-        superseded: Callable[[ModelVersion], None],
+        scheduler: Scheduler,
         node_name: str,
         open_to_all: bool,
         shared_memory: SharedMemory,
@@ -68,7 +70,7 @@ class DataPlane:
         self.deployer = Deployer(
             catalogue, inspector, warm=self.warm, swap=self.swap, forget=self.forget, unload=self.unload
         )
-        self._superseded = superseded
+        self.scheduler = scheduler
         self.shared_memory = shared_memory
         self.draining = False
         self.started = False
@@ -223,7 +225,7 @@ class DataPlane:
         except UnavailableError as error:
             _log.warning("%s takes the place of %s, but is not warm: %s", after, before, error.sentence)
             return f"calls stay with {before} while it is warm: {error.sentence}"
-        self._superseded(before)
+        self.scheduler.superseded(before)
         return ""
 
     def unload(self, name: ModelName) -> None:
@@ -237,7 +239,7 @@ class DataPlane:
     def forget(self, model: ModelVersion, successor: ModelVersion | None = None) -> None:
         """The version is no more: its workers and counters go, and what waits for it to its successor if it has one."""
         self._supervisor.forget(model, successor)
-        self._superseded(model)
+        self.scheduler.superseded(model)
         if counters := self._counters.pop((model.name, model.ordinal), None):
             self.gone.add(counters)
 
@@ -271,23 +273,42 @@ class DataPlane:
                     rows.append(IndexRow(entry.name.v2, str(version.ordinal), word, reason))
         return rows
 
+    def state_word(self, model: ModelVersion) -> str:
+        """How one version fares, in a word."""
+        return self._state(model)[0]
+
     def state(self, model: ModelVersion) -> ModelState:
         """How one version fares."""
         pool = self._supervisor.existing_pool(model)
         state, reason = self._state(model)
         workers = [
             WorkerState(
-                replica.pid, tuple(replica.providers), len(replica.in_flight), replica.load_s, replica.from_graph
+                pid=replica.pid,
+                providers=tuple(replica.providers),
+                in_flight=len(replica.in_flight),
+                load_s=replica.load_s,
+                from_graph=replica.from_graph,
+                memory_bytes=replica.memory_bytes,
+                threads=replica.threads,
+                calls=replica.calls,
             )
             for replica in (pool.replicas if pool else ())
         ]
         return ModelState(
-            model, state, reason, workers, pool.waiting if pool else 0, self._supervisor.loads_from(model)
+            model,
+            state,
+            reason,
+            workers,
+            pool.waiting if pool else 0,
+            self._supervisor.loads_from(model),
+            self._supervisor.profile(model) or Profile(),
+            self.scheduler.arrivals_per_s(pool) if pool else 0.0,
+            self.scheduler.worth(pool) if pool else 0.0,
         )
 
     def active(self) -> list[ModelVersion]:
         """The versions that have a worker, or calls that wait for one."""
-        return [pool.model for pool in self._supervisor.pools() if pool.replicas or pool.waiting]
+        return [pool.model for pool in self._supervisor.active_pools() if pool.replicas or pool.waiting]
 
     def states(self) -> list[ModelState]:
         """How the active versions fare, by name and version."""
@@ -295,7 +316,7 @@ class DataPlane:
 
     @property
     def worker_count(self) -> int:
-        return sum(len(pool.replicas) for pool in self._supervisor.pools())
+        return sum(len(pool.replicas) for pool in self._supervisor.active_pools())
 
     def sandbox_layers(self) -> Sequence[tuple[str, bool, str]]:
         """(name, active, sentence) of each layer that confines models here."""
@@ -310,6 +331,10 @@ class DataPlane:
         if version:
             return [self._read(self.catalogue.resolve(model, version, by_ordinal=True))]
         return [self._read(item) for item in self.catalogue.entry(parse_name(model)).versions]
+
+    def statistics_of(self, model: ModelVersion) -> VersionStatistics:
+        """Of one version that exists."""
+        return self._read(model)
 
     def all_statistics(self, may_see: Callable[[ModelName], bool]) -> Iterator[VersionStatistics]:
         """Of the versions that exist, were called, and whose models `may_see` allows, by name and ordinal."""

@@ -8,10 +8,13 @@ from collections.abc import Callable
 from appliance.catalogue.index import ModelEntry
 from appliance.core.manifest import Manifest
 from appliance.core.models import ModelVersion
+from appliance.core.scale import Scale
 from appliance.core.tensors import TensorSpec
 from appliance.gateway.answers import (
+    Measured,
     ModelDescription,
     ModelSummary,
+    ScaleDescription,
     TensorDescription,
     VersionSummary,
     WorkerDescription,
@@ -37,7 +40,7 @@ def summarise(entry: ModelEntry, state: str) -> ModelSummary:
 
 
 def describe(
-    entry: ModelEntry, version: ModelVersion, state_of: Callable[[ModelVersion], ModelState], url: str
+    entry: ModelEntry, version: ModelVersion, state_of: Callable[[ModelVersion], ModelState], scale: Scale, url: str
 ) -> ModelDescription:
     """All that is known of one version; `url` is the address it was asked at, which is where it is called."""
     manifest = version.manifest
@@ -69,12 +72,45 @@ def describe(
         state=state.state,
         reason=state.reason,
         workers=[
-            WorkerDescription(worker.pid, list(worker.providers), worker.in_flight, worker.load_s, worker.from_graph)
+            WorkerDescription(
+                pid=worker.pid,
+                providers=list(worker.providers),
+                in_flight=worker.in_flight,
+                load_s=worker.load_s,
+                from_graph=worker.from_graph,
+                memory_bytes=worker.memory_bytes,
+                threads=worker.threads,
+                calls=worker.calls,
+            )
             for worker in state.workers
         ],
         waiting=state.waiting,
         loads_from=state.loads_from,
+        measured=_measured(state),
+        scale=scale_description(scale),
     )
+
+
+def _measured(state: ModelState) -> Measured:
+    profile = state.profile
+    return Measured(
+        memory_bytes=max(profile.uss_loaded_bytes, profile.uss_used_bytes),
+        memory_loaded_bytes=profile.uss_loaded_bytes,
+        load_s=profile.load_s,
+        cold_start_s=profile.cold_start_s,
+        cpu_s=profile.cpu_s,
+        calls=profile.calls,
+        io_read_bytes=profile.io_read_bytes,
+        gpu_bytes=profile.gpu_bytes,
+        run_s={str(rows): seconds for rows, seconds in sorted(profile.run_s.items())},
+        arrivals_per_s=state.arrivals_per_s,
+        worth=state.worth,
+    )
+
+
+def scale_description(scale: Scale) -> ScaleDescription:
+    """What is wished of a model's replicas, as it is told."""
+    return ScaleDescription(scale.min_replicas, scale.max_replicas, scale.target_latency_s)
 
 
 def _version_summary(version: ModelVersion, state: ModelState) -> VersionSummary:

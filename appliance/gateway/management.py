@@ -5,7 +5,17 @@ Runs in the gateway. The application, its errors' form and its bounds are http.p
 
 from aiohttp import web
 
-from appliance.gateway import deploys_api, keys_api, metrics, models_api, node_api, openapi, plain, v2_memory_api
+from appliance.gateway import (
+    activity_api,
+    deploys_api,
+    keys_api,
+    metrics,
+    models_api,
+    node_api,
+    openapi,
+    plain,
+    v2_memory_api,
+)
 from appliance.gateway.dataplane import DataPlane
 from appliance.gateway.deployment import Deployer
 from appliance.gateway.operations import bind
@@ -18,6 +28,7 @@ def add_routes(app: web.Application, dataplane: DataPlane, deployer: Deployer) -
     bind(app, deploys_api.OPERATIONS, deploys_api.Deploys(dataplane, deployer))
     bind(app, keys_api.OPERATIONS, keys_api.Keys(dataplane))
     bind(app, (*node_api.OPERATIONS, *node_api.UNLISTED), node_api.Node(dataplane))
+    bind(app, activity_api.OPERATIONS, activity_api.ActivityApi(dataplane))
     bind(app, metrics.OPERATIONS, metrics.Metrics(dataplane))
     bind(app, openapi.OPERATIONS, openapi.OpenApi())
     bind(app, v2_memory_api.OPERATIONS, v2_memory_api.V2Memory(dataplane))

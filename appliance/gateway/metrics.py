@@ -27,6 +27,7 @@ from appliance.gateway.operations import Operation, Reply
 from appliance.gateway.pacing import paced
 from appliance.gateway.states import ModelState
 from appliance.observability.statistics import VersionCounters, VersionStatistics, duration_bounds_s
+from appliance.routing.scheduler import Counts
 from appliance.security.scopes import Principal
 
 MAX_LABELLED = 250
@@ -71,6 +72,7 @@ class Scrape(NamedTuple):
     rows: list[tuple[ModelState, VersionStatistics]]
     total: VersionStatistics
     called: int
+    counts: Counts
 
 
 async def scrape(dataplane: DataPlane, principal: Principal) -> Scrape:
@@ -95,7 +97,7 @@ async def scrape(dataplane: DataPlane, principal: Principal) -> Scrape:
         with suppress(NotFoundError):  # deleted in the meantime
             state = dataplane.state(dataplane.catalogue.resolve(str(name), str(ordinal), by_ordinal=True))
             rows.append((state, counters.read(name.v2, str(ordinal))))
-    return Scrape(rows, total.read("", ""), count)
+    return Scrape(rows, total.read("", ""), count, dataplane.scheduler.counts())
 
 
 class NodeCollector(Collector):
@@ -106,7 +108,7 @@ class NodeCollector(Collector):
         self._scraped = scraped
 
     def collect(self) -> Iterator[Metric]:
-        rows, total, called = self._scraped
+        rows, total, called, counts = self._scraped
         ready = self._dataplane.node_ready()
         yield GaugeMetricFamily("ingle_node_ready", "Whether the node takes calls", value=float(ready))
         about = GaugeMetricFamily("ingle_node", "This node, by name and release", labels=("node", "release"))
@@ -120,6 +122,7 @@ class NodeCollector(Collector):
         labelled = [((str(state.model.name), str(state.model.version)), row) for state, row in rows]
         yield from call_metrics(labelled, "ingle_", "of one version", _LABELS)
         yield from worker_metrics([state for state, _ in rows])
+        yield from scheduler_metrics(counts)
 
 
 def call_metrics(
@@ -162,10 +165,32 @@ def worker_metrics(states: Iterable[ModelState]) -> Iterable[Metric]:
     workers = GaugeMetricFamily("ingle_model_workers", "Worker processes of a version", labels=_LABELS)
     flying = GaugeMetricFamily("ingle_model_in_flight", "Calls handed to workers and not answered", labels=_LABELS)
     waiting = GaugeMetricFamily("ingle_model_waiting", "Calls waiting for a worker", labels=_LABELS)
+    memory = GaugeMetricFamily("ingle_model_memory_bytes", "Unique set size of a version's workers", labels=_LABELS)
+    processor = CounterMetricFamily("ingle_model_cpu_seconds", "Processor time of a version's workers", labels=_LABELS)
+    cold = GaugeMetricFamily(
+        "ingle_model_cold_start_seconds", "From the wish for a worker to its being ready", labels=_LABELS
+    )
     for state in states:
         labels = (str(state.model.name), str(state.model.version))
         state_of.add_metric((*labels, state.state), 1)
         workers.add_metric(labels, len(state.workers))
         flying.add_metric(labels, sum(worker.in_flight for worker in state.workers))
         waiting.add_metric(labels, state.waiting)
-    return state_of, workers, flying, waiting
+        memory.add_metric(labels, sum(worker.memory_bytes for worker in state.workers))
+        processor.add_metric(labels, state.profile.cpu_s)
+        cold.add_metric(labels, state.profile.cold_start_s)
+    return state_of, workers, flying, waiting, memory, processor, cold
+
+
+def scheduler_metrics(counts: Counts) -> Iterable[Metric]:
+    """The memory that models share, and the workers that came and went."""
+    yield GaugeMetricFamily("ingle_node_budget_bytes", "Memory that warm models may use", value=counts.budget_bytes)
+    yield GaugeMetricFamily("ingle_node_used_bytes", "Memory that warm models use", value=counts.used_bytes)
+    yield GaugeMetricFamily(
+        "ingle_node_waiting_for_memory", "Versions that wait for memory to start", value=counts.waiting_for_memory
+    )
+    yield CounterMetricFamily("ingle_node_workers_started", "Workers started", value=counts.started)
+    ended = CounterMetricFamily("ingle_node_workers_ended", "Workers ended, by why", labels=("why",))
+    ended.add_metric(("memory",), counts.evicted)
+    ended.add_metric(("idle",), counts.ended_idle)
+    yield ended

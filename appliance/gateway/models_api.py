@@ -141,13 +141,13 @@ class Models:
     async def list_models(self, request: web.Request) -> web.Response:
         principal = who(request, self._dataplane)
         query = Query(request.query.get("q", ""), request.query.get("tag", ""))
-        limit, after = asked_limit(request), request.query.get("after", "")
+        limit, after = asked_limit(request), request.query.get("after")
         found: list[ModelSummary] = []
-        async for entry in paced(self._catalogue.walk(parse_name(after) if after else None)):
+        async for entry in paced(self._catalogue.walk(None if after is None else parse_name(after))):
             if principal.allows("call", entry.name) and query.matches(entry):
                 if len(found) == limit:
                     return json_reply(ModelList(found, found[-1].model))
-                found.append(summarise(entry, self._dataplane.state(entry.default).state))
+                found.append(summarise(entry, self._dataplane.state_word(entry.default)))
         return json_reply(ModelList(found))
 
     async def describe_model(self, request: web.Request) -> web.Response:
@@ -156,7 +156,9 @@ class Models:
         principal.require("call", name)
         version = self._catalogue.resolve(str(name), asked)
         entry = self._catalogue.entry(name)
-        return json_reply(describe(entry, version, self._dataplane.state, address(request)))
+        return json_reply(
+            describe(entry, version, self._dataplane.state, self._catalogue.scale(name), address(request))
+        )
 
     async def delete_model(self, request: web.Request) -> web.Response:
         principal = who(request, self._dataplane)

@@ -11,7 +11,17 @@ import msgspec
 from aiohttp import web
 
 from appliance.core.release import VERSION
-from appliance.gateway import deploys_api, keys_api, metrics, models_api, node_api, openapi_v2, plain, v2_memory_api
+from appliance.gateway import (
+    activity_api,
+    deploys_api,
+    keys_api,
+    metrics,
+    models_api,
+    node_api,
+    openapi_v2,
+    plain,
+    v2_memory_api,
+)
 from appliance.gateway.answers import ErrorAnswer
 from appliance.gateway.operations import ERROR_MEANINGS, Body, Content, Operation, Parameter, Reply
 
@@ -32,6 +42,7 @@ ALL_OPERATIONS = (
     *deploys_api.OPERATIONS,
     *keys_api.OPERATIONS,
     *node_api.OPERATIONS,
+    *activity_api.OPERATIONS,
     *metrics.OPERATIONS,
     *OPERATIONS,
     *openapi_v2.OPERATIONS,

@@ -3,6 +3,7 @@
 import msgspec
 
 from appliance.core.models import ModelVersion
+from appliance.core.profile import Profile
 
 
 class WorkerState(msgspec.Struct, frozen=True):
@@ -13,6 +14,9 @@ class WorkerState(msgspec.Struct, frozen=True):
     in_flight: int
     load_s: float
     from_graph: bool = False  # it loaded a cached optimised graph
+    memory_bytes: int = 0  # its unique set size, or what it is reckoned to need until that is measured
+    threads: int = 1
+    calls: int = 0  # answered so far
 
 
 class ModelState(msgspec.Struct, frozen=True):
@@ -24,6 +28,9 @@ class ModelState(msgspec.Struct, frozen=True):
     workers: list[WorkerState]
     waiting: int
     loads_from: str = ""  # a phrase: what a worker of it loads
+    profile: Profile = Profile()
+    arrivals_per_s: float = 0.0
+    worth: float = 0.0  # seconds of cold start that its worker is expected to save, a gigabyte and hour
 
 
 class IndexRow(msgspec.Struct, frozen=True):

@@ -113,8 +113,9 @@ class Scheduler:
         flow = self._flows.get(pool)
         return flow.arrivals_per_s if flow else 0.0
 
-    def worth(self, pool: Pool, now_s: float) -> float:
+    def worth(self, pool: Pool) -> float:
         """Seconds of cold start that its worker is expected to save, for each gigabyte and hour that it stays."""
+        now_s = time.monotonic()
         return self._keep.worth(pool.model.key, pool.measures.memory_bytes, now_s) * 1e9 * 3600
 
     def superseded(self, model: ModelVersion) -> None:

@@ -460,3 +460,30 @@ def test_an_open_node_is_called_and_read_without_a_key_but_not_changed(nodes: Ca
     assert requests.put(address, PLUS_TWO, timeout=60).status_code == 401
     assert requests.get(f"{own.url}/v1/keys", timeout=60).status_code == 401
     assert requests.get(address, headers={"Authorization": "Bearer wrong"}, timeout=60).status_code == 401
+
+
+def test_what_is_wished_of_a_models_replicas_is_kept_and_takes_effect(node: RunningNode, ask: Ask) -> None:
+    assert ask("PUT", "/v1/models/local/scaled", PLUS_ONE).status_code == 201
+    assert ask("GET", "/v1/models/local/scaled/scale").json() == {
+        "min_replicas": 0,
+        "max_replicas": 0,
+        "target_latency_s": 0.0,
+    }
+    wished = {"min_replicas": 1, "max_replicas": 2, "target_latency_s": 0.5}
+    assert ask("PUT", "/v1/models/local/scaled/scale", json=wished).json() == wished
+    assert ask("GET", "/v1/models/local/scaled").json()["scale"] == wished
+    wait_until(lambda: ask("GET", "/v1/models/local/scaled").json()["state"] == "warm")
+    assert ask("PUT", "/v1/models/local/scaled/scale", json={"min_replicas": -1}).status_code == 400
+    assert ask("GET", "/v1/models/local/nothing/scale").status_code == 404
+
+
+def test_what_the_node_does_is_told_with_what_it_measured(node: RunningNode, ask: Ask) -> None:
+    assert ask("PUT", "/v1/models/local/measured", PLUS_ONE).status_code == 201
+    assert ask("POST", "/v1/models/local/measured", [1, 2, 3]).status_code == 200
+    wait_until(lambda: ask("GET", "/v1/models/local/measured").json()["measured"]["memory_bytes"] > 0)
+    activity = ask("GET", "/v1/activity").json()
+    assert 0 < activity["memory"]["used_bytes"] < activity["memory"]["budget_bytes"]
+    (shown,) = [model for model in activity["models"] if model["model"] == "local/measured"]
+    assert (shown["state"], shown["replicas"], shown["answered"]) == ("warm", 1, 1)
+    assert shown["cold_start_s"] > 0
+    assert shown["memory_bytes"] > 0

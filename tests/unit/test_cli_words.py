@@ -172,6 +172,8 @@ def test_numbers_are_shown_for_people() -> None:
         (answers.TensorDescription, client.Tensor),
         (answers.VersionSummary, client.VersionRow),
         (answers.WorkerDescription, client.Worker),
+        (answers.Measured, client.Measured),
+        (answers.ScaleDescription, client.Scale),
         (answers.ModelDescription, client.ModelDetails),
         (answers.DeployAnswer, client.Deployed),
         (answers.DeletedVersions, client.Deleted),

@@ -18,6 +18,7 @@ from appliance.core.tensors import Signature
 from appliance.gateway import metrics
 from appliance.gateway.states import ModelState
 from appliance.observability.statistics import VersionCounters
+from appliance.routing.scheduler import Counts
 from appliance.security.scopes import Principal, Scope
 
 ADMIN = Principal("id", "admin", (Scope("admin"),))
@@ -36,6 +37,13 @@ class CalledPlane:
         for at_ms, counters in enumerate(self._counters.values()):
             counters.record(Answer(1, [], executions=1, batch_rows=2), 1000, 10)
             counters._last_ms = at_ms
+
+    @property
+    def scheduler(self) -> "CalledPlane":
+        return self
+
+    def counts(self) -> Counts:
+        return Counts(100, 60, 9, 1, 3, 2, 0)
 
     def node_ready(self) -> bool:
         return True
@@ -100,3 +108,10 @@ def test_the_sums_of_a_key_are_of_what_it_may_call(catalogue: Catalogue) -> None
     assert list(read(plane, one)["ingle_calls_total"]) == ["acme/m01"]
     # What versions that are gone did stays in the node's own sums: a counter must not go back.
     assert read(plane, ADMIN)["ingle_node_calls_total"] == {"": 3}
+
+
+def test_the_memory_and_what_gave_way_are_told(catalogue: Catalogue) -> None:
+    shown = read(CalledPlane(catalogue, [], []), ADMIN)
+    assert shown["ingle_node_budget_bytes"][""] == 100
+    assert shown["ingle_node_used_bytes"][""] == 60
+    assert shown["ingle_node_workers_started_total"][""] == 9
