@@ -9,7 +9,7 @@ from array import array
 
 SHORTEST_S = 1.0  # calls closer than this are one busy time, not two
 LONGEST_S = 2 * 86400.0
-BUCKETS = 60
+BUCKETS = 48
 REMEMBERED = 512  # idle times, after which all counts are halved: what was long ago fades
 _PER_LOG = (BUCKETS - 1) / math.log(LONGEST_S / SHORTEST_S)
 # The last bucket holds all longer idle times; twice LONGEST_S stands for its end.
@@ -28,15 +28,13 @@ def next_edge_s(idle_s: float) -> float:
 
 
 class IdleHistogram:
-    """Counts of idle times by bucket: about 250 bytes a model."""
+    """Counts of idle times by bucket: about 200 bytes a model."""
 
-    __slots__ = ("_counts", "_rate", "_rate_bucket", "total")
+    __slots__ = ("_counts", "total")
 
     def __init__(self) -> None:
         self.total = 0
         self._counts = array("H", bytes(2 * BUCKETS))
-        self._rate = 0.0
-        self._rate_bucket = -1  # the one that _rate was computed for
 
     def add(self, idle_s: float) -> None:
         """An idle time ended with a call. Halving rounds up: a rare long one is what the tail is known by."""
@@ -45,7 +43,6 @@ class IdleHistogram:
             self.total = sum(self._counts)
         self._counts[bucket_of(idle_s)] += 1
         self.total += 1
-        self._rate_bucket = -1
 
     def chance(self, idle_s: float, within_s: float) -> float:
         """The probability that the next call comes within so many seconds, for a model idle for `idle_s`.
@@ -65,20 +62,22 @@ class IdleHistogram:
         rate; for calls once an hour it is low after a call and rises towards the next; after a burst it falls. The
         highest of many ratios is too high by chance, so each is taken a standard deviation of its count lower.
         """
-        bucket = bucket_of(idle_s)
-        if bucket != self._rate_bucket:
-            self._rate_bucket, self._rate = bucket, self._best_rate(bucket)
-        return self._rate
-
-    def _best_rate(self, bucket: int) -> float:
-        ahead = self._counts[bucket:]
-        left = float(sum(ahead) + 1)
+        first = bucket_of(idle_s)
+        from_s = EDGES_S[first]
+        left = float(sum(self._counts[first:]) + 1)
         called = waited_s = best = 0.0
-        for offset, count in enumerate(ahead):
-            width_s = EDGES_S[bucket + offset + 1] - EDGES_S[bucket + offset]
-            waited_s += (left - count / 2) * width_s
-            if count:
-                left -= count
-                called += count
-                best = max(best, (called - math.sqrt(called)) / waited_s)
+        for bucket in range(first, BUCKETS):
+            count = self._counts[bucket]
+            if not count:
+                continue
+            until_s = EDGES_S[bucket + 1]
+            waited_s += left * (until_s - from_s) - count * (until_s - EDGES_S[bucket]) / 2
+            from_s = until_s
+            left -= count
+            called += count
+            ratio = (called - math.sqrt(called)) / waited_s
+            if ratio > best:
+                best = ratio
+            if left <= 1:
+                break
         return best

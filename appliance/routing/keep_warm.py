@@ -22,10 +22,10 @@ LEAST_WORTH = 1.0 / (1e9 * 3600)
 _OWN_HISTORY = 4  # idle times at which a model's histogram counts as much as its plain rate
 _NEXT_REPLICA = 0.5  # the worth of a second replica against the first, of a third against the second
 # A start ahead costs processor time and displaces others, so it must be likely to be used and clearly better.
-_AHEAD_S = 900.0
+_AHEAD_S = 300.0
 _AHEAD_CHANCE = 0.5
-_AHEAD_GAIN = 1.5
-_AHEAD_SHARE = 0.1  # of the time may be spent on starting ahead
+_AHEAD_GAIN = 2.0
+_AHEAD_SHARE = 0.05  # of the time may be spent on starting ahead
 _AHEAD_SAVED_S = 60.0  # of starts that may be saved up
 _LOOKS_A_TURN = 256
 
@@ -41,7 +41,7 @@ class Candidate(NamedTuple):
     floor: int = 0
 
 
-class _Replica(NamedTuple):
+class Replica(NamedTuple):
     """One that may be ended."""
 
     worth: float
@@ -49,14 +49,37 @@ class _Replica(NamedTuple):
     key: Hashable
 
 
-def _worth_of(replica: _Replica) -> float:
+def _worth_of(replica: Replica) -> float:
     return replica.worth
+
+
+def fewest(replicas: Sequence[Replica], need_bytes: int) -> list[Replica] | None:
+    """Those of `replicas`, least worth first, whose end frees `need_bytes`; None where all do not suffice.
+
+    As many as it takes in their order, then without those, dearest first, that are not needed after all.
+    """
+    chosen: list[Replica] = []
+    freed_bytes = 0
+    for replica in replicas:
+        if freed_bytes >= need_bytes:
+            break
+        chosen.append(replica)
+        freed_bytes += replica.memory_bytes
+    if freed_bytes < need_bytes:
+        return None
+    kept = []
+    for replica in reversed(chosen):
+        if freed_bytes - replica.memory_bytes >= need_bytes:
+            freed_bytes -= replica.memory_bytes
+        else:
+            kept.append(replica)
+    return kept[::-1]
 
 
 class _Model:
     """What is remembered of one model: some hundred bytes, and its histogram from the second call on."""
 
-    __slots__ = ("cold_start_s", "first_s", "idle", "last_s", "look_s", "memory_bytes")
+    __slots__ = ("cold_start_s", "first_s", "idle", "last_s", "look_s", "memory_bytes", "rate_per_s", "rate_until_s")
 
     def __init__(self) -> None:
         self.first_s = math.nan  # no call yet
@@ -64,12 +87,31 @@ class _Model:
         self.idle: IdleHistogram | None = None
         self.cold_start_s = UNKNOWN_COLD_START_S
         self.memory_bytes = 0
+        self.rate_per_s = 0.0
+        self.rate_until_s = 0.0
         self.look_s = (
             math.inf
         )  # when to look at it, asleep, for a start ahead; entries of the heap with another are void
 
+    def called(self, now_s: float) -> None:
+        if math.isnan(self.first_s):
+            self.first_s = now_s
+        else:
+            if self.idle is None:
+                self.idle = IdleHistogram()
+            self.idle.add(now_s - self.last_s)
+        self.last_s = now_s
+        self.rate_until_s = 0.0
+
     def call_rate(self, now_s: float) -> float:
-        """Calls a second to expect now, from the histogram as far as it is representative, else from the plain rate."""
+        """Calls a second to expect now. Computed anew with each call and with each bucket of the time since."""
+        if now_s >= self.rate_until_s:
+            self.rate_per_s = self._call_rate(now_s)
+            self.rate_until_s = self.last_s + next_edge_s(now_s - self.last_s)
+        return self.rate_per_s
+
+    def _call_rate(self, now_s: float) -> float:
+        """From the histogram as far as it is representative, else from the plain rate."""
         if math.isnan(self.first_s):
             return 0.0
         idle_times = self.idle.total if self.idle else 0
@@ -78,6 +120,16 @@ class _Model:
             return plain
         own = self.idle.call_rate(now_s - self.last_s)
         return (idle_times * own + _OWN_HISTORY * plain) / (idle_times + _OWN_HISTORY)
+
+    def is_expected(self, now_s: float) -> bool:
+        """Whether a call is likely to come soon."""
+        return self.idle is not None and self.idle.chance(now_s - self.last_s, _AHEAD_S) >= _AHEAD_CHANCE
+
+    def is_worth_more(self, others: Iterable[Replica], now_s: float) -> bool:
+        """Whether it is worth clearly more than others that must end for it, and than its memory."""
+        saved = self.call_rate(now_s) * self.cold_start_s
+        lost = sum(other.worth * other.memory_bytes for other in others)
+        return saved >= _AHEAD_GAIN * max(lost, LEAST_WORTH * self.memory_bytes)
 
 
 class KeepWarm:
@@ -103,13 +155,7 @@ class KeepWarm:
             model = self._remember(key)
         else:
             self._models[key] = self._models.pop(key)
-        if math.isnan(model.first_s):
-            model.first_s = now_s
-        else:
-            if model.idle is None:
-                model.idle = IdleHistogram()
-            model.idle.add(now_s - model.last_s)
-        model.last_s = now_s
+        model.called(now_s)
 
     def learned(self, key: Hashable, *, cold_start_s: float | None = None, memory_bytes: int | None = None) -> None:
         """A start or a replica's memory was measured. The newest counts."""
@@ -143,14 +189,16 @@ class KeepWarm:
 
         Never `for_key`'s own. None where all that may be ended does not suffice.
         """
-        chosen = self._cheapest((c for c in warm if c.key != for_key), need_bytes, now_s)
+        if need_bytes <= 0:
+            return []
+        chosen = fewest(self._endable((other for other in warm if other.key != for_key), now_s), need_bytes)
         return None if chosen is None else [replica.key for replica in chosen]
 
     def to_end(self, warm: Iterable[Candidate], now_s: float, *, used_bytes: int, budget_bytes: int) -> list[Hashable]:
         """Which idle replicas to end though nobody needs their room now: what is past the budget, least worth first,
         and what is worth less than LEAST_WORTH. A key once a replica."""
         ended: list[Hashable] = []
-        for replica in sorted(self._endable(warm, now_s), key=_worth_of):
+        for replica in self._endable(warm, now_s):
             if used_bytes > budget_bytes or replica.worth < LEAST_WORTH:
                 used_bytes -= replica.memory_bytes
                 ended.append(replica.key)
@@ -165,42 +213,30 @@ class KeepWarm:
         """
         self._note_who_sleeps({candidate.key for candidate in warm}, now_s)
         self._earn(now_s)
+        endable: list[Replica] | None = None
         for key in self._due(now_s):
             model = self._models[key]
-            if model.cold_start_s <= self._allowance_s and self._is_better(key, model, warm, now_s, free_bytes):
+            if model.cold_start_s > self._allowance_s or not model.is_expected(now_s):
+                continue
+            if endable is None:
+                endable = self._endable(warm, now_s)
+            others = fewest(endable, model.memory_bytes - free_bytes)
+            if others is not None and model.is_worth_more(others, now_s):
                 self._allowance_s -= model.cold_start_s
                 return key
         return None
 
-    # Ending.
-
-    def _endable(self, warm: Iterable[Candidate], now_s: float) -> Iterator[_Replica]:
+    def _endable(self, warm: Iterable[Candidate], now_s: float) -> list[Replica]:
+        """The replicas that may be ended, least worth first."""
+        replicas = []
         for candidate in warm:
-            endable = min(candidate.idle_replicas, candidate.replicas - candidate.floor)
-            worth = self.worth(candidate.key, candidate.memory_bytes, now_s)
-            for nth in range(candidate.replicas, candidate.replicas - endable, -1):
-                yield _Replica(worth * _NEXT_REPLICA ** (nth - 1), candidate.memory_bytes, candidate.key)
-
-    def _cheapest(self, warm: Iterable[Candidate], need_bytes: int, now_s: float) -> list[_Replica] | None:
-        """Least worth a byte first; then those are spared, dearest first, without whom it suffices as well."""
-        if need_bytes <= 0:
-            return []
-        chosen: list[_Replica] = []
-        freed_bytes = 0
-        for replica in sorted(self._endable(warm, now_s), key=_worth_of):
-            chosen.append(replica)
-            freed_bytes += replica.memory_bytes
-            if freed_bytes >= need_bytes:
-                break
-        else:
-            return None
-        kept = []
-        for replica in reversed(chosen):
-            if freed_bytes - replica.memory_bytes >= need_bytes:
-                freed_bytes -= replica.memory_bytes
-            else:
-                kept.append(replica)
-        return kept[::-1]
+            key, memory_bytes, count, idle_count, floor = candidate
+            worth = self.worth(key, memory_bytes, now_s) * _NEXT_REPLICA ** (count - 1)
+            for _ in range(min(idle_count, count - floor)):
+                replicas.append(Replica(worth, memory_bytes, key))
+                worth /= _NEXT_REPLICA
+        replicas.sort(key=_worth_of)
+        return replicas
 
     # Starting ahead.
 
@@ -234,16 +270,3 @@ class KeepWarm:
                 continue
             self._look_at(key, model, model.last_s + next_edge_s(now_s - model.last_s))
             yield key
-
-    def _is_better(
-        self, key: Hashable, model: _Model, warm: Iterable[Candidate], now_s: float, free_bytes: int
-    ) -> bool:
-        """Whether starting the model now is likely to be of use, and of clearly more use than what must end for it."""
-        if model.idle is None or model.idle.chance(now_s - model.last_s, _AHEAD_S) < _AHEAD_CHANCE:
-            return False
-        others = self._cheapest(warm, model.memory_bytes - free_bytes, now_s)
-        if others is None:
-            return False
-        saved = model.call_rate(now_s) * model.cold_start_s
-        lost = sum(replica.worth * replica.memory_bytes for replica in others)
-        return saved >= _AHEAD_GAIN * max(lost, LEAST_WORTH * model.memory_bytes)
