@@ -28,6 +28,8 @@ ORDER = (
     "kills",
     "cold_start",
     "density",
+    "keep_warm",
+    "seefood",
 )
 _HEAD = """# What was measured
 

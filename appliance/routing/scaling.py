@@ -12,7 +12,7 @@ Key = TypeVar("Key", bound=Hashable)
 
 LATE_SHARE = 0.01  # of the calls may exceed the target latency: p99
 LEAST_HOLD_S = 5.0
-HOLD_STARTS = 10.0  # a replica is kept for so many cold starts after it was last wanted
+HOLD_STARTS = 5.0  # a replica is kept for so many cold starts after it was last wanted
 LARGE_MODEL_BYTES = 4 * 1024 * 1024  # smaller ones gain nothing from a second thread
 
 
@@ -53,15 +53,25 @@ def wanted_replicas(demand: Demand, before: Wanted, now_s: float) -> Wanted:
 def needed_replicas(demand: Demand) -> int:
     """The fewest replicas with which all but LATE_SHARE of the calls meet the target latency, within the bounds.
 
-    Enough for the steady state, and to work off within the target what will wait when one started now is ready.
+    Enough for the steady state; and where what waits already will be late, enough to work off in time what will wait
+    when a replica started now is ready.
     """
     load = demand.arrivals_per_s * demand.run_s  # replicas that would be busy all the time
     patience_s = max(demand.target_latency_s - demand.run_s, demand.run_s / 2)
     steady = servers(load, patience_s / demand.run_s, most=demand.max_replicas) if demand.run_s else 0
-    backlog_s = demand.waiting * demand.run_s + (load - demand.replicas) * demand.cold_start_s
-    working_off = math.ceil(load + backlog_s / demand.target_latency_s) if demand.waiting and backlog_s > 0 else 0
+    rushed = math.ceil(load + _backlog_s(demand, load) / patience_s) if _will_be_late(demand, patience_s) else 0
     last = 1 if demand.waiting or demand.in_flight or demand.replicas or demand.starting else 0
-    return max(demand.floor, last, min(demand.max_replicas, max(steady, working_off)))
+    return max(demand.floor, last, min(demand.max_replicas, max(steady, rushed)))
+
+
+def _will_be_late(demand: Demand, patience_s: float) -> bool:
+    """Whether the last of the calls that wait will have waited too long."""
+    return demand.waiting * demand.run_s > demand.replicas * patience_s
+
+
+def _backlog_s(demand: Demand, load: float) -> float:
+    """Seconds of one replica's work that will wait when a replica started now is ready."""
+    return max(0.0, demand.waiting * demand.run_s + (load - demand.replicas) * demand.cold_start_s)
 
 
 def servers(load: float, patience_runs: float, *, most: int) -> int:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import pytest
 
 from appliance.routing.scaling import (
+    HOLD_STARTS,
     Demand,
     Wanted,
     needed_replicas,
@@ -42,7 +43,9 @@ def demand(**changed: float) -> Demand:
         pytest.param(demand(waiting=900, run_s=0.0), 1, id="nothing was measured yet, and many wait"),
         pytest.param(demand(waiting=900, run_s=0.0001), 1, id="many wait, of almost no work"),
         pytest.param(demand(waiting=20, replicas=1, cold_start_s=5.0), 1, id="done before another could start"),
-        pytest.param(demand(waiting=40, replicas=1), 6, id="3 s of work left when others are ready, for 0.5 s"),
+        pytest.param(demand(waiting=40, replicas=1), 8, id="3 s of work left when others are ready, for 0.4 s"),
+        pytest.param(demand(waiting=4, replicas=1), 1, id="one works them off in time"),
+        pytest.param(demand(waiting=40, replicas=10), 1, id="so do ten, which then are not needed"),
         pytest.param(demand(arrivals_per_s=5.0, replicas=1), 1, id="half busy"),
         pytest.param(demand(arrivals_per_s=9.9, replicas=1), 2, id="one would be too busy for the target"),
         pytest.param(demand(arrivals_per_s=400.0, replicas=40), 41, id="forty at once, and little more"),
@@ -90,7 +93,7 @@ def test_replicas_come_at_once_and_go_late(needed_per_s: float, now_s: float, wa
 
 def test_what_is_needed_again_is_kept_for_as_long_again() -> None:
     kept = wanted_replicas(demand(arrivals_per_s=35.0, replicas=5), Wanted(5, until_s=10.0), 9.0)
-    assert kept == Wanted(5, until_s=19.0)
+    assert kept == Wanted(5, until_s=9.0 + HOLD_STARTS * 1.0)
 
 
 @pytest.mark.parametrize(

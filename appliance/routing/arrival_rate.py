@@ -1,0 +1,37 @@
+"""How many calls a second come for one model, from counts. Pure; runs in the gateway."""
+
+import math
+
+STEADY_S = 30.0  # an average over about this time is steady enough to count replicas by
+RUSH_S = 3.0  # and one over this time tells a rush early,
+RUSH_DEVIATIONS = 2.0  # as far as it is above what chance alone would show
+
+
+class ArrivalRate:
+    """Two averages that forget exponentially. Fed with counts, so that a call costs its counter an addition."""
+
+    __slots__ = ("_counted_s", "_recent_per_s", "_steady_per_s")
+
+    def __init__(self, now_s: float) -> None:
+        self._steady_per_s = 0.0
+        self._recent_per_s = 0.0
+        self._counted_s = now_s
+
+    def count(self, calls: int, now_s: float) -> None:
+        """So many calls came since the last count. Raises ValueError where no time has passed since then."""
+        passed_s = now_s - self._counted_s
+        if passed_s <= 0:
+            raise ValueError("arrivals are counted over a time, but none has passed since the last count")
+        self._counted_s = now_s
+        per_s = calls / passed_s
+        self._steady_per_s += (1 - math.exp(-passed_s / STEADY_S)) * (per_s - self._steady_per_s)
+        self._recent_per_s += (1 - math.exp(-passed_s / RUSH_S)) * (per_s - self._recent_per_s)
+
+    @property
+    def per_s(self) -> float:
+        """The steady average, or the recent one's lower bound where that is above it.
+
+        The deviation is of a Poisson process under an exponential average of time T: the root of rate / 2T.
+        """
+        chance = RUSH_DEVIATIONS * math.sqrt(self._recent_per_s / (2 * RUSH_S))
+        return max(self._steady_per_s, self._recent_per_s - chance)
