@@ -115,6 +115,9 @@ class Node:
         """
         ready = await self._processes.start()
         _log.info("onnxruntime %s, sandbox: %s", ready.runtime, ", ".join(n for n, active, _ in ready.layers if active))
+        for name, active, detail in ready.layers:
+            if not active:
+                _log.warning("models run without a layer of their sandbox, %s: %s", name, detail)
         await self._optimiser.start(self._catalogue.digests())
         await self._supervisor.start()
         self._saving = asyncio.create_task(self._save_usage())

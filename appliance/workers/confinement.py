@@ -29,7 +29,7 @@ _WHERE_INSTALLED = ("site-packages", "dist-packages")
 # How many cores there are: C libraries ask it when they make threads or arenas.
 _SYSTEM = ("/sys/devices/system/cpu",)
 
-# A worker with CUDA or TensorRT. Put together from what NVIDIA documents of its driver; no GPU has run it.
+# A worker with CUDA or TensorRT: what the driver and its libraries are known to open. No GPU has run it yet.
 _CUDA_READABLE = (
     "/proc",
     "/sys/devices",
