@@ -23,6 +23,7 @@ from appliance.catalogue.profiles import Profiles
 from appliance.core.addresses import Address, parse_address
 from appliance.core.durable import write_durably
 from appliance.core.errors import BusyError, IngleError, UnavailableError
+from appliance.core.machine import memory_bytes, raise_descriptor_limit
 from appliance.core.names import name_from_stem
 from appliance.core.release import VERSION
 from appliance.gateway.dataplane import DataPlane
@@ -67,7 +68,7 @@ class Node:
         self._catalogue = Catalogue(settings.data_dir)
         self._keys = KeyRing(settings.data_dir)
         self._processes = Processes()
-        data_bytes = int(_memory_bytes() * _MEMORY_SHARE)
+        data_bytes = int(memory_bytes() * _MEMORY_SHARE)
         providers = ("CPUExecutionProvider",)
         graphs = GraphCache(settings.data_dir / "cache", budget_bytes=settings.workers.graph_cache_bytes)
         self._optimiser = Optimiser(self._processes, graphs, data_bytes=data_bytes)
@@ -83,7 +84,7 @@ class Node:
         self._scheduler = Scheduler(
             self._supervisor,
             settings.routing,
-            budget_bytes=settings.memory_budget_bytes or int(_memory_bytes() * BUDGET_SHARE),
+            budget_bytes=settings.memory_budget_bytes or int(memory_bytes() * BUDGET_SHARE),
             cores=len(os.sched_getaffinity(0)),
             idle_s=settings.workers.idle_s,
             scale_of=self._catalogue.scale_of,
@@ -247,10 +248,6 @@ def _node_id(data_dir: Path) -> str:
     return file.read_text().strip()
 
 
-def _memory_bytes() -> int:
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-
-
 def _announce(node: Node, settings: Settings) -> None:
     """What a person who started the node is told."""
     http, key_file = node.http_address, node.ready_file()["admin_key_file"]
@@ -277,6 +274,7 @@ async def serve(settings: Settings, files: Sequence[Path]) -> int:
     A second signal ends it without draining. Raises IngleError and OSError where it cannot start.
     """
     set_up_logs()
+    raise_descriptor_limit()
     node = Node(settings)
     told = asyncio.Event()
     loop = asyncio.get_running_loop()

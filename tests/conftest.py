@@ -31,8 +31,11 @@ class RunningNode(NamedTuple):
         return {"Authorization": f"Bearer {self.admin_key}"}
 
 
-def start_node(folder: Path, *flags: str, data_dir: Path | None = None) -> RunningNode:
-    """Starts `ingle serve` and returns once its ready file is there; fails with its output if it ends before that."""
+def start_node(folder: Path, *flags: str, data_dir: Path | None = None, descriptors: int | None = None) -> RunningNode:
+    """Starts `ingle serve` and returns once its ready file is there; fails with its output if it ends before that.
+
+    `descriptors`: how many it may have open, whatever it asks for.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     ready, log = folder / "ready.json", folder / "node.log"
     ready.unlink(missing_ok=True)
@@ -40,6 +43,8 @@ def start_node(folder: Path, *flags: str, data_dir: Path | None = None) -> Runni
     command = [sys.executable, "-m", "appliance.cli.main", "serve", *flags]
     command += ["--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0", "--zmq", "off", "--mesh", "off"]
     command += ["--data-dir", str(data), "--ready-file", str(ready)]
+    if descriptors is not None:
+        command = ["prlimit", f"--nofile={descriptors}:{descriptors}", *command]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("INGLE_")}
     with log.open("wb") as output:
         process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=environment)
@@ -80,8 +85,9 @@ def nodes(tmp_path: Path) -> Iterator[Callable[..., RunningNode]]:
     """Makes nodes for one test, which may break them: `nodes("--open")`."""
     started: list[RunningNode] = []
 
-    def start(*flags: str, data_dir: Path | None = None) -> RunningNode:
-        running = start_node(tmp_path / f"node{len(started)}", *flags, data_dir=data_dir)
+    def start(*flags: str, data_dir: Path | None = None, descriptors: int | None = None) -> RunningNode:
+        folder = tmp_path / f"node{len(started)}"
+        running = start_node(folder, *flags, data_dir=data_dir, descriptors=descriptors)
         started.append(running)
         return running
 

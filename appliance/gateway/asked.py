@@ -142,5 +142,5 @@ async def asked_json(request: web.Request, kind: type[Request]) -> Request:
         raise TooLargeError(f"the body is larger than {MAX_JSON_BYTES} bytes, which is more than this request can need")
     try:
         return msgspec.json.decode(body, type=kind)
-    except (msgspec.ValidationError, msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.ValidationError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadInputError(f"the body is not the JSON that was expected: {error}") from None

@@ -15,11 +15,13 @@ from typing import NamedTuple
 from appliance.catalogue.catalogue import Catalogue
 from appliance.core.errors import IngleError, UnavailableError
 from appliance.core.frames import Answer, AnswerForm, Invoke
+from appliance.core.machine import memory_bytes
 from appliance.core.models import ModelVersion
 from appliance.core.names import ModelName, parse_name
 from appliance.core.profile import Profile
 from appliance.core.requests import CallAnswer, CallRequest, Seconds
 from appliance.gateway.deployment import Deployer
+from appliance.gateway.held import HeldBytes
 from appliance.gateway.pacing import paced
 from appliance.gateway.routes import Route, Routes
 from appliance.gateway.settings import GatewaySettings
@@ -72,6 +74,7 @@ class DataPlane:
         )
         self.scheduler = scheduler
         self.shared_memory = shared_memory
+        self.held = HeldBytes(settings.max_held_bytes or memory_bytes() // 8)
         self.draining = False
         self.started = False
         self._supervisor = supervisor

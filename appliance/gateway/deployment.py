@@ -146,7 +146,7 @@ class Deployer:
         if config is not None:
             try:
                 json.loads(config)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise BadInputError(f"the load's config is no JSON: {error}") from None
         for ordinal, contents in sorted(_by_ordinal(files).items()):
             await self._make(name, ordinal, contents, principal)

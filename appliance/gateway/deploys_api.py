@@ -11,7 +11,8 @@ from typing import BinaryIO
 
 from aiohttp import StreamReader, web
 
-from appliance.core.errors import BadInputError, TooLargeError, UnsupportedError
+from appliance.core.errors import BadInputError, TooLargeError, UnavailableError, UnsupportedError
+from appliance.core.names import ModelName
 from appliance.gateway.answers import DeployAnswer, deploy_answer
 from appliance.gateway.asked import NEW_NAME, OWNER, asked_new_version, broken_bodies, who
 from appliance.gateway.dataplane import DataPlane
@@ -19,10 +20,12 @@ from appliance.gateway.deployment import Deployer
 from appliance.gateway.http_body import refuse_encoding
 from appliance.gateway.operations import Body, Operation, Reply
 from appliance.gateway.replies import json_reply
+from appliance.security.scopes import Principal
 
 _log = logging.getLogger("ingle.deploys")
 
 WRITE_BYTES = 1024 * 1024
+KEPT_FREE_BYTES = 64 * 1024 * 1024  # of the disk, which uploads leave to the catalogue
 
 _BODY = Body(
     {"application/octet-stream": {"type": "string", "format": "binary"}},
@@ -49,6 +52,7 @@ class Deploys:
     def __init__(self, dataplane: DataPlane, deployer: Deployer) -> None:
         self._dataplane = dataplane
         self._deployer = deployer
+        self._uploads = 0
 
     async def deploy(self, request: web.Request) -> web.Response:
         principal = who(request, self._dataplane)
@@ -59,6 +63,18 @@ class Deploys:
             raise UnsupportedError(
                 "a form is not taken: send the file itself as the body, as `curl --upload-file FILE` does"
             )
+        most = self._dataplane.settings.max_uploads
+        if self._uploads >= most:
+            raise UnavailableError(
+                f"{most} models are being uploaded already: come back a little later", retry_after_s=5.0
+            )
+        self._uploads += 1
+        try:
+            return await self._take(request, principal, name, version)
+        finally:
+            self._uploads -= 1
+
+    async def _take(self, request: web.Request, principal: Principal, name: ModelName, version: str) -> web.Response:
         incoming = await asyncio.to_thread(self._dataplane.catalogue.new_incoming)
         try:
             check_room(request.content_length, incoming)
@@ -74,30 +90,38 @@ class Deploys:
 
 
 def check_room(size_bytes: int | None, folder: Path) -> None:
-    """Raises TooLargeError where the upload says it is larger than what is free on the folder's disk."""
-    free_bytes = shutil.disk_usage(folder).free
-    if size_bytes is not None and size_bytes > free_bytes:
-        raise TooLargeError(f"the upload has {size_bytes} bytes and this node's disk has {free_bytes} left")
+    """Raises TooLargeError where the upload says it is larger than the disk, UnavailableError where it is larger than
+    what is free on it, less what the catalogue itself needs."""
+    disk = shutil.disk_usage(folder)
+    if size_bytes is not None and size_bytes > disk.total:
+        raise TooLargeError(f"the upload has {size_bytes} bytes, and this node's whole disk {disk.total}")
+    free_bytes = max(0, disk.free - KEPT_FREE_BYTES)
+    if (size_bytes or 0) >= free_bytes:
+        upload = "the upload" if size_bytes is None else f"the upload has {size_bytes} bytes and"
+        raise UnavailableError(f"{upload} does not fit: this node's disk has {free_bytes} bytes left for models")
 
 
 async def receive(content: StreamReader, target: Path) -> None:
-    """Write the whole stream to a new file, in pieces. Raises BadInputError where it breaks off, TooLargeError where
-    the disk is full; what was written until then stays for the caller to remove."""
-    file = await asyncio.to_thread(target.open, "xb")
+    """Write the whole stream to a new file, in pieces. Raises BadInputError where it breaks off, UnavailableError where
+    the disk is full, or as good as; what was written until then stays for the caller to remove."""
+    try:
+        file = await asyncio.to_thread(target.open, "xb")
+    except OSError as error:
+        raise UnavailableError(f"this node could not store the upload: {error.strerror}") from error
     try:
         with broken_bodies():
-            await _copy(content, file)
+            await _copy(content, file, target.parent)
         await asyncio.to_thread(file.close)
     except BadInputError:
         _log.info("an upload broke off after %d bytes", file.tell())
         raise
     except OSError as error:
-        raise TooLargeError(f"this node could not store the upload: {error.strerror}") from error
+        raise UnavailableError(f"this node could not store the upload: {error.strerror}") from error
     finally:
         file.close()
 
 
-async def _copy(content: StreamReader, file: BinaryIO) -> None:
+async def _copy(content: StreamReader, file: BinaryIO, folder: Path) -> None:
     # The loop hands out what the socket had, some 64 KiB; a thread's hop for each would cost more than the write.
     pieces: list[bytes] = []
     held_bytes = 0
@@ -105,6 +129,11 @@ async def _copy(content: StreamReader, file: BinaryIO) -> None:
         pieces.append(piece)
         held_bytes += len(piece)
         if held_bytes >= WRITE_BYTES:
-            await asyncio.to_thread(file.writelines, pieces)
+            await asyncio.to_thread(_write, file, pieces, folder)
             pieces, held_bytes = [], 0
     await asyncio.to_thread(file.writelines, pieces)
+
+
+def _write(file: BinaryIO, pieces: list[bytes], folder: Path) -> None:
+    check_room(None, folder)  # others write too
+    file.writelines(pieces)

@@ -17,13 +17,14 @@ from typing import Any, cast
 
 from aiohttp.web_protocol import RequestHandler
 
-from appliance.core.errors import BadInputError, IngleError
+from appliance.core.errors import BadInputError, IngleError, UnavailableError
 from appliance.core.frames import Answer
 from appliance.gateway import body_reader
 from appliance.gateway.dataplane import BegunCall, DataPlane
 from appliance.gateway.http_answer import COMPRESS_FROM_BYTES, error_bytes, v2_answer_bytes
 from appliance.gateway.http_head import Head, read_head
 from appliance.gateway.peers import NOBODY, peer_of_socket
+from appliance.gateway.progress import Progress, looked
 from appliance.gateway.v2_infer import HEADER_LENGTH, read_infer
 
 _PREFIX = b"/v2/models/"
@@ -32,6 +33,7 @@ _SUFFIX = b"/infer"
 _LONG_WAY = (b"x-ingle-pin", b"x-ingle-deadline-ms")
 _MAX_PENDING_BYTES = 256 * 1024
 _MAX_TARGETS = 10_000
+_MAX_TARGET_BYTES = 512  # of one that is remembered
 
 _log = logging.getLogger("ingle.http")
 
@@ -41,10 +43,14 @@ MakeHandler = Callable[[], RequestHandler]
 class FastFront:
     """What all connections share."""
 
-    def __init__(self, dataplane: DataPlane, make_handler: MakeHandler, max_body_bytes: int) -> None:
+    def __init__(
+        self, dataplane: DataPlane, make_handler: MakeHandler, max_body_bytes: int, max_connections: int
+    ) -> None:
         self.dataplane = dataplane
         self.make_handler = make_handler
         self.max_body_bytes = max_body_bytes
+        self.max_connections = max_connections
+        self.refused_connections = 0
         self.connections: set[Connection] = set()
         self._targets: dict[bytes, tuple[str, str] | None] = {}
 
@@ -53,16 +59,19 @@ class FastFront:
 
     def model_of(self, target: bytes) -> tuple[str, str] | None:
         """The model and version that a path calls, or None where it is no plain call's path."""
+        if len(target) > _MAX_TARGET_BYTES:
+            return _model_of(target)
         if target not in self._targets:
             if len(self._targets) >= _MAX_TARGETS:
                 self._targets.clear()
             self._targets[target] = _model_of(target)
         return self._targets[target]
 
-    def close_idle(self, before_s: float) -> None:
-        """Closes connections that have sent nothing since then and wait for nothing."""
+    def look(self, before_s: float) -> None:
+        """Closes connections that have sent nothing since then and wait for nothing, and those whose request or answer
+        does not move. To be called every progress.LOOK_S."""
         for connection in list(self.connections):
-            connection.close_if_idle(before_s)
+            connection.look(before_s)
 
     def close(self) -> None:
         for connection in list(self.connections):
@@ -117,16 +126,33 @@ class Connection(asyncio.Protocol):
         self._view: _View | None = None
         self._for_good = False  # aiohttp's until the connection ends
         self._last_read_s = self._loop.time()
+        self._read_bytes = 0
+        self._held_bytes = 0  # of the call's body, in the gateway's ledger
+        self._writing_paused = False
+        self._progress = Progress()
 
     # What the transport says.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
+        if len(self._front.connections) >= self._front.max_connections:
+            self._refuse_connection()
+            return
         self._peer = peer_of_socket(transport.get_extra_info("peername"))
         self._front.connections.add(self)
 
+    def _refuse_connection(self) -> None:
+        """Says so in a few bytes; what the caller sends is not read."""
+        front = self._front
+        front.refused_connections += 1
+        sentence = f"the node has {front.max_connections} connections open and takes no more: come back in a moment"
+        self._transport.pause_reading()
+        self._transport.write(error_bytes(UnavailableError(sentence, retry_after_s=1.0), front.dataplane.node_name))
+        self._transport.close()
+
     def connection_lost(self, exc: Exception | None) -> None:
         self._front.connections.discard(self)
+        self._give_back()
         if self._call is not None:
             if self._call.abandon():
                 assert self._call.begun is not None
@@ -144,21 +170,25 @@ class Connection(asyncio.Protocol):
         return False
 
     def pause_writing(self) -> None:
+        self._writing_paused = True
         if self._delegate is not None:
             self._delegate.pause_writing()
 
     def resume_writing(self) -> None:
         if self._delegate is not None:
             self._delegate.resume_writing()
+        self._writing_paused = False
+        self._go_on()
 
     def data_received(self, data: bytes) -> None:
         self._last_read_s = self._loop.time()
+        self._read_bytes += len(data)
         if self._for_good:
             assert self._delegate is not None
             self._delegate.data_received(data)
         elif self._body is not None:
             self._more_body(data)
-        elif self._call is not None:
+        elif self._call is not None or (self._writing_paused and self._delegate is None):
             self._buffer += data
             if len(self._buffer) > _MAX_PENDING_BYTES:
                 self._transport.pause_reading()
@@ -216,7 +246,21 @@ class Connection(asyncio.Protocol):
 
     def _begin_body(self, head: Head, data: bytes) -> None:
         end = head.size_bytes + head.body_bytes
-        if len(data) >= end:
+        whole = len(data) >= end
+        try:
+            if not whole:
+                # A stranger's body is not waited for.
+                authorization = head.headers.get(b"authorization")
+                self._front.dataplane.principal(None if authorization is None else authorization.decode("latin-1"))
+            self._front.dataplane.held.take(head.body_bytes)
+        except IngleError as error:
+            self._buffer = data[end:]
+            self._failed(error)
+            if not whole:
+                self._transport.close()  # the body is on its way, and is not wanted
+            return
+        self._held_bytes = head.body_bytes
+        if whole:
             self._buffer = data[end:]
             self._answer(head, data[head.size_bytes : end])
             return
@@ -239,6 +283,7 @@ class Connection(asyncio.Protocol):
     def body_read(self, size_bytes: int) -> None:
         """A BodyReader has put so many bytes into the body."""
         self._last_read_s = self._loop.time()
+        self._read_bytes += size_bytes
         self._filled += size_bytes
         if self._body is not None and self._filled == len(self._body):
             body_reader.exchange(self._transport, self)
@@ -311,17 +356,48 @@ class Connection(asyncio.Protocol):
 
     def _write(self, content: bytes) -> None:
         self._call = None
+        self._give_back()
         self._transport.write(content)
-        if self._buffer:
+        if self._buffer and not self._writing_paused:
+            # Not at once: a thousand requests that are refused one after the other would nest.
+            self._loop.call_soon(self._go_on)
+
+    def _give_back(self) -> None:
+        self._front.dataplane.held.give_back(self._held_bytes)
+        self._held_bytes = 0
+
+    def _go_on(self) -> None:
+        """Takes up what came while a call was answered, or while its answer was not taken."""
+        if self._buffer and self._call is None and self._body is None and not self._transport.is_closing():
             self._transport.resume_reading()
             self._next(self._buffer)
 
     # The connection's end.
 
-    def close_if_idle(self, before_s: float) -> None:
-        """Ends a connection that is in the middle of nothing but waiting, or of a request that does not come."""
-        if self._call is None and self._delegate is None and self._last_read_s < before_s:
+    def look(self, before_s: float) -> None:
+        """Ends a connection that is in the middle of nothing but waiting, or of a request that does not come, or of an
+        answer that nobody reads."""
+        self._progress = looked(
+            self._progress,
+            read_bytes=self._read_bytes,
+            unwritten_bytes=self._transport.get_write_buffer_size(),
+            receiving=self._is_receiving(),
+        )
+        if self._progress.stuck:
+            self._transport.abort()
+        elif self._call is None and self._delegate is None and self._last_read_s < before_s:
             self._transport.close()
+
+    def _is_receiving(self) -> bool:
+        """Whether a request has begun and is not complete, and it is not we who make it wait."""
+        delegate = self._delegate
+        if delegate is None:
+            return self._call is None and not self._writing_paused and bool(self._buffer or self._body is not None)
+        request = delegate._current_request
+        if request is None:
+            # aiohttp's own timer ends a connection between two requests; before the first it has none.
+            return delegate._keepalive_handle is None and self._delegate_is_idle()
+        return not request.content.is_eof() and not delegate._reading_paused
 
     def abandon(self) -> None:
         if self._delegate is None:

@@ -10,6 +10,7 @@ from google.protobuf.message import DecodeError
 
 from appliance.core.addresses import Address
 from appliance.core.errors import BadInputError
+from appliance.core.machine import connections_allowed, descriptor_limit
 from appliance.gateway.dataplane import DataPlane
 from appliance.gateway.grpc_asked import AUTHORIZATION
 from appliance.gateway.grpc_errors import refuse
@@ -24,6 +25,10 @@ from appliance.gateway.grpc_stubs import SERVICE, message_class
 from appliance.gateway.peers import Peer, peer_of_grpc
 from appliance.security.scopes import ANONYMOUS, Principal
 from appliance.security.tls import Tls
+
+MAX_METADATA_BYTES = 16 * 1024  # of a call's headers, all together
+MAX_CALLS = 1024  # at once, streams among them: more are RESOURCE_EXHAUSTED
+IDLE_S = 900.0  # a connection without a call is closed after so long
 
 Handler = Callable[[bytes, Any], Awaitable[bytes]]
 
@@ -42,13 +47,20 @@ class GrpcFront:
         self._node = (("x-ingle-node", dataplane.node_name),)
         self._stream = ModelStreamInfer(dataplane)
         self._health = Health(dataplane)
+        connections = min(dataplane.settings.max_connections, connections_allowed(descriptor_limit()))
         self._server = grpc.aio.server(
             options=(
                 ("grpc.max_receive_message_length", dataplane.settings.max_body_bytes),
                 ("grpc.max_send_message_length", -1),
+                ("grpc.max_metadata_size", MAX_METADATA_BYTES),
+                ("grpc.absolute_max_metadata_size", MAX_METADATA_BYTES),
+                ("grpc.max_concurrent_streams", MAX_CALLS),
+                ("grpc.max_connection_idle_ms", int(IDLE_S * 1000)),
+                ("grpc.max_allowed_incoming_connections", connections),
                 # gRPC's default lets a second node take the same port in silence.
                 ("grpc.so_reuseport", int(share_port)),
-            )
+            ),
+            maximum_concurrent_rpcs=MAX_CALLS,
         )
         # As generic handlers only: for methods registered by name, grpc.aio waits on each of them at every call.
         self._server.add_generic_rpc_handlers((self._handlers(), self._health.handlers()))

@@ -24,6 +24,7 @@ class ModelInfer:
     def __init__(self, dataplane: DataPlane) -> None:
         self._call = dataplane.call
         self._principal = dataplane.principal
+        self._held = dataplane.held
         self._memory = dataplane.shared_memory
         self._node_name = dataplane.node_name
         # Calls taken up whose answers grpc.aio has not sent yet. It spends more time on them than the worker does, so
@@ -36,7 +37,10 @@ class ModelInfer:
 
     async def answer(self, data: bytes, context: Any) -> bytes:
         """The ModelInferResponse to the ModelInferRequest in `data`; faults become the call's status."""
+        held_bytes = 0
         try:
+            self._held.take(len(data))
+            held_bytes = len(data)
             metadata = dict(context.invocation_metadata())
             principal = self._principal(metadata.get(AUTHORIZATION))
             message = parse_infer(data)
@@ -54,3 +58,5 @@ class ModelInfer:
             return infer_response(answer, request.model, message.id)
         except Exception as error:
             return refuse(context, error, self._node)
+        finally:
+            self._held.give_back(held_bytes)

@@ -98,7 +98,10 @@ class ModelStreamInfer:
 
     async def _answer(self, data: bytes, context: Any, metadata: dict[str, str]) -> bytes:
         request_id = ""
+        held_bytes = 0
         try:
+            self._dataplane.held.take(len(data))
+            held_bytes = len(data)
             # Asked for each request: a key may be revoked while a stream is open.
             principal = self._dataplane.principal(metadata.get(AUTHORIZATION))
             message = parse_infer(data)
@@ -111,3 +114,5 @@ class ModelStreamInfer:
             return stream_response(answer, request.model, request_id, final_mark=wants_final_mark(message))
         except Exception as error:
             return stream_error(as_ingle_error(error).sentence, request_id)
+        finally:
+            self._dataplane.held.give_back(held_bytes)

@@ -9,16 +9,22 @@ import logging
 from typing import Any
 
 from aiohttp import web
+from aiohttp.http_exceptions import LineTooLong
 from aiohttp.typedefs import Handler
 from aiohttp.web_protocol import RequestHandler
 
 from appliance.core.addresses import Address
 from appliance.core.errors import IngleError
+from appliance.core.machine import connections_allowed, descriptor_limit
 from appliance.gateway.dataplane import DataPlane
 from appliance.gateway.fast_calls import FastFront
 from appliance.gateway.hang_up import DroppingHandler
+from appliance.gateway.held import HeldBytes
 from appliance.gateway.http_answer import error_content, error_headers
+from appliance.gateway.http_body import HELD, HeldBody
+from appliance.gateway.http_head import MAX_HEADERS
 from appliance.gateway.management import add_routes
+from appliance.gateway.progress import LOOK_S
 from appliance.gateway.v2_rest import V2Rest
 from appliance.security.tls import Tls
 
@@ -41,11 +47,12 @@ def error_response(
     )
 
 
-def _errors(node: str) -> Any:
-    """The middleware that turns whatever a handler raises into the one form."""
+def _errors(node: str, held: HeldBytes) -> Any:
+    """The middleware that turns whatever a handler raises into the one form, and keeps account of its body."""
 
     @web.middleware
     async def answer_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
+        body = request[HELD] = HeldBody(held)
         try:
             return await handler(request)
         except IngleError as error:
@@ -66,6 +73,8 @@ def _errors(node: str) -> Any:
         except Exception:
             _log.exception("a fault of ours in %s %s", request.method, request.path)
             return error_response(500, "the node failed on this request, and has logged why", "internal")
+        finally:
+            body.give_back()
 
     return answer_errors
 
@@ -105,6 +114,10 @@ class _JsonRequestHandler(DroppingHandler):
         else:
             reason = " ".join((message or (str(exc) if exc else "it is not HTTP")).split())
             sentence, code = f"the request cannot be read: {reason[:400]}", "bad_input"
+            if isinstance(exc, LineTooLong) or "Too many headers" in reason:
+                status, code = 431, "too_large"
+                taken = f"{MAX_HEADERS} headers of {MAX_LINE_BYTES} bytes at most are taken"
+                sentence = f"the request's head is too large: {taken}"
         if request.writer.output_size:
             raise ConnectionError("the answer had begun when it failed")
         response = error_response(status, sentence, code)
@@ -143,7 +156,7 @@ class HttpFront:
     async def start(self) -> int:
         """Listens. Raises OSError where the address cannot be had."""
         app = web.Application(
-            middlewares=[_errors(self._dataplane.node_name)],
+            middlewares=[_errors(self._dataplane.node_name, self._dataplane.held)],
             client_max_size=self._dataplane.settings.max_body_bytes,
         )
         V2Rest(self._dataplane).add_routes(app)
@@ -156,12 +169,19 @@ class HttpFront:
             keepalive_timeout=KEEPALIVE_S,
             max_line_size=MAX_LINE_BYTES,
             max_field_size=MAX_LINE_BYTES,
+            max_headers=MAX_HEADERS,
             shutdown_timeout=1.0,
         )
         await self._runner.setup()
         make_handler = self._runner.server
         assert make_handler is not None
-        self._fast = FastFront(self._dataplane, make_handler, self._dataplane.settings.max_body_bytes)
+        settings = self._dataplane.settings
+        self._fast = FastFront(
+            self._dataplane,
+            make_handler,
+            settings.max_body_bytes,
+            min(settings.max_connections, connections_allowed(descriptor_limit())),
+        )
         loop = asyncio.get_running_loop()
         self._listener = await loop.create_server(
             self._fast,
@@ -177,8 +197,8 @@ class HttpFront:
     async def _close_idle(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
-            await asyncio.sleep(KEEPALIVE_S / 10)
-            self._fast.close_idle(loop.time() - KEEPALIVE_S)
+            await asyncio.sleep(LOOK_S)
+            self._fast.look(loop.time() - KEEPALIVE_S)
 
     async def stop(self) -> None:
         if self._listener is not None:

@@ -9,6 +9,7 @@ import functools
 from typing import Literal, NamedTuple
 
 MAX_HEAD_BYTES = 16 * 1024
+MAX_HEADERS = 128
 
 # A request with one of these is for a full HTTP implementation.
 _UNUSUAL = frozenset((b"transfer-encoding", b"expect", b"content-encoding", b"upgrade", b"connection", b"trailer"))
@@ -41,7 +42,7 @@ def _parse(text: bytes) -> Head | Literal["unusual"]:
     """The head in `text`, which has no empty line at its end."""
     first, *lines = text.split(b"\r\n")
     words = first.split(b" ")
-    if len(words) != 3 or words[2] != b"HTTP/1.1" or not words[1].startswith(b"/"):
+    if len(lines) > MAX_HEADERS or len(words) != 3 or words[2] != b"HTTP/1.1" or not words[1].startswith(b"/"):
         return "unusual"
     headers: dict[bytes, bytes] = {}
     for line in lines:

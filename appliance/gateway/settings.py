@@ -12,6 +12,15 @@ class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True):
     max_body_bytes: Annotated[int, Meta(ge=1024, description="the largest call taken, whichever front it comes by")] = (
         256 * 2**20
     )
+    max_held_bytes: Annotated[
+        int,
+        Meta(ge=0, description="bytes of calls that the node holds at once, over all; 0: an eighth of the memory"),
+    ] = 0
+    max_connections: Annotated[
+        int,
+        Meta(ge=1, description="connections at once to HTTP, and to gRPC, if the limit on descriptors allows as many"),
+    ] = 10_000
+    max_uploads: Annotated[int, Meta(ge=1, description="models that are being uploaded or checked at once")] = 8
     default_deadline_s: Annotated[
         float, Meta(gt=0, description="how many seconds a call may take when the caller gives no deadline")
     ] = 60.0

@@ -45,6 +45,8 @@ class AskedInference(NamedTuple):
     id: str
 
 
+_LENIENT_BYTES = 4 * 2**20
+
 _decode = msgspec.json.Decoder(InferRequest).decode
 _quote = msgspec.json.Encoder().encode
 
@@ -141,6 +143,12 @@ def _parsed(text: Buffer) -> InferRequest:
 
 def _parsed_leniently(text: Buffer, error: Exception) -> InferRequest:
     """JSON as Python and RapidJSON write it, with NaN and Infinity, which strict JSON does not have."""
+    if len(text) > _LENIENT_BYTES:
+        # Python's parser would hold the event loop up for as long as it takes.
+        raise BadInputError(
+            f"the request is no JSON: {error}; NaN and Infinity, which JSON does not have, are read in bodies of up to "
+            f"{_LENIENT_BYTES} bytes only: send larger tensors in binary"
+        ) from None
     import json
 
     try:

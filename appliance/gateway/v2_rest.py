@@ -207,7 +207,7 @@ async def _parameters(request: web.Request, kind: type[Asked]) -> Asked:
     body = await read_body(request)
     try:
         return msgspec.json.decode(body or b"{}", type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadInputError(f"the body is not the JSON that was expected: {error}") from None
 
 

@@ -5,6 +5,7 @@ Runs in the gateway's event loop; what is looked at, and how, is inspection.py's
 
 import asyncio
 import os
+import socket
 from collections import deque
 from collections.abc import Callable
 
@@ -28,6 +29,22 @@ class Inspector:
         self._providers = providers
         self._data_bytes = data_bytes
 
+    def _fork(self, spec: WorkerSpec, child: Child, log: "deque[str]") -> socket.socket:
+        reason = "the process that starts others is not there"
+        try:
+            no_region = os.memfd_create("ingle-none", os.MFD_CLOEXEC)
+            try:
+                sock = self._processes.fork(spec, child, no_region, log)
+            finally:
+                os.close(no_region)
+        except OSError as error:
+            sock, reason = None, str(error.strerror)
+        if sock is None:
+            raise UnavailableError(
+                f"no process could be started to look at the model ({reason}): try again in a moment"
+            )
+        return sock
+
     async def inspect(
         self, folder: str, manifest: Manifest, on_step: Callable[[str], None] | None = None
     ) -> Inspection:
@@ -47,13 +64,7 @@ class Inspector:
             providers=self._providers,
             data_bytes=manifest.limits.memory_bytes or self._data_bytes,
         )
-        no_region = os.memfd_create("ingle-none", os.MFD_CLOEXEC)
-        try:
-            sock = self._processes.fork(spec, child, no_region, log)
-        finally:
-            os.close(no_region)
-        if sock is None:
-            raise UnavailableError("no process could be started to look at the model: try again in a moment")
+        sock = self._fork(spec, child, log)
         reader, writer = await asyncio.open_unix_connection(sock=sock, limit=_MAX_VERDICT_BYTES)
         step = "starting"
         try:

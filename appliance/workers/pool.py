@@ -212,9 +212,14 @@ class Pool:
         return not self.closed and lifecycle.may_start(self._history, now_s).verdict == "now"
 
     def add_replica(self) -> None:
-        """Starts one more worker."""
+        """Starts one more worker. Where the system gives no process or descriptors, what waits is told so."""
         self.waits_because = ""
-        self.replicas.append(self._spawn(self))
+        try:
+            self.replicas.append(self._spawn(self))
+        except OSError as error:
+            self.log.append(f"no worker could be started: {error.strerror}")
+            if not self.replicas:
+                self.refuse(f"no process could be started for {self.model}: {error.strerror}; try again in a moment")
 
     def refuse(self, sentence: str) -> None:
         """Answers all that waits with an UnavailableError, since no worker can be had."""

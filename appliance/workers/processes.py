@@ -52,9 +52,15 @@ class Processes:
         """Asks for a process; the gateway's end of its socket, or None where no zygote is there to ask.
 
         In that case child.fork_failed() is called in the loop's next turn. What the process writes goes to `log`.
+        Raises OSError where the system has no more descriptors.
         """
         ours, theirs = socket.socketpair()
-        log_out, log_in = os.pipe()
+        try:
+            log_out, log_in = os.pipe()
+        except OSError:
+            ours.close()
+            theirs.close()
+            raise
         try:
             if self._zygote is None:
                 raise ConnectionError("the zygote is not running")
@@ -75,7 +81,7 @@ class Processes:
     def _forked(self, number: int, pid: int, pidfd: int) -> None:
         if child := self._children.get(number):
             child.forked(pid, pidfd)
-        else:
+        elif pidfd >= 0:
             os.close(pidfd)
 
     def _exited(self, word: Exited) -> None:

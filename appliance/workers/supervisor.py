@@ -161,6 +161,7 @@ class Supervisor:
     # Replicas.
 
     def _start_replica(self, pool: Pool) -> Replica:
+        """Raises OSError where the system has no more descriptors for it."""
         self._active.add(pool)
         region = SharedRegion(REGION_BYTES)
         limit_bytes = pool.model.manifest.limits.memory_bytes or self._data_bytes
@@ -185,7 +186,11 @@ class Supervisor:
             data_bytes=limit_bytes,
             graph=graph,
         )
-        sock = self._processes.fork(spec, replica, region.fd, pool.log)
+        try:
+            sock = self._processes.fork(spec, replica, region.fd, pool.log)
+        except OSError:
+            region.close()
+            raise
         if sock is None:
             replica.on_socket_closed()
         else:

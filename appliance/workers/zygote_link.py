@@ -103,7 +103,8 @@ class ZygoteLink:
 
     def _hear(self, word: words.ZygoteWord, fds: list[int]) -> None:
         if isinstance(word, Forked):
-            self._on_forked(word.number, word.pid, fds[0])
+            # Without descriptors to spare none arrives; what cannot be killed still ends when its socket is closed.
+            self._on_forked(word.number, word.pid, fds[0] if fds else -1)
         elif isinstance(word, Exited):
             self._on_exited(word)
         elif isinstance(word, ForkFailed):

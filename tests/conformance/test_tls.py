@@ -22,6 +22,7 @@ from appliance.core.errors import BadInputError, UnavailableError
 from appliance.core.names import parse_name
 from tests.conftest import RunningNode, start_node, stop_node
 from tests.process.models import doubling
+from tests.process.test_faults import wait_until
 
 
 @pytest.fixture(scope="module")
@@ -149,7 +150,7 @@ def test_the_command_line_needs_no_flag_on_the_nodes_own_box(secure: RunningNode
 def test_the_certificate_is_the_same_after_a_restart_and_told_at_the_start(nodes: object, tmp_path: Path) -> None:
     first = nodes("--tls", "self")  # type: ignore[operator]
     told = fingerprint(first)
-    assert told in first.log.read_text()
+    wait_until(lambda: told in first.log.read_text(), "the start is announced")
     assert stop_node(first) == 0
     again = nodes("--tls", "self", data_dir=first.data_dir)  # type: ignore[operator]
     assert fingerprint(again) == told
