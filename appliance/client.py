@@ -9,16 +9,17 @@ answers. One connection is kept; a Client is not for several threads at once.
 
 import re
 import ssl
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, BinaryIO, Self, TypeVar
 from urllib.parse import quote
 
 import msgspec
 import urllib3
 
-from appliance.client_answers import Alias, Called, Deleted, Deployed, Key, Model, ModelDetails
+from appliance.client_answers import Alias, Called, Deleted, Deployed, Key, Model, ModelDetails, Restored
 from appliance.core.errors import BadInputError, IngleError, UnavailableError, error_from_code
 from appliance.core.names import ModelName
 
@@ -136,6 +137,36 @@ class Client:
         """Ends a key at once."""
         return self._ask("DELETE", f"/v1/keys/{quote(key_id, safe='')}", Key)
 
+    def backup(self, target: BinaryIO, on_bytes: Callable[[int, int], None] = lambda _piece, _whole: None) -> int:
+        """Writes a backup of the node to `target`; how many bytes. `on_bytes` is told the size of each piece and of the
+        whole. Raises UnavailableError where it breaks off: what was written is of no use then."""
+        with self._faults():
+            response = self._pool.request(
+                "GET", f"{self.url}/v1/backup", headers=self._headers, redirect=False, preload_content=False
+            )
+            if response.status >= 300:
+                raise _fault(self.url, response.status, response.data)
+        whole, written = int(response.headers.get("Content-Length", "0")), 0
+        try:
+            while piece := self._read(response):
+                target.write(piece)
+                written += len(piece)
+                on_bytes(len(piece), whole)
+        finally:
+            response.close()
+        if not whole or written != whole:
+            raise UnavailableError(f"the backup from {self.url} broke off after {written} of {whole} bytes: try again")
+        return written
+
+    def _read(self, response: urllib3.BaseHTTPResponse) -> bytes:
+        with self._faults():
+            return response.read(_PIECE_BYTES)
+
+    def restore(self, backup: Iterable[bytes]) -> Restored:
+        """Puts a backup in the place of all that the node has. Keys become those of the backup, this one perhaps not
+        among them."""
+        return self._ask("POST", "/v1/restore", Restored, body=backup, headers={"Content-Type": "application/x-tar"})
+
     def _ask(
         self,
         method: str,
@@ -146,7 +177,7 @@ class Client:
         headers: dict[str, str] | None = None,
         fields: dict[str, str] | None = None,
     ) -> Answer:
-        try:
+        with self._faults():
             response = self._pool.request(
                 method,
                 self.url + path,
@@ -155,6 +186,18 @@ class Client:
                 headers={**self._headers, **(headers or {})},
                 redirect=False,
             )
+        if response.status >= 300:
+            raise _fault(self.url, response.status, response.data)
+        try:
+            return msgspec.json.decode(response.data, type=answer)
+        except msgspec.MsgspecError as error:
+            raise IngleError(f"what answers at {self.url} does not speak as a node of Ingle does: {error}") from None
+
+    @contextmanager
+    def _faults(self) -> Iterator[None]:
+        """What goes wrong with the connection, as the errors that methods raise."""
+        try:
+            yield
         except urllib3.exceptions.ReadTimeoutError:
             raise UnavailableError(f"the node at {self.url} took too long to answer: try again later") from None
         except (urllib3.exceptions.NewConnectionError, urllib3.exceptions.ConnectTimeoutError) as error:
@@ -165,15 +208,10 @@ class Client:
             raise UnavailableError(_distrust(self.url, error)) from None
         except (urllib3.exceptions.HTTPError, OSError) as error:
             raise UnavailableError(f"the connection to {self.url} broke ({_reason(error)}): try again") from None
-        if response.status >= 300:
-            raise _fault(self.url, response.status, response.data)
-        try:
-            return msgspec.json.decode(response.data, type=answer)
-        except msgspec.MsgspecError as error:
-            raise IngleError(f"what answers at {self.url} does not speak as a node of Ingle does: {error}") from None
 
 
 _JSON = {"Content-Type": "application/json"}
+_PIECE_BYTES = 1024 * 1024
 
 
 def _trust(ca_file: Path | None, fingerprint: str) -> dict[str, Any]:

@@ -122,6 +122,16 @@ class Deployed(msgspec.Struct):
     created: bool = True
 
 
+class Restored(msgspec.Struct):
+    """What a node has after a restore. `replaced`: versions that it had before and has no more, or otherwise."""
+
+    node: str
+    created_s: float = 0.0
+    models: int = 0
+    artifacts: int = 0
+    replaced: int = 0
+
+
 class Deleted(msgspec.Struct):
     model: str
     deleted: list[str] = []

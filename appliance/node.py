@@ -26,6 +26,7 @@ from appliance.core.errors import BusyError, IngleError, UnavailableError
 from appliance.core.machine import memory_bytes, raise_descriptor_limit
 from appliance.core.names import name_from_stem
 from appliance.core.release import VERSION
+from appliance.core.swap import finish_swap
 from appliance.gateway.dataplane import DataPlane
 from appliance.gateway.grpc_front import GrpcFront
 from appliance.gateway.http import HttpFront
@@ -65,6 +66,8 @@ class Node:
         self._lock = _lock(settings.data_dir)
         self.name = settings.name or socket.gethostname() or "ingle"
         self.node_id = _node_id(settings.data_dir)
+        if finish_swap(settings.data_dir):
+            _log.warning("a restore that was cut short after it had been decided is done now")
         self._catalogue = Catalogue(settings.data_dir)
         self._keys = KeyRing(settings.data_dir)
         self._processes = Processes()

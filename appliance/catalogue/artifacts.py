@@ -5,10 +5,11 @@ Runs in the gateway process, under the catalogue's lock. Knows neither names nor
 
 import shutil
 import tempfile
-from collections.abc import Set
+from collections.abc import Mapping, Set
 from pathlib import Path
 
 from appliance.catalogue.staging import StagedArtifact
+from appliance.core.digests import file_digest
 from appliance.core.durable import sync_folder
 
 
@@ -18,6 +19,8 @@ class Artifacts:
     def __init__(self, folder: Path, incoming: Path) -> None:
         self.folder = folder
         self.incoming = incoming
+        self._keepers = 0
+        self._postponed: set[str] = set()
 
     def new_incoming(self) -> Path:
         """A fresh folder that only this node's user can enter."""
@@ -30,27 +33,47 @@ class Artifacts:
         Where an intact one lies there already, that one stays. A damaged one is replaced.
         """
         target = artifact_path(self.folder, staged.digest)
-        if is_intact(target, staged):
+        self._postponed.discard(staged.digest)
+        if is_intact(target, staged.files):
             return target
         target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         if target.exists():
-            self.remove(staged.digest)
+            self._take_away(target)
         staged.folder.rename(target)
         sync_folder(target.parent)
         sync_folder(self.folder)
         return target
 
     def remove(self, digest: str) -> None:
-        """Takes an artifact away at once, and then its bytes: half of one never lies at an address."""
+        """Takes an artifact away at once, and then its bytes: half of one never lies at an address. Where all are to be
+        kept for a while, it is done after that."""
+        if self._keepers:
+            self._postponed.add(digest)
+            return
         target = artifact_path(self.folder, digest)
         if target.exists():
-            bin_ = self.new_incoming()
-            target.rename(bin_ / digest)
-            sync_folder(target.parent)
-            shutil.rmtree(bin_, ignore_errors=True)
+            self._take_away(target)
+
+    def _take_away(self, target: Path) -> None:
+        bin_ = self.new_incoming()
+        target.rename(bin_ / target.name)
+        sync_folder(target.parent)
+        shutil.rmtree(bin_, ignore_errors=True)
+
+    def keep_all(self) -> None:
+        """From now on nothing is removed, until as many let_go() have followed."""
+        self._keepers += 1
+
+    def let_go(self) -> None:
+        self._keepers -= 1
+        if not self._keepers:
+            postponed, self._postponed = self._postponed, set()
+            for digest in postponed:
+                self.remove(digest)
 
     def remove_all_but(self, wanted: Set[str]) -> None:
         """Takes away whatever no version names: what a deploy that was cut short had put there."""
+        self._postponed -= wanted
         for path in self.folder.glob("*/*"):
             if path.name not in wanted:
                 self.remove(path.name)
@@ -74,9 +97,9 @@ def artifact_path(folder: Path, digest: str) -> Path:
     return folder / digest[:2] / digest
 
 
-def is_intact(folder: Path, staged: StagedArtifact) -> bool:
-    """Whether `folder` has the staged artifact's files, each of its size."""
+def is_intact(folder: Path, files: Mapping[str, str]) -> bool:
+    """Whether `folder` has these files (relative path to sha256), to the bit."""
     try:
-        return all((folder / path).stat().st_size == (staged.folder / path).stat().st_size for path in staged.files)
+        return all(file_digest(folder / path) == digest for path, digest in files.items())
     except OSError:
         return False

@@ -10,13 +10,13 @@ row that names it is written, and what no row names is removed at the next start
 import shutil
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import msgspec
 
-from appliance.catalogue.artifacts import Artifacts
+from appliance.catalogue.artifacts import Artifacts, artifact_path, is_intact
 from appliance.catalogue.index import ModelEntry, Query, Snapshot
 from appliance.catalogue.inspection import Inspection
 from appliance.catalogue.plan import Offer, plan
@@ -30,6 +30,8 @@ from appliance.core.names import ModelName
 from appliance.core.scale import AS_THE_NODE_DECIDES, Scale
 from appliance.core.versions import Version, check_alias
 
+CATALOGUE_FILE = "catalogue.sqlite"
+
 
 class Catalogue:
     """Raises, from every method that writes: UnavailableError where the database is held by another process or the disk
@@ -37,23 +39,29 @@ class Catalogue:
 
     def __init__(self, folder: Path) -> None:
         """Opens what `folder` holds, or begins there, and removes what a cut deploy left. One process at a time."""
-        folder = folder.absolute()
+        self.folder = folder.absolute()
         self._lock = threading.RLock()
-        self._artifacts = Artifacts(folder / "artifacts", folder / "incoming")
-        self._store = Store(folder / "catalogue.sqlite", folder / "artifacts")
+        self._artifacts = Artifacts(self.folder / "artifacts", self.folder / "incoming")
+        self._snapshot = Snapshot.first(0, ())
+        self._open()
+        with disk_faults(self.folder):
+            self._artifacts.empty_incoming()
+
+    def _open(self) -> None:
+        """What the folder holds is the next generation; artifacts that nothing names are taken away."""
+        self._store = Store(self.folder / CATALOGUE_FILE, self.folder / "artifacts")
         try:
-            with disk_faults(folder):
+            with disk_faults(self.folder):
                 if self._store.is_new:
                     self._artifacts.set_aside()
-                self._artifacts.empty_incoming()
                 self._artifacts.remove_all_but(self._store.artifacts())
-            self._snapshot = Snapshot.first(self._store.entries())
+            snapshot = Snapshot.first(self._snapshot.generation + 1, self._store.entries())
+            wishes = self._store.wishes("scale")
+            scales = {name: msgspec.json.decode(value, type=Scale) for name, value in wishes.items()}
         except BaseException:
             self._store.close()
             raise
-        self._scales = {
-            name: msgspec.json.decode(value, type=Scale) for name, value in self._store.wishes("scale").items()
-        }
+        self._snapshot, self._scales = snapshot, scales
 
     @property
     def generation(self) -> int:
@@ -231,6 +239,44 @@ class Catalogue:
                     self._store.delete_version(name, gone.version)
         return doomed
 
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """Within, no artifact is removed: what is deleted meanwhile goes at the end."""
+        with self._lock:
+            self._artifacts.keep_all()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._artifacts.let_go()
+
+    def copy_to(self, target: Path) -> None:
+        """Writes the database as it is now to a new file. For all that it names to stay, within kept()."""
+        with self._lock:
+            self._store.copy_to(target)
+
+    def has(self, digest: str, files: Mapping[str, str]) -> bool:
+        """Whether the artifact of these files (relative path to sha256) lies at its address, to the bit."""
+        return is_intact(artifact_path(self._artifacts.folder, digest), files)
+
+    def place(self, staged: StagedArtifact) -> None:
+        """Puts an artifact at its address before a version names it: within kept(), or it may be gone at once."""
+        with self._lock, disk_faults(self._artifacts.folder):
+            self._artifacts.place(staged)
+
+    def exchange(self, act: Callable[[], object]) -> list[ModelVersion]:
+        """Lets the database go, has `act` replace its file, and goes on with what is there then. Reads come from memory
+        meanwhile. Returns the versions that are gone or do not serve as they did."""
+        with self._lock:
+            before = self._snapshot
+            self._store.close()
+            try:
+                act()
+            finally:
+                self._open()
+            after = {version.key: version for entry in self._snapshot.walk() for version in entry.versions}
+            return [v for entry in before.walk() for v in entry.versions if not _serves_alike(v, after.get(v.key))]
+
     def close(self) -> None:
         """Ends the use of the database; reads go on from memory."""
         with self._lock:
@@ -252,6 +298,16 @@ class Catalogue:
         for digest in orphans:
             with suppress(OSError):  # the change is made; what stays behind goes at the next start
                 self._artifacts.remove(digest)
+
+
+def _serves_alike(one: ModelVersion, other: ModelVersion | None) -> bool:
+    """Whether workers of the one may go on as workers of the other."""
+    if other is None:
+        return False
+    alike = msgspec.structs.replace(
+        one, created_s=other.created_s, source=other.source, batch_reason=other.batch_reason
+    )
+    return alike == other
 
 
 def _digests(entry: ModelEntry | None) -> set[str]:

@@ -63,10 +63,10 @@ class Snapshot:
         self._resolved: dict[tuple[str, str, bool], ModelVersion] = {}
 
     @classmethod
-    def first(cls, entries: Iterable[ModelEntry]) -> "Snapshot":
-        """The world as a start finds it."""
+    def first(cls, generation: int, entries: Iterable[ModelEntry]) -> "Snapshot":
+        """The world as it is read from the disk."""
         by_name = {entry.name: entry for entry in entries}
-        return cls(1, by_name, sorted(by_name))
+        return cls(generation, by_name, sorted(by_name))
 
     def changed(self, name: ModelName, entry: ModelEntry | None) -> "Snapshot":
         """The next generation, in which one model is as `entry` says; None: it is gone."""

@@ -59,6 +59,7 @@ class Store:
         self._shared = SharedValues(artifact_folder)
         self.is_new = self._database.is_new
         self.transaction = self._database.transaction
+        self.copy_to = self._database.copy_to
         self.close = self._database.close
 
     def entries(self) -> Iterator[ModelEntry]:

@@ -45,6 +45,8 @@ VERBS = (
     "rm",
     "logs",
     "keys",
+    "backup",
+    "restore",
     "doctor",
     "completion",
     "version",

@@ -334,6 +334,16 @@ class Activity(msgspec.Struct):
     models: list[ModelActivity]
 
 
+class RestoreAnswer(msgspec.Struct):
+    """What the node has now. `replaced`: versions it had before and has no more, or otherwise."""
+
+    node: str  # whose backup it was
+    created_s: float
+    models: int
+    artifacts: int
+    replaced: int
+
+
 class DrainAnswer(msgspec.Struct):
     """Every call that was in flight has been answered; new ones are refused."""
 

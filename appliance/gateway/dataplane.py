@@ -243,6 +243,7 @@ class DataPlane:
         """The version is no more: its workers and counters go, and what waits for it to its successor if it has one."""
         self._supervisor.forget(model, successor)
         self.scheduler.superseded(model)
+        self._routes.drop_closed()
         if counters := self._counters.pop((model.name, model.ordinal), None):
             self.gone.add(counters)
 

@@ -7,6 +7,7 @@ from aiohttp import web
 
 from appliance.gateway import (
     activity_api,
+    backups_api,
     deploys_api,
     keys_api,
     metrics,
@@ -26,6 +27,7 @@ def add_routes(app: web.Application, dataplane: DataPlane, deployer: Deployer) -
     bind(app, plain.OPERATIONS, plain.PlainCalls(dataplane))
     bind(app, models_api.OPERATIONS, models_api.Models(dataplane, deployer))
     bind(app, deploys_api.OPERATIONS, deploys_api.Deploys(dataplane, deployer))
+    bind(app, backups_api.OPERATIONS, backups_api.BackupsApi(dataplane))
     bind(app, keys_api.OPERATIONS, keys_api.Keys(dataplane))
     bind(app, (*node_api.OPERATIONS, *node_api.UNLISTED), node_api.Node(dataplane))
     bind(app, activity_api.OPERATIONS, activity_api.ActivityApi(dataplane))

@@ -13,6 +13,7 @@ from aiohttp import web
 from appliance.core.release import VERSION
 from appliance.gateway import (
     activity_api,
+    backups_api,
     deploys_api,
     keys_api,
     metrics,
@@ -40,6 +41,7 @@ ALL_OPERATIONS = (
     *plain.OPERATIONS,
     *models_api.OPERATIONS,
     *deploys_api.OPERATIONS,
+    *backups_api.OPERATIONS,
     *keys_api.OPERATIONS,
     *node_api.OPERATIONS,
     *activity_api.OPERATIONS,

@@ -75,6 +75,12 @@ class Routes:
             self._routes[key] = route
         return route if route.predecessor is None else route.now()
 
+    def drop_closed(self) -> None:
+        """Forgets routes to pools that are closed: some may have been made just before that, and seem good still."""
+        for routes in (self._routes, self._stale):
+            for key in [key for key, route in routes.items() if route.pool.closed]:
+                del routes[key]
+
     def _made(self, key: Key) -> Route:
         model, version, by_ordinal = key
         found = self._catalogue.resolve(model, version, by_ordinal=by_ordinal)

@@ -11,7 +11,7 @@ import secrets
 import string
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import cast
 
@@ -29,6 +29,7 @@ MAX_LABEL_CHARACTERS = 80
 
 _ALPHABET = string.digits + string.ascii_letters
 _SECRET = re.compile(r"sim[0-9A-Za-z]{25}")
+KEYS_FILE = "keys.sqlite"
 _MIGRATIONS = (
     """
     CREATE TABLE key (id TEXT PRIMARY KEY, label TEXT NOT NULL, scopes TEXT NOT NULL, hash TEXT NOT NULL UNIQUE,
@@ -79,7 +80,8 @@ class KeyRing:
         self.admin_key_file = folder / "admin.key"
         self.first_key: str | None = None  # the admin key, where it was made just now
         self._lock = threading.RLock()
-        self._database = Database(folder / "keys.sqlite", _MIGRATIONS)
+        self._file = folder / KEYS_FILE
+        self._database = Database(self._file, _MIGRATIONS)
         self._known = _Known({})
         self._meters: dict[str, Meter] = {}  # by key id, of the keys that have limits
         self._saved: dict[str, Used] = {}
@@ -166,6 +168,35 @@ class KeyRing:
         principal = known.by_header.get(header) if header else None
         return principal or self._look_up(known, header)
 
+    def copy_to(self, target: Path) -> None:
+        """Writes the keys' records, which hold hashes and no secrets, to a new file."""
+        self.save_usage()
+        with self._lock:
+            self._database.copy_to(target)
+
+    def carry_over(self, folder: Path) -> None:
+        """Lets this node's admin key, where it is good, be good in `folder`'s database too, which another node may have
+        made: whoever owns this box must not be locked out of it."""
+        secret = self._read_key_file()
+        mine = self._known.by_hash.get(_hash(secret)) if secret else None
+        other = KeyRing(folder)
+        try:
+            if secret and mine and mine.allows("admin", None) and not other._has(secret):
+                other._insert("admin of this box, kept when a backup was restored", secret, ["admin"], Limits())
+        finally:
+            other.close()
+            other.admin_key_file.unlink(missing_ok=True)  # one that was made there is nobody's
+
+    def exchange(self, act: Callable[[], object]) -> None:
+        """Lets the database go, has `act` replace its file, and goes on with the keys that are there then."""
+        with self._lock:
+            self._database.close()
+            try:
+                act()
+            finally:
+                self._database = Database(self._file, _MIGRATIONS)
+                self._refresh()
+
     def close(self) -> None:
         """Saves what was used of quotas and ends the use of the database; authenticate() goes on from memory."""
         with self._lock:
@@ -189,6 +220,9 @@ class KeyRing:
             known.by_header.clear()
         known.by_header[header] = principal
         return principal
+
+    def _has(self, secret: str) -> bool:
+        return bool(self._database.rows("SELECT 1 FROM key WHERE hash = ?", (_hash(secret),)))
 
     def _make_first(self) -> str:
         # The file comes first: a start that is cut short between the two finds its key there and takes it in.

@@ -20,8 +20,11 @@ from appliance.catalogue.staging import stage
 from appliance.core.manifest import Manifest
 from appliance.core.names import parse_name
 from appliance.core.tensors import Signature, TensorSpec
+from appliance.gateway.backups import Backups
+from appliance.security.keys import KeyRing
 
 NAME = parse_name("acme/digits")
+BACKUP = "backup.tar"
 SPEC = TensorSpec("x", "FP32", (-1, 4))
 INSPECTION = Inspection(Signature((SPEC,), (SPEC,)), True, "its first dimension is free")
 _ACTS = frozenset(("os.rename", "os.mkdir", "os.rmdir", "os.remove", "os.chmod", "shutil.rmtree"))
@@ -41,7 +44,16 @@ def deploy(catalogue: Catalogue, content: bytes) -> None:
     catalogue.discard(incoming)
 
 
+def restore(catalogue: Catalogue) -> None:
+    """The backup that lies in the data folder."""
+    keys = KeyRing(catalogue.folder)
+    with (catalogue.folder / BACKUP).open("rb") as backup:
+        Backups(catalogue, keys).restore(backup)
+    keys.close()
+
+
 ACTIONS = {
+    "restore": restore,
     "open": lambda catalogue: None,
     "deploy": lambda catalogue: deploy(catalogue, b"a third"),
     "alias": lambda catalogue: catalogue.set_alias(NAME, "default", "1.0.0"),
