@@ -18,14 +18,11 @@ class ArrivalRate:
         self._counted_s = now_s
 
     def count(self, calls: int, now_s: float) -> None:
-        """So many calls came since the last count. Raises ValueError where no time has passed since then."""
-        passed_s = now_s - self._counted_s
-        if passed_s <= 0:
-            raise ValueError("arrivals are counted over a time, but none has passed since the last count")
+        """So many calls came since the last count, which may have been at this very moment."""
+        passed_s = max(0.0, now_s - self._counted_s)
         self._counted_s = now_s
-        per_s = calls / passed_s
-        self._steady_per_s += (1 - math.exp(-passed_s / STEADY_S)) * (per_s - self._steady_per_s)
-        self._recent_per_s += (1 - math.exp(-passed_s / RUSH_S)) * (per_s - self._recent_per_s)
+        self._steady_per_s = _averaged(self._steady_per_s, calls, passed_s, STEADY_S)
+        self._recent_per_s = _averaged(self._recent_per_s, calls, passed_s, RUSH_S)
 
     @property
     def per_s(self) -> float:
@@ -35,3 +32,9 @@ class ArrivalRate:
         """
         chance = RUSH_DEVIATIONS * math.sqrt(self._recent_per_s / (2 * RUSH_S))
         return max(self._steady_per_s, self._recent_per_s - chance)
+
+
+def _averaged(before_per_s: float, calls: int, passed_s: float, over_s: float) -> float:
+    """The exponential average of a rate that was `calls / passed_s` for that time; its limit where that is none."""
+    forgotten = -math.expm1(-passed_s / over_s)
+    return before_per_s * (1 - forgotten) + calls * (forgotten / passed_s if passed_s else 1 / over_s)

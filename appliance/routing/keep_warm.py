@@ -2,32 +2,29 @@
 
 Runs in the gateway, on one thread; all times are seconds of one monotonic clock that the caller reads. What is warm is
 a cache: a replica is worth the seconds of cold start that it is expected to save, for each byte and second that it
-stays (greedy-dual, as in FaasCache). The expectation is of the model's own idle times (idle_histogram.py), and falls as
+stays (greedy-dual, as in FaasCache). The expectation is of the model's own idle times (call_history.py) and falls as
 it idles, so no cache-wide age is needed. Knows nothing of processes: routing's scheduler performs what is said here.
 """
 
-import heapq
-import math
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from typing import NamedTuple
 
-from appliance.routing.idle_histogram import SHORTEST_S, IdleHistogram, next_edge_s
+from appliance.routing.agenda import Agenda
+from appliance.routing.call_history import CallHistory
 
 MAX_REMEMBERED = 65_536  # models; the longest uncalled is forgotten first
 UNKNOWN_COLD_START_S = 0.5  # of a model whose start was never measured
-UNKNOWN_IDLE_S = 600.0  # until a model's second call this is how long it is expected to idle
 # Memory has a price even when nobody else wants it, since the box may have other uses: one second of cold start, saved,
 # for a gigabyte kept for an hour.
 LEAST_WORTH = 1.0 / (1e9 * 3600)
-_OWN_HISTORY = 4  # idle times at which a model's histogram counts as much as its plain rate
 _NEXT_REPLICA = 0.5  # the worth of a second replica against the first, of a third against the second
-# A start ahead costs processor time and displaces others, so it must be likely to be used and clearly better.
+# A start ahead costs processor time and displaces others, so it must be likely to be used soon and clearly better.
 _AHEAD_S = 300.0
 _AHEAD_CHANCE = 0.5
 _AHEAD_GAIN = 2.0
-_AHEAD_SHARE = 0.05  # of the time may be spent on starting ahead
-_AHEAD_SAVED_S = 60.0  # of starts that may be saved up
-_LOOKS_A_TURN = 256
+_AHEAD_SHARE = 0.05  # of the time may go into starts ahead,
+_AHEAD_SAVED_S = 60.0  # of which so much may be saved up
+_LOOKS_A_TURN = 64
 
 
 class Candidate(NamedTuple):
@@ -77,59 +74,31 @@ def fewest(replicas: Sequence[Replica], need_bytes: int) -> list[Replica] | None
 
 
 class _Model:
-    """What is remembered of one model: some hundred bytes, and its histogram from the second call on."""
+    """What is remembered of one model."""
 
-    __slots__ = ("cold_start_s", "first_s", "idle", "last_s", "look_s", "memory_bytes", "rate_per_s", "rate_until_s")
+    __slots__ = ("calls", "cold_start_s", "memory_bytes")
 
     def __init__(self) -> None:
-        self.first_s = math.nan  # no call yet
-        self.last_s = math.nan
-        self.idle: IdleHistogram | None = None
+        self.calls: CallHistory | None = None
         self.cold_start_s = UNKNOWN_COLD_START_S
-        self.memory_bytes = 0
-        self.rate_per_s = 0.0
-        self.rate_until_s = 0.0
-        self.look_s = (
-            math.inf
-        )  # when to look at it, asleep, for a start ahead; entries of the heap with another are void
+        self.memory_bytes = 0  # unknown
 
-    def called(self, now_s: float) -> None:
-        if math.isnan(self.first_s):
-            self.first_s = now_s
-        else:
-            if self.idle is None:
-                self.idle = IdleHistogram()
-            self.idle.add(now_s - self.last_s)
-        self.last_s = now_s
-        self.rate_until_s = 0.0
+    def saved_per_s(self, now_s: float) -> float:
+        """Seconds of cold start, a second, that keeping it warm is expected to save."""
+        return self.calls.rate_per_s(now_s) * self.cold_start_s if self.calls else 0.0
 
-    def call_rate(self, now_s: float) -> float:
-        """Calls a second to expect now. Computed anew with each call and with each bucket of the time since."""
-        if now_s >= self.rate_until_s:
-            self.rate_per_s = self._call_rate(now_s)
-            self.rate_until_s = self.last_s + next_edge_s(now_s - self.last_s)
-        return self.rate_per_s
 
-    def _call_rate(self, now_s: float) -> float:
-        """From the histogram as far as it is representative, else from the plain rate."""
-        if math.isnan(self.first_s):
-            return 0.0
-        idle_times = self.idle.total if self.idle else 0
-        plain = (idle_times + 1) / (now_s - self.first_s + UNKNOWN_IDLE_S)
-        if self.idle is None:
-            return plain
-        own = self.idle.call_rate(now_s - self.last_s)
-        return (idle_times * own + _OWN_HISTORY * plain) / (idle_times + _OWN_HISTORY)
+class _Allowance:
+    """Seconds that starts ahead may take: a share of the time that passes, saved up to a bound."""
 
-    def is_expected(self, now_s: float) -> bool:
-        """Whether a call is likely to come soon."""
-        return self.idle is not None and self.idle.chance(now_s - self.last_s, _AHEAD_S) >= _AHEAD_CHANCE
+    def __init__(self) -> None:
+        self.left_s = _AHEAD_SAVED_S
+        self._earned_at_s: float | None = None
 
-    def is_worth_more(self, others: Iterable[Replica], now_s: float) -> bool:
-        """Whether it is worth clearly more than others that must end for it, and than its memory."""
-        saved = self.call_rate(now_s) * self.cold_start_s
-        lost = sum(other.worth * other.memory_bytes for other in others)
-        return saved >= _AHEAD_GAIN * max(lost, LEAST_WORTH * self.memory_bytes)
+    def earn(self, now_s: float) -> None:
+        passed_s = now_s - self._earned_at_s if self._earned_at_s is not None else 0.0
+        self.left_s = min(_AHEAD_SAVED_S, self.left_s + passed_s * _AHEAD_SHARE)
+        self._earned_at_s = now_s
 
 
 class KeepWarm:
@@ -137,25 +106,18 @@ class KeepWarm:
         self._max_remembered = max_remembered
         self._models: dict[Hashable, _Model] = {}  # the longest uncalled first
         self._warm: set[Hashable] = set()  # at the last to_start()
-        self._looks: list[tuple[float, int, Hashable]] = []  # a heap of when to look at whom
-        self._pushed = 0
-        self._allowance_s = _AHEAD_SAVED_S
-        self._allowed_at_s = math.nan
+        self._asleep = Agenda()
+        self._allowance = _Allowance()
 
     # What is known.
 
     def called(self, key: Hashable, now_s: float) -> None:
-        """A call arrived, or several at once. A few hundred nanoseconds for a busy model: only a call after
-        SHORTEST_S without any is more than a note of the time."""
-        model = self._models.get(key)
-        if model is not None and now_s - model.last_s < SHORTEST_S:
-            model.last_s = now_s
-            return
-        if model is None:
-            model = self._remember(key)
-        else:
+        """A call arrived, or several at once. Far below a microsecond for a busy model."""
+        model = self._models.get(key) or self._remember(key)
+        if model.calls is None:
+            model.calls = CallHistory(now_s)
+        elif model.calls.called(now_s):
             self._models[key] = self._models.pop(key)
-        model.called(now_s)
 
     def learned(self, key: Hashable, *, cold_start_s: float | None = None, memory_bytes: int | None = None) -> None:
         """A start or a replica's memory was measured. The newest counts."""
@@ -168,10 +130,11 @@ class KeepWarm:
     def forget(self, key: Hashable) -> None:
         """The model is gone."""
         self._models.pop(key, None)
+        self._asleep.drop(key)
 
     def _remember(self, key: Hashable) -> _Model:
         if len(self._models) >= self._max_remembered:
-            del self._models[next(iter(self._models))]
+            self.forget(next(iter(self._models)))
         model = self._models[key] = _Model()
         return model
 
@@ -180,7 +143,7 @@ class KeepWarm:
     def worth(self, key: Hashable, memory_bytes: int, now_s: float) -> float:
         """Seconds of cold start that keeping one replica is expected to save, a byte and second."""
         model = self._models.get(key)
-        return model.call_rate(now_s) * model.cold_start_s / max(1, memory_bytes) if model else 0.0
+        return model.saved_per_s(now_s) / max(1, memory_bytes) if model else 0.0
 
     def make_room(
         self, warm: Iterable[Candidate], need_bytes: int, now_s: float, *, for_key: Hashable
@@ -212,19 +175,29 @@ class KeepWarm:
         an asleep model is looked at when its outlook changes, which becomes rarer the longer it sleeps.
         """
         self._note_who_sleeps({candidate.key for candidate in warm}, now_s)
-        self._earn(now_s)
+        self._allowance.earn(now_s)
         endable: list[Replica] | None = None
-        for key in self._due(now_s):
-            model = self._models[key]
-            if model.cold_start_s > self._allowance_s or not model.is_expected(now_s):
+        for key in self._asleep.due(now_s, most=_LOOKS_A_TURN):
+            model = self._models.get(key)
+            if model is None or model.calls is None:
+                continue
+            self._asleep.put(key, model.calls.next_change_s(now_s))
+            if model.cold_start_s > self._allowance.left_s or model.calls.chance(_AHEAD_S, now_s) < _AHEAD_CHANCE:
                 continue
             if endable is None:
                 endable = self._endable(warm, now_s)
             others = fewest(endable, model.memory_bytes - free_bytes)
-            if others is not None and model.is_worth_more(others, now_s):
-                self._allowance_s -= model.cold_start_s
+            if others is not None and _pays(model, others, now_s):
+                self._allowance.left_s -= model.cold_start_s
                 return key
         return None
+
+    def _note_who_sleeps(self, warm: set[Hashable], now_s: float) -> None:
+        for key in self._warm - warm:
+            self._asleep.put(key, now_s)
+        for key in warm - self._warm:
+            self._asleep.drop(key)
+        self._warm = warm
 
     def _endable(self, warm: Iterable[Candidate], now_s: float) -> list[Replica]:
         """The replicas that may be ended, least worth first."""
@@ -238,35 +211,8 @@ class KeepWarm:
         replicas.sort(key=_worth_of)
         return replicas
 
-    # Starting ahead.
 
-    def _earn(self, now_s: float) -> None:
-        """The time that starts ahead may take grows with time, up to a bound."""
-        if not math.isnan(self._allowed_at_s):
-            earned_s = (now_s - self._allowed_at_s) * _AHEAD_SHARE
-            self._allowance_s = min(_AHEAD_SAVED_S, self._allowance_s + earned_s)
-        self._allowed_at_s = now_s
-
-    def _note_who_sleeps(self, warm: set[Hashable], now_s: float) -> None:
-        for key in self._warm - warm:
-            if model := self._models.get(key):
-                self._look_at(key, model, now_s)
-        self._warm = warm
-
-    def _look_at(self, key: Hashable, model: _Model, at_s: float) -> None:
-        model.look_s = at_s
-        if at_s < math.inf:
-            self._pushed += 1  # keys need not have an order
-            heapq.heappush(self._looks, (at_s, self._pushed, key))
-
-    def _due(self, now_s: float) -> Iterator[Hashable]:
-        """The models, asleep, whose outlook has changed. Each is looked at again at its next change."""
-        for _ in range(_LOOKS_A_TURN):
-            if not self._looks or self._looks[0][0] > now_s:
-                return
-            look_s, _, key = heapq.heappop(self._looks)
-            model = self._models.get(key)
-            if model is None or model.look_s != look_s or key in self._warm:
-                continue
-            self._look_at(key, model, model.last_s + next_edge_s(now_s - model.last_s))
-            yield key
+def _pays(model: _Model, others: Iterable[Replica], now_s: float) -> bool:
+    """Whether the model warm is worth clearly more than the others that must end for it, and than its memory."""
+    lost_per_s = sum(other.worth * other.memory_bytes for other in others)
+    return model.saved_per_s(now_s) >= _AHEAD_GAIN * max(lost_per_s, LEAST_WORTH * model.memory_bytes)

@@ -42,12 +42,15 @@ class Wanted(NamedTuple):
 def wanted_replicas(demand: Demand, before: Wanted, now_s: float) -> Wanted:
     """Up at once, down only when as many were not needed for a while, so that a lull does not cost a cold start.
 
-    `before` is what this said last time for the same model.
+    `before` is what this said last time for the same model. Nothing is kept of a model that has gone to sleep, nor more
+    than there may be by now.
     """
     needed = needed_replicas(demand)
-    if needed >= before.replicas or now_s >= before.until_s:
+    asleep = not (demand.waiting or demand.in_flight or demand.replicas or demand.starting)
+    kept = 0 if asleep else min(before.replicas, max(demand.max_replicas, demand.floor))
+    if needed >= kept or now_s >= before.until_s:
         return Wanted(needed, now_s + max(LEAST_HOLD_S, HOLD_STARTS * demand.cold_start_s))
-    return before
+    return Wanted(kept, before.until_s)
 
 
 def needed_replicas(demand: Demand) -> int:

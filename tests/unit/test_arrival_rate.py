@@ -51,7 +51,16 @@ def test_what_stopped_is_forgotten() -> None:
     assert rate.per_s < 0.01
 
 
-def test_counts_need_time_between_them() -> None:
-    rate = ArrivalRate(1.0)
-    with pytest.raises(ValueError, match="none has passed"):
-        rate.count(1, 1.0)
+def test_counts_at_one_moment_add_up() -> None:
+    parts, whole = counted((5, 100)), counted((5, 100))
+    for calls, now_s in ((3, 50.0), (4, 50.0), (0, 51.0)):
+        parts.count(calls, now_s)
+    for calls, now_s in ((7, 50.0), (0, 51.0)):
+        whole.count(calls, now_s)
+    assert parts.per_s == pytest.approx(whole.per_s)
+
+
+def test_a_clock_that_stands_still_or_goes_back_does_no_harm() -> None:
+    rate = counted((5, 100))
+    rate.count(5, 10.0)
+    assert 0 < rate.per_s < 20

@@ -2,7 +2,8 @@
 
 import pytest
 
-from appliance.routing.keep_warm import LEAST_WORTH, UNKNOWN_IDLE_S, Candidate, KeepWarm
+from appliance.routing.call_history import UNKNOWN_IDLE_S
+from appliance.routing.keep_warm import LEAST_WORTH, Candidate, KeepWarm
 
 MB = 1_000_000
 HOUR_S = 3600.0

@@ -96,6 +96,15 @@ def test_what_is_needed_again_is_kept_for_as_long_again() -> None:
     assert kept == Wanted(5, until_s=9.0 + HOLD_STARTS * 1.0)
 
 
+def test_a_model_that_was_put_to_sleep_is_not_woken() -> None:
+    assert wanted_replicas(demand(), Wanted(1, until_s=10.0), 9.0).replicas == 0
+
+
+def test_no_more_are_kept_than_there_may_be_by_now() -> None:
+    fewer = demand(replicas=5, max_replicas=2)
+    assert wanted_replicas(fewer, Wanted(5, until_s=10.0), 9.0) == Wanted(2, until_s=10.0)
+
+
 @pytest.mark.parametrize(
     ("wanted", "cores", "shares"),
     [
