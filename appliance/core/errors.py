@@ -47,6 +47,13 @@ class ConflictError(IngleError):
     status = 409
 
 
+class SequenceLostError(IngleError):
+    """The state that was kept for a sequence is gone; only a new start helps."""
+
+    code = "sequence_lost"
+    status = 410
+
+
 class TooLargeError(IngleError):
     code = "too_large"
     status = 413
@@ -101,6 +108,7 @@ ERRORS: dict[str, type[IngleError]] = {
         ForbiddenError,
         NotFoundError,
         ConflictError,
+        SequenceLostError,
         TooLargeError,
         UnsupportedError,
         RefusedError,

@@ -86,7 +86,11 @@ class OutputWish(msgspec.Struct, array_like=True, frozen=True):
 
 
 class Invoke(msgspec.Struct, array_like=True):
-    """Run the model once on these tensors. `outputs` None: all of them, binary where `binary` says so."""
+    """Run the model once on these tensors. `outputs` None: all of them, binary where `binary` says so.
+
+    `sequence` is the gateway's number of the sequence whose state the worker keeps, 0 for none; `forget` are those that
+    nobody calls any more.
+    """
 
     call: int
     form: int
@@ -94,6 +98,10 @@ class Invoke(msgspec.Struct, array_like=True):
     outputs: list[OutputWish] | None = None
     binary: bool = False
     content_type: str = ""
+    sequence: int = 0
+    sequence_start: bool = False
+    sequence_end: bool = False
+    forget: list[int] = []
 
 
 class Answer(msgspec.Struct, array_like=True):

@@ -87,6 +87,15 @@ class OutputDeclaration(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
     labels: bool = False  # this is the output the manifest's labels belong to
 
 
+class StateDeclaration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`output` is what the sequence's next call gets as `input`. It begins as zeros of `shape`; left out: of the
+    input's own shape, with 1 for sizes that are free."""
+
+    input: str
+    output: str
+    shape: Sizes = ()
+
+
 class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What one worker of this model may use. 0: the node's default."""
 
@@ -94,6 +103,8 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     run_s: float = 0.0
     batch: int = 0
     queue: int = 0
+    sequences: int = 0
+    sequence_idle_s: float = 0.0
 
 
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, weakref=True):
@@ -104,6 +115,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
     licence: str = ""
     input: tuple[InputDeclaration, ...] = ()
     output: tuple[OutputDeclaration, ...] = ()
+    state: tuple[StateDeclaration, ...] = ()
     labels: tuple[str, ...] = ()
     top_k: int = 5
     sample: dict[str, Any] | None = None  # input name to nested list, for a plain call and the check at deploy
@@ -156,7 +168,7 @@ def manifest_from_table(table: dict[str, Any]) -> Manifest:
         manifest = msgspec.convert(table, Manifest)
     except msgspec.ValidationError as error:
         raise BadInputError(f"the manifest is wrong: {error}") from None
-    if manifest.top_k < 1 or min(manifest.limits.run_s, manifest.limits.batch, manifest.limits.queue) < 0:
+    if manifest.top_k < 1 or min(msgspec.structs.astuple(manifest.limits)) < 0:
         raise BadInputError("the manifest is wrong: top_k must be 1 or more, and limits must not be negative")
     return manifest
 

@@ -11,6 +11,14 @@ Buffer = bytes | bytearray | memoryview
 Part = Buffer | MemorySpan
 
 
+class SequenceStep(msgspec.Struct, frozen=True):
+    """A call's place in a sequence, for models that keep a state: `id` is its caller's own."""
+
+    id: int | str
+    start: bool = False
+    end: bool = False
+
+
 class CallRequest(msgspec.Struct):
     """One call. `parts[i]` is the body of `tensors[i]`; a plain call has one part, its content. `memory_outputs` says
     where outputs go whose callers want them in memory that they share, by name: each is a wish with `shared` too.
@@ -33,6 +41,7 @@ class CallRequest(msgspec.Struct):
     deadline_s: float = 0.0
     priority: int = 0
     memory_outputs: Mapping[str, MemorySpan] | None = None
+    sequence: SequenceStep | None = None
 
 
 class Seconds(msgspec.Struct):

@@ -24,6 +24,7 @@ from appliance.gateway.deployment import Deployer
 from appliance.gateway.held import HeldBytes
 from appliance.gateway.pacing import paced
 from appliance.gateway.routes import Route, Routes
+from appliance.gateway.sequence_routes import SequenceRoutes
 from appliance.gateway.settings import GatewaySettings
 from appliance.gateway.shared_memory import SharedMemory
 from appliance.gateway.states import IndexRow, ModelState, WorkerState
@@ -35,6 +36,7 @@ from appliance.security.limits import Meter
 from appliance.security.scopes import ANONYMOUS, Principal
 from appliance.workers.inspector import Inspector
 from appliance.workers.pool import Pool
+from appliance.workers.sequences import Sequence
 from appliance.workers.supervisor import Supervisor
 from appliance.workers.work import DEFAULT_PRIORITY, Future, Outcome, Work
 
@@ -83,6 +85,7 @@ class DataPlane:
         self._counters: dict[tuple[ModelName, int], VersionCounters] = {}
         self.gone = VersionCounters()  # the sum of versions that are no more: sums over all must not shrink
         self._routes = Routes(catalogue, supervisor, self._counters_of)
+        self._sequences = SequenceRoutes()
         self._unloaded: set[ModelName] = set()
         # Unique among nodes and restarts without asking anyone; the counter makes it unique within.
         self._prefix = secrets.token_hex(5)
@@ -128,6 +131,21 @@ class DataPlane:
         if principal is not route.allowed:
             principal.require("call", route.model.name)
             route.allowed = principal
+        step = request.sequence
+        if step is None:
+            return self._begin(request, principal, future, route, None, started_ns)
+        with self._sequences.step(request, principal.key_id, route) as (place, sequence):
+            return self._begin(request, principal, future, place, sequence, started_ns)
+
+    def _begin(
+        self,
+        request: CallRequest,
+        principal: Principal,
+        future: Future,
+        route: Route,
+        sequence: Sequence | None,
+        started_ns: int,
+    ) -> BegunCall:
         self._number = number = self._number + 1
         invoke = Invoke(number, request.form, request.tensors, request.outputs, request.binary, request.content_type)
         asked_s = request.deadline_s
@@ -136,6 +154,9 @@ class DataPlane:
         work.patience_turns = request.patience_turns
         work.priority = request.priority or DEFAULT_PRIORITY
         work.memory_outputs = request.memory_outputs
+        if sequence is not None and request.sequence is not None:
+            work.sequence, invoke.sequence = sequence, sequence.number
+            invoke.sequence_start, invoke.sequence_end = request.sequence.start, request.sequence.end
         begun = BegunCall(f"{self._prefix}{number:08x}", route, work, started_ns, not route.pool.replicas)
         try:
             if request.form < AnswerForm.PLAIN:  # what other calls' content means, the worker says

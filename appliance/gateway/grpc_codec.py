@@ -86,6 +86,7 @@ def to_call(message: Any, memory: CallerMemory) -> CallRequest:
         by_ordinal=True,
         deadline_s=about.deadline_s,
         priority=about.priority,
+        sequence=about.sequence,
         memory_outputs=memory_outputs or None,
     )
 

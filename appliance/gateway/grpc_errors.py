@@ -18,6 +18,7 @@ STATUS: dict[str, Any] = {
     "forbidden": grpc.StatusCode.PERMISSION_DENIED,
     "not_found": grpc.StatusCode.NOT_FOUND,
     "conflict": grpc.StatusCode.ALREADY_EXISTS,
+    "sequence_lost": grpc.StatusCode.ABORTED,
     "too_large": grpc.StatusCode.RESOURCE_EXHAUSTED,
     "unsupported": grpc.StatusCode.UNIMPLEMENTED,
     "refused": grpc.StatusCode.INVALID_ARGUMENT,

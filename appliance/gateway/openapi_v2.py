@@ -166,7 +166,7 @@ _GENERATED = Reply(
     {"application/json": {"type": "object"}},
     ("X-Ingle-Call", "X-Ingle-Node"),
 )
-_CALLED = (404, 413, 415, 429, 503, 504)
+_CALLED = (404, 410, 413, 415, 429, 503, 504)
 _LOADED = (404, 409, 413, 415, 422, 503, 504)
 _UNLOADED = (404, 413, 415)
 

@@ -73,6 +73,7 @@ ERROR_MEANINGS: dict[int, str] = {
     403: "The key is known but does not allow this.",
     404: "What was asked for does not exist; the sentence says what does.",
     409: "It would change what is stored and does not change.",
+    410: "The sequence was lost: start it anew.",
     413: "More than this node takes.",
     415: "Understood, but not offered for this model.",
     422: "The file was looked at and not taken; the sentence says why.",

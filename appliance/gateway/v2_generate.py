@@ -88,6 +88,7 @@ def read_generate(body: bytes, signature: Signature, model: str, version: str) -
         by_ordinal=True,
         deadline_s=about.deadline_s,
         priority=about.priority,
+        sequence=about.sequence,
     )
     return call, request_id
 

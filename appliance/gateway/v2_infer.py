@@ -126,6 +126,7 @@ def read_infer(
             by_ordinal=True,
             deadline_s=about.deadline_s,
             priority=about.priority,
+            sequence=about.sequence,
             memory_outputs=memory_outputs or None,
         ),
         asked.id,

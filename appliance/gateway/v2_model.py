@@ -20,6 +20,7 @@ EXTENSIONS = (
     "model_repository",
     "parameters",
     "schedule_policy",
+    "sequence",
     "statistics",
 )
 
@@ -41,7 +42,7 @@ def v2_metadata(entry: ModelEntry, version: ModelVersion, name: str) -> dict[str
         "versions": [str(other.ordinal) for other in entry.versions],
         "platform": PLATFORM,
         "inputs": [_metadata(spec) for spec in version.signature.inputs if not spec.optional],
-        "outputs": [_metadata(spec) for spec in version.signature.outputs],
+        "outputs": [_metadata(spec) for spec in version.signature.outputs if not spec.optional],
     }
 
 
@@ -70,7 +71,7 @@ def v2_config(model: ModelVersion, max_batch: int) -> dict[str, Any]:
         "default_model_filename": "model.onnx",
         "max_batch_size": max_batch if batched else 0,
         "input": _config([spec for spec in model.signature.inputs if not spec.optional], batched),
-        "output": _config(model.signature.outputs, batched),
+        "output": _config([spec for spec in model.signature.outputs if not spec.optional], batched),
         "instance_group": [{"name": model.name.v2, "kind": "KIND_CPU", "count": 1}],
         "version_policy": {"all": {}},
     }

@@ -16,13 +16,16 @@ from numpy.typing import NDArray
 from appliance.catalogue.inspection import Inspection
 from appliance.catalogue.onnx_file import check_external, read_onnx
 from appliance.core.errors import BadInputError, IngleError, RefusedError
+from appliance.core.frames import Invoke
 from appliance.core.manifest import Manifest
+from appliance.core.state import check_states, states_hidden
 from appliance.core.tensors import Signature
 from appliance.workers.batch_trial import made, may_batch
 from appliance.workers.plain.content import tensors_from_content
 from appliance.workers.plain.declarations import check_declarations
 from appliance.workers.session import Session
 from appliance.workers.spec import WorkerSpec
+from appliance.workers.states import States
 from appliance.workers.verdict import Verdict
 
 Array = NDArray[Any]
@@ -56,12 +59,14 @@ def inspect(spec: WorkerSpec) -> Iterator[str | Verdict]:
     signature = session.signature
     check_manifest(spec.manifest, signature)
     check_declarations(signature, spec.manifest)
+    check_states(spec.manifest, signature)
+    callers = states_hidden(signature, spec.manifest)
     yield "running a sample"
     warnings: list[str] = []
-    sample = declared_sample(spec.manifest, signature)
+    sample = declared_sample(spec.manifest, callers)
     if sample is not None:
         try:
-            session.run(sample)
+            session.run({**States(spec.manifest, signature).inputs(Invoke(0, 0, []), sample), **sample})
         except IngleError as error:
             raise RefusedError(f"the manifest's sample does not run: {error.sentence}") from None
     else:
@@ -71,7 +76,7 @@ def inspect(spec: WorkerSpec) -> Iterator[str | Verdict]:
             warnings.append(f"a made-up sample did not run, so give one in the manifest: {error.sentence}")
     yield "checking whether calls may share a run"
     batchable, reason = may_batch(session, spec.manifest, facts)
-    yield Verdict(Inspection(signature, batchable, reason, tuple(warnings)))
+    yield Verdict(Inspection(callers, batchable, reason, tuple(warnings)))
 
 
 def check_manifest(manifest: Manifest, signature: Signature) -> None:

@@ -37,12 +37,13 @@ class OutputWriter:
             b'{"name":' + orjson.dumps(spec.name) + b',"datatype":"' + spec.dtype.encode() + b'","shape":['
             for spec in specs
         ]
-        self._all = {binary: [OutputWish(spec.name, binary) for spec in specs] for binary in (False, True)}
+        self._given = [(spec, index) for index, spec in enumerate(specs) if not spec.optional]
+        self._all = {binary: [OutputWish(spec.name, binary) for spec, _ in self._given] for binary in (False, True)}
 
     def write(self, invoke: Invoke, outputs: Sequence[Array], *, batched: bool) -> Written:
         """One call's answer. Raises BadInputError where an output cannot be written as asked."""
         if invoke.form == AnswerForm.PLAIN:
-            named = {spec.name: output for spec, output in zip(self._specs, outputs, strict=True)}
+            named = {spec.name: outputs[index] for spec, index in self._given}
             text = plain_answer(named, self._dtypes, self._manifest)
             return [], len(text), [text], len(text)
         if invoke.form == AnswerForm.GENERATE:
@@ -67,7 +68,8 @@ class OutputWriter:
     def _members(self, outputs: Sequence[Array]) -> bytes:
         """V2's generate: an output of one element is that element, any other a flat list."""
         text = []
-        for spec, output in zip(self._specs, outputs, strict=True):
+        for spec, index in self._given:
+            output = outputs[index]
             data = tensors.to_json(spec.name, spec.dtype, output)
             text.append(orjson.dumps(spec.name) + b":" + (data[1:-1] if output.size == 1 else data))
         return b",".join(text)

@@ -18,6 +18,7 @@ from appliance.workers.dispatch import credit, share
 from appliance.workers.lifecycle import History
 from appliance.workers.measures import Measures
 from appliance.workers.replica import Replica
+from appliance.workers.sequences import Sequences
 from appliance.workers.work import Work, WorkQueue
 
 LOG_LINES = 1000
@@ -40,6 +41,8 @@ class Pool:
         max_batch: int,
         max_waiting: int,
         run_limit_s: float,
+        most_sequences: int,
+        sequence_idle_s: float,
         measures: Measures,
         spawn: Callable[["Pool"], Replica],
         need: Callable[["Pool"], None],
@@ -63,6 +66,7 @@ class Pool:
         self._need = need
         self._waiting = WorkQueue()
         self._retries: deque[Work] = deque()
+        self.sequences = Sequences(most=most_sequences, idle_s=sequence_idle_s, enqueue=self._waiting.push)
         self._history = History()
         self._last_reason = ""
         self._warming: list[asyncio.Future[None]] = []
@@ -73,7 +77,7 @@ class Pool:
 
     @property
     def waiting(self) -> int:
-        return len(self._waiting) + len(self._retries)
+        return len(self._waiting) + len(self._retries) + self.sequences.waiting
 
     @property
     def in_flight(self) -> int:
@@ -83,12 +87,14 @@ class Pool:
     def owed(self) -> int:
         """Calls whose callers still wait."""
         held = [work for replica in self.replicas for work in replica.in_flight.values()]
-        return sum(not work.future.done() for work in (*self._retries, *self._waiting, *held))
+        steps = [work for sequence in self.sequences.live for work in sequence.steps]
+        mine = (*self._retries, *self._waiting, *held, *self.sequences.pinned, *steps)
+        return sum(not work.future.done() for work in mine)
 
     @property
     def active(self) -> bool:
         """Whether time means anything to it: it has workers, work, or somebody who waits for it to be warm."""
-        return bool(self.replicas or self._waiting or self._retries or self._warming)
+        return bool(self.replicas or self._waiting or self._retries or self._warming or self.sequences.live)
 
     def replicas_that_are(self, *states: str) -> int:
         return sum(replica.state in states for replica in self.replicas)
@@ -117,17 +123,20 @@ class Pool:
         Raises BusyError past the queue's bound, DeadlineError where those before it leave it no time, and
         UnavailableError where the model is set aside.
         """
-        if self._waiting:
+        if self._waiting or self.sequences.live:
             self._check_room(work)
         self._arrived += 1
         self.resting = False
         self.last_used_s = time.monotonic()
-        self._waiting.push(work)
+        if work.sequence is None:
+            self._waiting.push(work)
+        else:
+            self.sequences.submit(work.sequence, work)
         self.pump()
 
     def _check_room(self, work: Work) -> None:
         ready = self.replicas_that_are("ready")
-        if len(self._waiting) >= self._max_waiting:
+        if self.waiting >= self._max_waiting:
             wait_s = self.run_times.wait_s(self.waiting, ready)
             raise BusyError(
                 f"{self._max_waiting} calls wait for {self.model.name} already: come back in a moment",
@@ -146,11 +155,15 @@ class Pool:
     def hand_over(self, successor: "Pool") -> None:
         """What waits here waits there from now on."""
         while (work := self._next_retry() or self._waiting.pop()) is not None:
+            if work.sequence is not None:
+                self.sequences.hand_over(work.sequence, successor.sequences)
             successor._waiting.push(work)
         successor.pump()
 
     def pump(self) -> None:
         """Sends what may be sent, and says so where work waits and there is no worker."""
+        if self.sequences.pinned:
+            self._pump_pinned()
         if not self._waiting and not self._retries:
             return
         ready = [replica for replica in self.replicas if replica.state == "ready"]
@@ -178,6 +191,16 @@ class Pool:
                 if next_work is None:
                     return
                 replica.send(next_work)
+
+    def _pump_pinned(self) -> None:
+        """Sends what one worker alone can run, to each as much as it has room for; also to one that is to end once
+        its sequences have."""
+        times = self.run_times
+        most = credit(self.max_batch, formed_calls=times.formed_calls, call_s=times.call_s, replicas=1)
+        for replica in self.replicas:
+            if replica.sequences and replica.state in ("ready", "retiring") and not replica.alone:
+                for work in self.sequences.take(replica, most - len(replica.in_flight)):
+                    replica.send(work)
 
     def _next_retry(self) -> Work | None:
         while self._retries:
@@ -297,8 +320,10 @@ class Pool:
         if replica not in self.replicas:
             return
         self.replicas.remove(replica)
-        owed = list(replica.in_flight.values())
+        owed = [work for work in replica.in_flight.values() if work.sequence is None]
         replica.in_flight.clear()
+        for sequence in list(replica.sequences):
+            self.sequences.lose(sequence, "was lost with its worker")
         if replica.retired and not owed:
             return
         self._last_reason = replica.end_reason
@@ -345,6 +370,7 @@ class Pool:
         """No workers any more after those in flight have answered: the version is gone."""
         self.closed = True
         self._refuse_all(f"{self.model} was deleted or replaced while the call waited")
+        self.sequences.lose_all("was lost, since its model's version was deleted or replaced, or the node ends")
         self.sleep()
 
     # Time.
@@ -360,6 +386,9 @@ class Pool:
                 if now_s >= work.deadline_s:
                     work.expire()
         self._waiting.expire(now_s)
+        if self.sequences.live:
+            self.sequences.tick(now_s)
+            self.pump()
         for work in self._retries:
             if now_s >= work.deadline_s:
                 work.expire()

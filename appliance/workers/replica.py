@@ -16,6 +16,7 @@ from appliance.workers.link import Link
 from appliance.workers.memory_outputs import deliver, place
 from appliance.workers.region import SharedRegion
 from appliance.workers.run_times import RunTimes
+from appliance.workers.sequences import Sequence
 from appliance.workers.work import Work
 
 # Below this a copy through the socket costs less than the bookkeeping of shared memory, and fits the socket's buffer.
@@ -55,6 +56,8 @@ class Replica(Child):
         self.busy_since_s: float | None = None
         self.retired = False  # its end was asked for
         self.answered = False  # since this was last read: the worker lived to say something
+        self.sequences: set[Sequence] = set()  # whose states it keeps
+        self._forget: list[int] = []
         self._run_times = run_times
         self._region = region
         self._on_change = on_change
@@ -64,7 +67,7 @@ class Replica(Child):
     @property
     def idle(self) -> bool:
         """Loaded, and owing nothing: it can be ended at once and nobody notices."""
-        return self.state == "ready" and not self.in_flight
+        return self.state == "ready" and not self.in_flight and not self.sequences
 
     def attach(self, link: Link) -> None:
         self._link = link
@@ -76,12 +79,16 @@ class Replica(Child):
     def send(self, work: Work, *, alone: bool = False) -> None:
         """Hands one call over, with the rest of this turn's. Where the caller's own memory cannot be read, the caller
         is told so, and nothing is sent."""
+        if work.sequence is not None and work.sequence.replica is None:
+            work.sequence.bind(self)
         try:
             invoke, inline = self._laid_out(work)
         except IngleError as error:
             self._give_back(work)
             if not work.future.done():
                 work.future.set_exception(error)
+            if work.sequence is not None:
+                work.sequence.done(work)
             asyncio.get_running_loop().call_soon(self._on_change, self)  # the room it did not take is another's
             return
         assert self._link is not None  # a worker that is ready has spoken through it
@@ -112,8 +119,20 @@ class Replica(Child):
         if work.memory_outputs and outputs:
             outputs, work.placed = place(outputs, work.memory_outputs, self._region)
             work.spans.extend((start, len(span)) for start, span in work.placed.values() if start >= 0)
-        if tensors is not invoke.tensors or outputs is not invoke.outputs:
-            invoke = Invoke(invoke.call, invoke.form, tensors, outputs, invoke.binary, invoke.content_type)
+        if tensors is not invoke.tensors or outputs is not invoke.outputs or self._forget:
+            invoke = Invoke(
+                invoke.call,
+                invoke.form,
+                tensors,
+                outputs,
+                invoke.binary,
+                invoke.content_type,
+                invoke.sequence,
+                invoke.sequence_start,
+                invoke.sequence_end,
+                self._forget,
+            )
+            self._forget = []
         return invoke, inline
 
     def _give_back(self, work: Work) -> None:
@@ -147,6 +166,8 @@ class Replica(Child):
             else:
                 future.set_exception(error_from_code(head.code, head.sentence))
         self._give_back(work)
+        if work.sequence is not None:
+            work.sequence.done(work)
         self._on_change(self)
 
     def _answer(self, work: Work, head: Answer, body: bytes) -> None:
@@ -182,8 +203,14 @@ class Replica(Child):
             self.end_if_done()
 
     def end_if_done(self) -> None:
-        if self.state == "retiring" and not self.in_flight and self._link is not None:
+        if self.state == "retiring" and not self.in_flight and not self.sequences and self._link is not None:
             self._link.close()
+
+    def let_go(self, sequence: Sequence) -> None:
+        """The sequence is over: its state is dropped with the next call."""
+        self.sequences.discard(sequence)
+        self._forget.append(sequence.number)
+        self.end_if_done()
 
     def _lost_if_gone(self) -> None:
         """Lost is told once, when the process is reaped and its socket read to the end: only then is it known what

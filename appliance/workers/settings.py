@@ -22,6 +22,12 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     queue: Annotated[int, Meta(ge=1, description="calls that may wait for one model; more are told to come back")] = (
         1024
     )
+    sequences: Annotated[
+        int, Meta(ge=1, description="sequences of one model whose states are kept at once; more are told to come back")
+    ] = 1000
+    sequence_idle_s: Annotated[
+        float, Meta(gt=0, description="a sequence without calls for this many seconds is dropped")
+    ] = 60.0
     graph_cache_bytes: Annotated[
         int, Meta(ge=0, description="disk that cached optimised graphs may take together; 0: none are kept")
     ] = 4 * 1024**3

@@ -99,6 +99,8 @@ class Supervisor:
                 max_batch=self.max_batch(model),
                 max_waiting=limits.queue or settings.queue,
                 run_limit_s=limits.run_s or settings.run_s,
+                most_sequences=limits.sequences or settings.sequences,
+                sequence_idle_s=limits.sequence_idle_s or settings.sequence_idle_s,
                 measures=Measures(model, self._known.get(self._profile_key(model))),
                 spawn=self._start_replica,
                 need=self._need,

@@ -26,6 +26,8 @@ from appliance.core.frames import (
     decode_invoke,
     frame_start,
 )
+from appliance.core.state import states_hidden
+from appliance.core.tensors import Signature
 from appliance.workers import tensors
 from appliance.workers.batch_gain import BatchGain
 from appliance.workers.batching import Form, next_batch
@@ -34,6 +36,7 @@ from appliance.workers.outputs import OutputWriter, Written
 from appliance.workers.plain.content import tensors_from_content
 from appliance.workers.session import OutOfMemoryError, Session
 from appliance.workers.spec import WorkerSpec
+from appliance.workers.states import States
 from appliance.workers.stream import Frame, FrameStream
 
 Array = NDArray[Any]
@@ -59,7 +62,9 @@ class Worker:
         self._writable = memoryview(region)
         self._stream = FrameStream(sock)
         self._session: Session
+        self._signature: Signature
         self._writer: OutputWriter
+        self._states: States | None = None
         self._gain = BatchGain()
         self._spent = ""  # why this worker must not take another call
 
@@ -71,7 +76,11 @@ class Worker:
         except IngleError as error:
             self._send(frame_start(Kind.LOADED, Loaded([], 0, error.sentence), 0))
             return
-        self._writer = OutputWriter(self._session.signature.outputs, self._spec.manifest, self._writable)
+        manifest = self._spec.manifest
+        self._signature = states_hidden(self._session.signature, manifest)
+        self._writer = OutputWriter(self._signature.outputs, manifest, self._writable)
+        if manifest.state:
+            self._states = States(manifest, self._session.signature)
         load_ns = time.perf_counter_ns() - started_ns
         self._send(frame_start(Kind.LOADED, Loaded(self._session.providers, load_ns, "", from_graph, fault), 0))
         waiting: list[Pending] = []
@@ -119,6 +128,9 @@ class Worker:
         form: list[tuple[str, str, tuple[int, ...]]] = []
         rows = -1
         batchable = self._spec.max_batch > 1
+        shapes: list[tuple[str, str, tuple[int, ...]]] = []
+        if self._states is not None:
+            self._states.begin(invoke)
         for tensor in invoke.tensors:
             if tensor.offset >= 0:
                 data = self._region[tensor.offset : tensor.offset + tensor.size_bytes]
@@ -129,23 +141,27 @@ class Worker:
                 arrays = tensors_from_content(
                     invoke.content_type,
                     data,
-                    self._session.signature,
+                    self._signature,
                     self._spec.manifest,
                 )
                 inputs.update(arrays)
-                shapes = [(name, str(array.dtype), array.shape) for name, array in arrays.items()]
+                shapes.extend((name, str(array.dtype), array.shape) for name, array in arrays.items())
             else:
                 inputs[tensor.name] = (
                     data
                     if tensor.encoding == Encoding.JSON
                     else tensors.from_raw(tensor.name, tensor.dtype, tensor.shape, data)
                 )
-                shapes = [(tensor.name, tensor.dtype, tuple(tensor.shape))]
-            for name, dtype, shape in shapes:
-                size = shape[0] if shape else -1
-                batchable = batchable and size > 0 and rows in (-1, size)
-                rows = size
-                form.append((name, dtype, shape[1:]))
+                shapes.append((tensor.name, tensor.dtype, tuple(tensor.shape)))
+        if self._states is not None:
+            kept = self._states.inputs(invoke, inputs)
+            inputs.update(kept)
+            shapes.extend((name, str(array.dtype), array.shape) for name, array in kept.items())
+        for name, dtype, shape in shapes:
+            size = shape[0] if shape else -1
+            batchable = batchable and size > 0 and rows in (-1, size)
+            rows = size
+            form.append((name, dtype, shape[1:]))
         form.sort()
         return Pending(invoke, inputs, tuple(form) if batchable else None, max(rows, 1), arrived_ns)
 
@@ -180,6 +196,8 @@ class Worker:
         for call in run:
             mine = outputs if len(run) == 1 else [output[start : start + call.rows] for output in outputs]
             start += call.rows
+            if self._states is not None:
+                self._states.keep(call.invoke, mine, shared=len(run) > 1)
             try:
                 bodies.append(self._writer.write(call.invoke, mine, batched=call.form is not None))
             except IngleError as error:

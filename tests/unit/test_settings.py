@@ -40,6 +40,8 @@ OTHER_VALUES = {
     "workers.run_s": "8",
     "workers.max_batch": "9",
     "workers.queue": "10",
+    "workers.sequences": "5",
+    "workers.sequence_idle_s": "2.5",
     "workers.graph_cache": "1GiB",
 }
 each_setting = pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: setting.key)
