@@ -36,7 +36,7 @@ from appliance.security.limits import Meter
 from appliance.security.scopes import ANONYMOUS, Principal
 from appliance.workers.inspector import Inspector
 from appliance.workers.pool import Pool
-from appliance.workers.sequences import Sequence
+from appliance.workers.sequences import CallSequence
 from appliance.workers.supervisor import Supervisor
 from appliance.workers.work import DEFAULT_PRIORITY, Future, Outcome, Work
 
@@ -143,7 +143,7 @@ class DataPlane:
         principal: Principal,
         future: Future,
         route: Route,
-        sequence: Sequence | None,
+        sequence: CallSequence | None,
         started_ns: int,
     ) -> BegunCall:
         self._number = number = self._number + 1

@@ -12,7 +12,7 @@ from appliance.core.errors import BadInputError, IngleError
 from appliance.core.names import ModelName
 from appliance.core.requests import CallRequest
 from appliance.gateway.routes import Route
-from appliance.workers.sequences import Sequence
+from appliance.workers.sequences import CallSequence
 
 _MAX_KNOWN = 10_000
 
@@ -21,7 +21,7 @@ Key = tuple[str, ModelName, str, int | str]
 
 class Held(NamedTuple):
     route: Route
-    sequence: Sequence
+    sequence: CallSequence
 
 
 class SequenceRoutes:
@@ -31,7 +31,7 @@ class SequenceRoutes:
         self._held: dict[Key, Held] = {}
 
     @contextmanager
-    def step(self, request: CallRequest, key_id: str, route: Route) -> Iterator[tuple[Route, Sequence | None]]:
+    def step(self, request: CallRequest, key_id: str, route: Route) -> Iterator[tuple[Route, CallSequence | None]]:
         """Around the admission of a call: where it goes, and its sequence; None where the model keeps no state.
 
         Raises BadInputError for a sequence that was not started, SequenceLostError for one that was lost, BusyError

@@ -16,7 +16,7 @@ from appliance.workers.link import Link
 from appliance.workers.memory_outputs import deliver, place
 from appliance.workers.region import SharedRegion
 from appliance.workers.run_times import RunTimes
-from appliance.workers.sequences import Sequence
+from appliance.workers.sequences import CallSequence
 from appliance.workers.work import Work
 
 # Below this a copy through the socket costs less than the bookkeeping of shared memory, and fits the socket's buffer.
@@ -56,7 +56,7 @@ class Replica(Child):
         self.busy_since_s: float | None = None
         self.retired = False  # its end was asked for
         self.answered = False  # since this was last read: the worker lived to say something
-        self.sequences: set[Sequence] = set()  # whose states it keeps
+        self.sequences: set[CallSequence] = set()  # whose states it keeps
         self._forget: list[int] = []
         self._run_times = run_times
         self._region = region
@@ -206,7 +206,7 @@ class Replica(Child):
         if self.state == "retiring" and not self.in_flight and not self.sequences and self._link is not None:
             self._link.close()
 
-    def let_go(self, sequence: Sequence) -> None:
+    def let_go(self, sequence: CallSequence) -> None:
         """The sequence is over: its state is dropped with the next call."""
         self.sequences.discard(sequence)
         self._forget.append(sequence.number)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _numbers = itertools.count(1)
 
 
-class Sequence:
+class CallSequence:
     """One sequence. `lost` says, as half a sentence, what became of it; `over` that it takes no more calls."""
 
     def __init__(self, id: int | str, owner: "Sequences") -> None:  # noqa: A002
@@ -51,7 +51,7 @@ class Sequences:
     """`enqueue` takes a call that any worker may run: a sequence's first."""
 
     def __init__(self, *, most: int, idle_s: float, enqueue: Callable[["Work"], None]) -> None:
-        self.live: set[Sequence] = set()
+        self.live: set[CallSequence] = set()
         self.pinned: list[Work] = []  # calls whose worker is known, and which wait for room in it
         self._most = most
         self._idle_s = idle_s
@@ -62,24 +62,24 @@ class Sequences:
         """Calls that wait for the one before them, or for their own worker."""
         return len(self.pinned) + sum(len(sequence.steps) for sequence in self.live)
 
-    def begin(self, id: int | str) -> Sequence:  # noqa: A002
+    def begin(self, id: int | str) -> CallSequence:  # noqa: A002
         """A new sequence. Raises BusyError where there are as many as may be."""
         if len(self.live) >= self._most:
             raise BusyError(
                 f"{self._most} sequences of this model are under way already: come back when one has ended",
                 retry_after_s=1.0,
             )
-        sequence = Sequence(id, self)
+        sequence = CallSequence(id, self)
         self.live.add(sequence)
         return sequence
 
-    def submit(self, sequence: Sequence, work: "Work") -> None:
+    def submit(self, sequence: CallSequence, work: "Work") -> None:
         """Takes the sequence's next call."""
         sequence.last_used_s = time.monotonic()
         sequence.steps.append(work)
         self._go_on(sequence)
 
-    def done(self, sequence: Sequence, work: "Work") -> None:
+    def done(self, sequence: CallSequence, work: "Work") -> None:
         """A call has ended: the next one's turn has come."""
         if sequence.current is work:
             sequence.current = None
@@ -88,7 +88,7 @@ class Sequences:
             self.end(sequence)
         self._go_on(sequence)
 
-    def hand_over(self, sequence: Sequence, successor: "Sequences") -> None:
+    def hand_over(self, sequence: CallSequence, successor: "Sequences") -> None:
         """A sequence that no worker has begun goes on elsewhere."""
         self.live.discard(sequence)
         successor.live.add(sequence)
@@ -106,12 +106,12 @@ class Sequences:
         self.pinned = kept
         return taken
 
-    def end(self, sequence: Sequence) -> None:
+    def end(self, sequence: CallSequence) -> None:
         """Takes no more calls; is forgotten once it has none."""
         sequence.over = True
         self._forget_if_done(sequence)
 
-    def lose(self, sequence: Sequence, reason: str) -> None:
+    def lose(self, sequence: CallSequence, reason: str) -> None:
         """Tells those who wait, and whoever calls next."""
         sequence.lost = sequence.lost or reason
         steps = [*sequence.steps, *([sequence.current] if sequence.current else [])]
@@ -137,7 +137,7 @@ class Sequences:
             if idle and now_s - sequence.last_used_s > self._idle_s:
                 self.lose(sequence, f"was dropped after {self._idle_s:g} s without a call")
 
-    def _go_on(self, sequence: Sequence) -> None:
+    def _go_on(self, sequence: CallSequence) -> None:
         """Lets the next call go where it must, if none of this sequence waits for a worker or is with one."""
         current, replica = sequence.current, sequence.replica
         if current is not None and current.future.done() and not (replica and current.invoke.call in replica.in_flight):
@@ -157,7 +157,7 @@ class Sequences:
                 self.pinned.append(work)
         self._forget_if_done(sequence)
 
-    def _forget_if_done(self, sequence: Sequence) -> None:
+    def _forget_if_done(self, sequence: CallSequence) -> None:
         if sequence.over and sequence.current is None and not sequence.steps and sequence in self.live:
             self.live.discard(sequence)
             if (replica := sequence.replica) is not None:

@@ -5,8 +5,7 @@ Runs in the gateway's event loop. Knows neither workers nor processes.
 
 import asyncio
 import heapq
-from collections import abc
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol
 
 from appliance.core.client_memory import MemorySpan
@@ -14,7 +13,7 @@ from appliance.core.errors import DeadlineError, IngleError
 from appliance.core.frames import Answer, Invoke
 from appliance.core.requests import Part
 from appliance.workers.memory_outputs import PlacedOutput
-from appliance.workers.sequences import Sequence
+from appliance.workers.sequences import CallSequence
 
 # V2 counts priorities from 1, the highest; 0 says that the caller has none to state.
 DEFAULT_PRIORITY = 5
@@ -49,9 +48,7 @@ class Work:
         "timer",
     )
 
-    def __init__(
-        self, invoke: Invoke, parts: abc.Sequence[Part], deadline_s: float, future: Future, began_ns: int
-    ) -> None:
+    def __init__(self, invoke: Invoke, parts: Sequence[Part], deadline_s: float, future: Future, began_ns: int) -> None:
         self.invoke = invoke
         self.parts = parts
         self.deadline_s = deadline_s  # on time.monotonic()'s clock
@@ -63,7 +60,7 @@ class Work:
         self.memory_outputs: Mapping[str, MemorySpan] | None = None
         self.placed: dict[str, PlacedOutput] = {}
         self.patience_turns = 1
-        self.sequence: Sequence | None = None
+        self.sequence: CallSequence | None = None
         self.timer: asyncio.TimerHandle | None = None
 
     def expire(self) -> None:

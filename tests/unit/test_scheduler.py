@@ -20,7 +20,7 @@ from appliance.routing.settings import RoutingSettings
 from appliance.workers.measures import Measures
 from appliance.workers.pool import Pool
 from appliance.workers.replica import Replica
-from appliance.workers.sequences import Sequence
+from appliance.workers.sequences import CallSequence
 from appliance.workers.supervisor import Supervisor
 from appliance.workers.work import Work
 from tests.unit.test_work import Caller
@@ -40,7 +40,7 @@ class StandIn:
         self.threads, self.load_s, self.load_error, self.end_reason, self.pid = 1, 0.0, "", "", 1
         self.started_s = self.ready_s = self.idle_since_s = box.now_s
         self.busy_since_s: float | None = None
-        self.sequences: set[Sequence] = set()
+        self.sequences: set[CallSequence] = set()
 
     @property
     def idle(self) -> bool:

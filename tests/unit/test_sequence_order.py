@@ -7,7 +7,7 @@ import pytest
 from appliance.core.errors import BusyError, IngleError, SequenceLostError
 from appliance.core.frames import Invoke
 from appliance.workers.replica import Replica
-from appliance.workers.sequences import Sequence, Sequences
+from appliance.workers.sequences import CallSequence, Sequences
 from appliance.workers.work import Work
 
 
@@ -32,7 +32,7 @@ class Worker:
     """Takes what it is sent, and answers when told to."""
 
     def __init__(self) -> None:
-        self.sequences: set[Sequence] = set()
+        self.sequences: set[CallSequence] = set()
         self.in_flight: dict[int, Work] = {}
         self.let_go_of: list[int] = []
 
@@ -49,7 +49,7 @@ class Worker:
         assert work.sequence is not None
         work.sequence.done(work)
 
-    def let_go(self, sequence: Sequence) -> None:
+    def let_go(self, sequence: CallSequence) -> None:
         self.sequences.discard(sequence)
         self.let_go_of.append(sequence.number)
 
@@ -63,7 +63,7 @@ class Scene:
         self.worker = Worker()
         self._calls = 0
 
-    def call(self, sequence: Sequence, marks: str = "", deadline_s: float = 1e12) -> Work:
+    def call(self, sequence: CallSequence, marks: str = "", deadline_s: float = 1e12) -> Work:
         self._calls += 1
         invoke = Invoke(
             self._calls, 0, [], sequence=sequence.number, sequence_start="(" in marks, sequence_end=")" in marks
