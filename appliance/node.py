@@ -109,6 +109,7 @@ class Node:
         self._http = HttpFront(self.dataplane, http, self.tls) if http else None
         self._grpc = GrpcFront(self.dataplane, grpc, self.tls) if grpc else None
         self._saving: asyncio.Task[None] | None = None
+        self._watching: asyncio.Task[None] | None = None
         self.http_address: Address | None = None
         self.grpc_address: Address | None = None
 
@@ -124,6 +125,7 @@ class Node:
                 _log.warning("models run without a layer of their sandbox, %s: %s", name, detail)
         await self._optimiser.start(self._catalogue.digests())
         await self._supervisor.start()
+        self._watching = asyncio.get_running_loop().create_task(self.dataplane.watch.watch_for_ever())
         self._saving = asyncio.create_task(self._save_usage())
         for file in files:
             await self._deploy(file)
@@ -191,6 +193,8 @@ class Node:
             await self._http.stop()
         if self._saving is not None:
             self._saving.cancel()
+        if self._watching is not None:
+            self._watching.cancel()
         await self._supervisor.stop()
         await self._optimiser.stop()
         await self._processes.stop()

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
@@ -28,9 +29,12 @@ from appliance.core.manifest import Manifest
 from appliance.core.models import ModelVersion
 from appliance.core.names import ModelName
 from appliance.core.scale import AS_THE_NODE_DECIDES, Scale
+from appliance.core.traffic import TO_THE_DEFAULT, Traffic
 from appliance.core.versions import Version, check_alias
 
 CATALOGUE_FILE = "catalogue.sqlite"
+
+Wish = TypeVar("Wish", Scale, Traffic)
 
 
 class Catalogue:
@@ -56,12 +60,12 @@ class Catalogue:
                     self._artifacts.set_aside()
                 self._artifacts.remove_all_but(self._store.artifacts())
             snapshot = Snapshot.first(self._snapshot.generation + 1, self._store.entries())
-            wishes = self._store.wishes("scale")
-            scales = {name: msgspec.json.decode(value, type=Scale) for name, value in wishes.items()}
+            scales = {name: _wish(value, Scale) for name, value in self._store.wishes("scale").items()}
+            traffics = {name: _wish(value, Traffic) for name, value in self._store.wishes("traffic").items()}
         except BaseException:
             self._store.close()
             raise
-        self._snapshot, self._scales = snapshot, scales
+        self._snapshot, self._scales, self._traffics = snapshot, scales, traffics
 
     @property
     def generation(self) -> int:
@@ -209,6 +213,28 @@ class Catalogue:
                 self._store.put_wish(name, "scale", msgspec.json.encode(scale).decode() if wished else "")
             self._scales = {**self._scales, name: scale}
 
+    def traffic(self, name: ModelName) -> Traffic:
+        """How the model's calls are spread over its versions."""
+        return self._traffics.get(name, TO_THE_DEFAULT)
+
+    def traffics(self) -> dict[ModelName, Traffic]:
+        """The models that have a wish of that kind."""
+        return self._traffics
+
+    def set_traffic(self, name: ModelName, traffic: Traffic) -> None:
+        """Keeps how the model's calls are to be spread. Raises NotFoundError for it or a version that is named."""
+        with self._lock:
+            entry = self.entry(name)
+            for version in (traffic.canary, traffic.shadow, traffic.return_to):
+                if version:
+                    entry.find(version)
+            wished = traffic != TO_THE_DEFAULT
+            with self._store.transaction():
+                self._store.put_wish(name, "traffic", msgspec.json.encode(traffic).decode() if wished else "")
+            traffics = {key: value for key, value in self._traffics.items() if key != name}
+            self._traffics = {**traffics, name: traffic} if wished else traffics
+            self._snapshot = self._snapshot.changed(name, entry)  # who derived routes derives them again
+
     def rollback(self, name: ModelName) -> ModelVersion:
         """Points `default` at what a call without a version got before; again, and it goes one further back.
 
@@ -295,6 +321,7 @@ class Catalogue:
         self._snapshot = self._snapshot.changed(name, after)
         if after is None:
             self._scales.pop(name, None)
+            self._traffics = {key: value for key, value in self._traffics.items() if key != name}
         for digest in orphans:
             with suppress(OSError):  # the change is made; what stays behind goes at the next start
                 self._artifacts.remove(digest)
@@ -308,6 +335,10 @@ def _serves_alike(one: ModelVersion, other: ModelVersion | None) -> bool:
         one, created_s=other.created_s, source=other.source, batch_reason=other.batch_reason
     )
     return alike == other
+
+
+def _wish(value: str, kind: type[Wish]) -> Wish:
+    return msgspec.json.decode(value, type=kind)
 
 
 def _digests(entry: ModelEntry | None) -> set[str]:

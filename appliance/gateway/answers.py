@@ -12,6 +12,7 @@ from appliance.core.models import ModelVersion
 from appliance.core.requests import Seconds
 from appliance.gateway import patterns
 from appliance.gateway.patterns import whole
+from appliance.gateway.shadow import ShadowReport
 
 Scope = Annotated[
     str, msgspec.Meta(pattern=whole(patterns.SCOPE), max_length=300, examples=["call:*", "deploy:local/*"])
@@ -136,6 +137,54 @@ class ModelDescription(msgspec.Struct):
     measured: Measured
     scale: ScaleDescription
     loads_from: str
+
+
+AskedVersion = Annotated[str, msgspec.Meta(max_length=80, pattern=whole(f"({patterns.ANY_VERSION})?"))]
+
+
+class TrafficRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """How the calls that name no version are to be spread. Versions may be words such as `1.2`; they are resolved once.
+
+    `canary` answers `canary_share` of them. `shadow` gets copies of `shadow_share` of them, compared and thrown away.
+    A canary that fails more than `max_error_share` of its calls, or takes more than `max_latency_ratio` times as long
+    as the default (0: not looked at), gets no more calls after `least_calls`. `return_to` becomes the default again
+    where the default so exceeds them.
+    """
+
+    canary: AskedVersion = ""
+    canary_share: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.0
+    shadow: AskedVersion = ""
+    shadow_share: Annotated[float, msgspec.Meta(ge=0, le=1)] = 1.0
+    return_to: AskedVersion = ""
+    max_error_share: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.0
+    max_latency_ratio: Annotated[float, msgspec.Meta(ge=0, le=1e6)] = 0.0
+    least_calls: Annotated[float, msgspec.Meta(ge=1, le=1e6, multiple_of=1)] = 50
+
+
+class TallyDescription(msgspec.Struct):
+    """A version's calls since the present wish; `failed` are those that the version is to blame for."""
+
+    answered: int
+    failed: int
+    mean_s: float
+
+
+class TrafficDescription(msgspec.Struct):
+    """How calls are spread now. `ended` says why a version was taken back; `compared` is null without a shadow."""
+
+    model: str
+    default: str
+    canary: str
+    canary_share: float
+    shadow: str
+    shadow_share: float
+    return_to: str
+    max_error_share: float
+    max_latency_ratio: float
+    least_calls: int
+    ended: str
+    versions: dict[str, TallyDescription]
+    compared: ShadowReport | None
 
 
 class DeployAnswer(msgspec.Struct):

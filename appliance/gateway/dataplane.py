@@ -12,8 +12,11 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
+import msgspec
+
 from appliance.catalogue.catalogue import Catalogue
-from appliance.core.errors import IngleError, UnavailableError
+from appliance.core.client_memory import MemorySpan
+from appliance.core.errors import DeadlineError, IngleError, UnavailableError, WorkerFailedError
 from appliance.core.frames import Answer, AnswerForm, Invoke
 from appliance.core.machine import memory_bytes
 from appliance.core.models import ModelVersion
@@ -26,11 +29,14 @@ from appliance.gateway.pacing import paced
 from appliance.gateway.routes import Route, Routes
 from appliance.gateway.sequence_routes import SequenceRoutes
 from appliance.gateway.settings import GatewaySettings
+from appliance.gateway.shadow import Pair, Shadow, ShadowReport
 from appliance.gateway.shared_memory import SharedMemory
 from appliance.gateway.states import IndexRow, ModelState, WorkerState
+from appliance.gateway.traffic_watch import TrafficWatch
 from appliance.observability.calls import CallRecord, RecentCalls
 from appliance.observability.statistics import VersionCounters, VersionStatistics
 from appliance.routing.scheduler import Scheduler
+from appliance.routing.traffic import Tally
 from appliance.security.keys import KeyRing
 from appliance.security.limits import Meter
 from appliance.security.scopes import ANONYMOUS, Principal
@@ -43,6 +49,10 @@ from appliance.workers.work import DEFAULT_PRIORITY, Future, Outcome, Work
 _log = logging.getLogger("ingle.gateway")
 
 
+# Errors for which a version itself is to blame, rather than its callers.
+_TO_BLAME = (IngleError.code, WorkerFailedError.code, UnavailableError.code, DeadlineError.code)
+
+
 class BegunCall(NamedTuple):
     """A call that was admitted and waits for its worker. `cold`: no worker was there when it came."""
 
@@ -51,6 +61,7 @@ class BegunCall(NamedTuple):
     work: Work
     started_ns: int
     cold: bool
+    pair: Pair | None = None  # with its copy for a shadow
 
 
 class DataPlane:
@@ -77,6 +88,7 @@ class DataPlane:
         self.scheduler = scheduler
         self.shared_memory = shared_memory
         self.held = HeldBytes(settings.max_held_bytes or memory_bytes() // 8)
+        self.watch = TrafficWatch(catalogue, self.tally, self.deployer.set_alias)
         self.draining = False
         self.started = False
         self._supervisor = supervisor
@@ -157,7 +169,9 @@ class DataPlane:
         if sequence is not None and request.sequence is not None:
             work.sequence, invoke.sequence = sequence, sequence.number
             invoke.sequence_start, invoke.sequence_end = request.sequence.start, request.sequence.end
-        begun = BegunCall(f"{self._prefix}{number:08x}", route, work, started_ns, not route.pool.replicas)
+        # A copy of one call of a sequence would be a sequence torn apart.
+        pair = None if route.shadow is None or sequence is not None else self._copied(route.shadow, invoke, work)
+        begun = BegunCall(f"{self._prefix}{number:08x}", route, work, started_ns, not route.pool.replicas, pair)
         try:
             if request.form < AnswerForm.PLAIN:  # what other calls' content means, the worker says
                 route.admission.check(request.tensors, request.outputs)
@@ -178,11 +192,13 @@ class DataPlane:
     def finished(self, begun: BegunCall, answer: Answer, body: bytes) -> CallAnswer:
         """Counts and remembers a call that was answered; the answer as fronts want it."""
         ended_ns = time.perf_counter_ns()
-        call_id, route, work, started_ns, cold = begun
+        call_id, route, work, started_ns, cold, pair = begun
         if work.timer is not None:
             work.timer.cancel()
         waited_ns = work.sent_ns - started_ns
         route.counters.record(answer, ended_ns - started_ns, waited_ns)
+        if pair is not None:
+            pair.own(answer, body)
         load_ns = min(waited_ns, int(route.pool.last_load_s * 1e9)) if cold else 0
         seconds = Seconds(
             (waited_ns - load_ns + answer.wait_ns) / 1e9,
@@ -206,7 +222,17 @@ class DataPlane:
         run."""
         self._ended(begun, "gone", "the caller hung up before the answer")
 
+    def _copied(self, shadow: Shadow, invoke: Invoke, work: Work) -> Pair | None:
+        """A copy of the call on its way to the shadow, where it may have one: tensors in callers' memory may not."""
+        if work.memory_outputs or any(isinstance(part, MemorySpan) for part in work.parts):
+            return None
+        self._number += 1
+        copy = msgspec.structs.replace(invoke, call=self._number)
+        return shadow.copy(copy, work.parts, work.deadline_s, work.sent_ns)
+
     def _ended(self, begun: BegunCall, outcome: str, sentence: str) -> None:
+        if begun.pair is not None:
+            begun.pair.abandon()
         if begun.work.timer is not None:
             begun.work.timer.cancel()
         total_ns = time.perf_counter_ns() - begun.started_ns
@@ -233,6 +259,15 @@ class DataPlane:
         """
         self._unloaded.discard(model.name)
         await self._supervisor.pool(model).warm(self.settings.default_deadline_s)
+
+    def tally(self, model: ModelVersion) -> Tally:
+        """What became of the version's calls since the start; what callers did wrong is not counted."""
+        counters = self._counters.get((model.name, model.ordinal))
+        return Tally(*counters.outcome(_TO_BLAME)) if counters else Tally()
+
+    def shadow_report(self, name: ModelName) -> ShadowReport | None:
+        """What became of the copies that the model's shadow was sent, None where it has no shadow."""
+        return self._routes.shadow_report(name)
 
     async def swap(self, before: ModelVersion | None, after: ModelVersion) -> str:
         """Has `after` warm where `before` was, so that whoever now calls the one for the other does not wait.

@@ -21,6 +21,7 @@ from appliance.gateway import (
     node_api,
     openapi_v2,
     plain,
+    traffic_api,
     v2_memory_api,
 )
 from appliance.gateway.answers import ErrorAnswer
@@ -45,6 +46,7 @@ ALL_OPERATIONS = (
     *keys_api.OPERATIONS,
     *node_api.OPERATIONS,
     *activity_api.OPERATIONS,
+    *traffic_api.OPERATIONS,
     *metrics.OPERATIONS,
     *OPERATIONS,
     *openapi_v2.OPERATIONS,

@@ -8,8 +8,12 @@ from collections.abc import Callable
 
 from appliance.catalogue.catalogue import Catalogue
 from appliance.core.models import ModelVersion
+from appliance.core.names import ModelName
+from appliance.core.traffic import TO_THE_DEFAULT, Traffic
+from appliance.gateway.shadow import Shadow, ShadowReport
 from appliance.observability.statistics import VersionCounters
 from appliance.routing.admission import Admission
+from appliance.routing.traffic import Share
 from appliance.security.scopes import Principal
 from appliance.workers.pool import Pool
 from appliance.workers.supervisor import Supervisor
@@ -22,7 +26,19 @@ Key = tuple[str, str, bool]  # the model, the version or alias asked for, and wh
 class Route:
     """Where calls for one spelling of a model go; valid for one generation of the catalogue."""
 
-    __slots__ = ("admission", "allowed", "counters", "model", "name", "pool", "predecessor", "version")
+    __slots__ = (
+        "admission",
+        "allowed",
+        "canary",
+        "canary_share",
+        "counters",
+        "model",
+        "name",
+        "pool",
+        "predecessor",
+        "shadow",
+        "version",
+    )
 
     def __init__(self, model: ModelVersion, pool: Pool, counters: VersionCounters) -> None:
         self.model = model
@@ -33,9 +49,15 @@ class Route:
         self.counters = counters
         self.allowed: Principal | None = None  # the last caller that was found to be allowed
         self.predecessor: Route | None = None  # what the spelling meant before, while that is warm and this is not
+        self.canary: Route | None = None
+        self.canary_share = Share(0.0)
+        self.shadow: Shadow | None = None
 
     def now(self) -> "Route":
-        """This route, or the one before it while this one's model is not warm."""
+        """Where the next call goes: the version before this one while this one's is not warm, or the canary in its
+        turn."""
+        if self.canary is not None and self.canary_share.take():
+            return self.canary
         before = self.predecessor
         if before is None:
             return self
@@ -56,6 +78,7 @@ class Routes:
         self._counters_of = counters_of
         self._routes: dict[Key, Route] = {}
         self._stale: dict[Key, Route] = {}  # of earlier generations, for what the spelling meant before
+        self._shadows: dict[ModelName, tuple[Traffic, Shadow]] = {}
         self._generation = -1
 
     def find(self, model: str, version: str, by_ordinal: bool) -> Route:
@@ -73,7 +96,7 @@ class Routes:
             if len(self._routes) >= _MAX_ROUTES:
                 self._routes.clear()
             self._routes[key] = route
-        return route if route.predecessor is None else route.now()
+        return route if route.predecessor is None and route.canary is None else route.now()
 
     def drop_closed(self) -> None:
         """Forgets routes to pools that are closed: some may have been made just before that, and seem good still."""
@@ -84,13 +107,36 @@ class Routes:
     def _made(self, key: Key) -> Route:
         model, version, by_ordinal = key
         found = self._catalogue.resolve(model, version, by_ordinal=by_ordinal)
+        route = self._route_to(found)
+        traffic = TO_THE_DEFAULT if version else self._catalogue.traffic(found.name)
+        if traffic.canary and traffic.canary_share:
+            route.canary = self._route_to(self._catalogue.resolve(model, traffic.canary))
+            route.canary_share = Share(traffic.canary_share)
+        if traffic.shadow:
+            route.shadow = self._shadow(found.name, traffic)
         before = self._stale.pop(key, None)
-        if before is not None:
-            before = before.now()
-            if before.model.key == found.key:
-                return before
-        route = Route(found, self._supervisor.pool(found), self._counters_of(found))
+        if before is not None and before.predecessor is not None:
+            before = before.predecessor
+        if before is not None and before.model.key == found.key:
+            return route
         if before is not None and before.pool.replicas_that_are("ready") and not before.pool.closed:
             route.predecessor = before
             route.pool.prepare()
         return route
+
+    def _route_to(self, model: ModelVersion) -> Route:
+        return Route(model, self._supervisor.pool(model), self._counters_of(model))
+
+    def _shadow(self, name: ModelName, traffic: Traffic) -> Shadow:
+        """The model's shadow; the same as before, with its report, for as long as the wish is the same."""
+        wish, shadow = self._shadows.get(name, (None, None))
+        if shadow is None or wish != traffic:
+            version = self._catalogue.resolve(str(name), traffic.shadow)
+            shadow = Shadow(str(version.version), self._supervisor.pool(version), traffic.shadow_share)
+            self._shadows[name] = (traffic, shadow)
+        return shadow
+
+    def shadow_report(self, name: ModelName) -> ShadowReport | None:
+        """What became of the copies of a model's calls under the present wish."""
+        wish, shadow = self._shadows.get(name, (None, None))
+        return shadow.report if shadow is not None and wish == self._catalogue.traffic(name) else None

@@ -116,6 +116,10 @@ class VersionCounters:
             batch[2] += answer.run_ns
             batch[3] += answer.encode_ns
 
+    def outcome(self, codes: Iterable[str]) -> tuple[int, int, float]:
+        """Calls answered, calls that ended in one of these errors, and the seconds that the answered ones took."""
+        return self._success, sum(self._fails.get(code, 0) for code in codes), self._success_ns / 1e9
+
     def record_failure(self, code: str, total_ns: int) -> None:
         """Count one call that ended in an error of this code."""
         self._fail_ns += total_ns
