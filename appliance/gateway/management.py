@@ -32,7 +32,7 @@ def add_routes(app: web.Application, dataplane: DataPlane, deployer: Deployer) -
     bind(app, keys_api.OPERATIONS, keys_api.Keys(dataplane))
     bind(app, (*node_api.OPERATIONS, *node_api.UNLISTED), node_api.Node(dataplane))
     bind(app, activity_api.OPERATIONS, activity_api.ActivityApi(dataplane))
-    bind(app, traffic_api.OPERATIONS, traffic_api.TrafficApi(dataplane, dataplane.watch))
+    bind(app, traffic_api.OPERATIONS, traffic_api.TrafficApi(dataplane))
     bind(app, metrics.OPERATIONS, metrics.Metrics(dataplane))
     bind(app, openapi.OPERATIONS, openapi.OpenApi())
     bind(app, v2_memory_api.OPERATIONS, v2_memory_api.V2Memory(dataplane))

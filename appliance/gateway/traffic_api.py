@@ -16,7 +16,6 @@ from appliance.gateway.asked import OWNER, PLAIN_NAME, asked_json, asked_name, w
 from appliance.gateway.dataplane import DataPlane
 from appliance.gateway.operations import Body, Operation, Reply
 from appliance.gateway.replies import json_reply
-from appliance.gateway.traffic_watch import TrafficWatch
 
 _TRAFFIC = "/v1/models/{owner}/{name}/traffic"
 _SPREAD = {200: Reply("How calls are spread, and how the versions fare.", TrafficDescription)}
@@ -57,11 +56,10 @@ OPERATIONS = (
 
 
 class TrafficApi:
-    """The handlers, over one data plane and the watch on its new versions."""
+    """The handlers, over one data plane."""
 
-    def __init__(self, dataplane: DataPlane, watch: TrafficWatch) -> None:
+    def __init__(self, dataplane: DataPlane) -> None:
         self._dataplane = dataplane
-        self._watch = watch
 
     async def read_traffic(self, request: web.Request) -> web.Response:
         principal = who(request, self._dataplane)
@@ -125,7 +123,7 @@ class TrafficApi:
             versions={
                 version: TallyDescription(tally.answered, tally.failed, tally.mean_s)
                 for version in (default, wish.canary, wish.return_to)
-                if version and (tally := self._watch.tally(name, version)) is not None
+                if version and (tally := self._dataplane.watch.tally(name, version)) is not None
             },
             compared=self._dataplane.shadow_report(name),
         )
