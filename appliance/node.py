@@ -21,6 +21,7 @@ from appliance.catalogue.catalogue import Catalogue
 from appliance.catalogue.packing import Package, find_package, stream
 from appliance.catalogue.profiles import Profiles
 from appliance.core.addresses import Address, parse_address
+from appliance.core.database import drop_snapshots
 from appliance.core.durable import write_durably
 from appliance.core.errors import BusyError, IngleError, UnavailableError
 from appliance.core.machine import memory_bytes, raise_descriptor_limit
@@ -137,6 +138,7 @@ class Node:
         write_durably(self._settings.data_dir / NODE_FILE, text.encode())
         if self._settings.ready_file is not None:
             write_durably(self._settings.ready_file, text.encode())
+        drop_snapshots(self._settings.data_dir)
 
     def ready_file(self) -> dict[str, object]:
         """What is told of a node that is up; addresses that others can use."""

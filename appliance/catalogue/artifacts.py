@@ -83,13 +83,16 @@ class Artifacts:
         shutil.rmtree(self.incoming, ignore_errors=True)
         self.incoming.mkdir(parents=True, exist_ok=True, mode=0o700)
 
-    def set_aside(self) -> None:
-        """Moves all artifacts out of the way and keeps them: the catalogue that named them is gone."""
-        if any(self.folder.glob("*/*")):
+    def set_aside(self, but: Set[str] = frozenset()) -> None:
+        """Moves artifacts out of the way and keeps them: the catalogue that named them is gone. Those in `but` stay."""
+        doomed = [path for path in self.folder.glob("*/*") if path.name not in but]
+        if doomed:
             number = 1
             while (aside := self.folder.with_name(f"{self.folder.name}-without-catalogue-{number}")).exists():
                 number += 1
-            self.folder.rename(aside)
+            for path in doomed:
+                (aside / path.parent.name).mkdir(parents=True, exist_ok=True, mode=0o700)
+                path.rename(aside / path.parent.name / path.name)
 
 
 def artifact_path(folder: Path, digest: str) -> Path:

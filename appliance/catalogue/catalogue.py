@@ -7,6 +7,7 @@ A deploy is atomic because its one decisive act is SQLite's commit: the artifact
 row that names it is written, and what no row names is removed at the next start.
 """
 
+import logging
 import shutil
 import threading
 import time
@@ -22,17 +23,28 @@ from appliance.catalogue.index import ModelEntry, Query, Snapshot
 from appliance.catalogue.inspection import Inspection
 from appliance.catalogue.plan import Offer, plan
 from appliance.catalogue.staging import StagedArtifact
-from appliance.catalogue.store import Store
+from appliance.catalogue.store import MIGRATIONS, Store
+from appliance.core.database import DamagedError, keep_damaged
 from appliance.core.durable import disk_faults
-from appliance.core.errors import BadInputError, ConflictError, NotFoundError, RefusedError
+from appliance.core.errors import (
+    BadInputError,
+    ConflictError,
+    NotFoundError,
+    RefusedError,
+    UnavailableError,
+)
 from appliance.core.manifest import Manifest
 from appliance.core.models import ModelVersion
 from appliance.core.names import ModelName
+from appliance.core.salvage import salvage
 from appliance.core.scale import AS_THE_NODE_DECIDES, Scale
 from appliance.core.traffic import TO_THE_DEFAULT, Traffic
 from appliance.core.versions import Version, check_alias
 
 CATALOGUE_FILE = "catalogue.sqlite"
+_READABLE_FILE = "catalogue-readable.sqlite"  # what could be read of a damaged one
+
+_log = logging.getLogger("ingle.catalogue")
 
 Wish = TypeVar("Wish", Scale, Traffic)
 
@@ -47,18 +59,29 @@ class Catalogue:
         self._lock = threading.RLock()
         self._artifacts = Artifacts(self.folder / "artifacts", self.folder / "incoming")
         self._snapshot = Snapshot.first(0, ())
+        self.fault = ""  # what is wrong with the database, as a sentence; nothing is changed while it is
         self._open()
         with disk_faults(self.folder):
             self._artifacts.empty_incoming()
 
-    def _open(self) -> None:
-        """What the folder holds is the next generation; artifacts that nothing names are taken away."""
-        self._store = Store(self.folder / CATALOGUE_FILE, self.folder / "artifacts")
+    def _open(self, *, aside: bool = False) -> None:
+        """What the folder holds is the next generation; artifacts that nothing names are taken away, or, with `aside`,
+        put aside. A damaged database is read as far as it goes, and nothing is changed or taken away then."""
+        try:
+            self._open_file(self.folder / CATALOGUE_FILE, self._keep_named_aside if aside else self._keep_named)
+            self.fault = ""
+        except DamagedError as error:
+            readable = self.folder / _READABLE_FILE
+            rows = salvage(self.folder / CATALOGUE_FILE, readable, MIGRATIONS)
+            self._open_file(readable, self._mend)
+            self._found_damage(error)
+            _log.error("%d rows of the catalogue could be read, %d models are served", rows, self.model_count)
+
+    def _open_file(self, path: Path, first: Callable[[], None]) -> None:
+        self._store = Store(path, self.folder / "artifacts")
         try:
             with disk_faults(self.folder):
-                if self._store.is_new:
-                    self._artifacts.set_aside()
-                self._artifacts.remove_all_but(self._store.artifacts())
+                first()
             snapshot = Snapshot.first(self._snapshot.generation + 1, self._store.entries())
             scales = {name: _wish(value, Scale) for name, value in self._store.wishes("scale").items()}
             traffics = {name: _wish(value, Traffic) for name, value in self._store.wishes("traffic").items()}
@@ -66,6 +89,37 @@ class Catalogue:
             self._store.close()
             raise
         self._snapshot, self._scales, self._traffics = snapshot, scales, traffics
+
+    def _mend(self) -> None:
+        self._store.mend()
+
+    def _keep_named(self) -> None:
+        if self._store.is_new:
+            self._artifacts.set_aside()
+        self._artifacts.remove_all_but(self._store.artifacts())
+
+    def _keep_named_aside(self) -> None:
+        self._artifacts.set_aside(but=self._store.artifacts())
+
+    def _found_damage(self, error: DamagedError) -> None:
+        self.fault = (
+            f"{error.what}: models that can be read are served and nothing is changed. "
+            "`ingle restore` puts a backup in its place; without one, `ingle backup FILE` after a restart saves what "
+            "can be read, and `ingle restore FILE` goes on with that"
+        )
+        _log.error("%s", self.fault)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Around each change. Raises UnavailableError where the database is damaged, as it may be found just now."""
+        with self._lock:
+            if self.fault:
+                raise UnavailableError(self.fault)
+            try:
+                yield
+            except DamagedError as error:
+                self._found_damage(error)
+                raise UnavailableError(self.fault) from error
 
     @property
     def generation(self) -> int:
@@ -137,7 +191,7 @@ class Catalogue:
         staged folder is gone.
         """
         offer = Offer(name, staged.digest, _storable(manifest), staged.manifest is not None, version, ordinal, source)
-        with self._lock, disk_faults(self._artifacts.folder):
+        with self._writing(), disk_faults(self._artifacts.folder):
             place = plan(offer, self._snapshot.entries.get(name), self._store.last_ordinal(name))
             known = self._store.names_artifact(staged.digest)
             folder = self._artifacts.place(staged)
@@ -171,7 +225,7 @@ class Catalogue:
         """Points an alias at the version that `version` means now. Raises NotFoundError, or BadInputError for a word
         that cannot be an alias."""
         check_alias(alias)
-        with self._lock:
+        with self._writing():
             target = self.entry(name).find(version)
             with self._changing(name):
                 self._store.put_alias(name, alias, target.version)
@@ -179,7 +233,7 @@ class Catalogue:
 
     def delete_alias(self, name: ModelName, alias: str) -> None:
         """Raises NotFoundError where there is no such alias."""
-        with self._lock:
+        with self._writing():
             entry = self.entry(name)
             if alias not in entry.aliases:
                 known = ", ".join(sorted(entry.aliases)) or "none"
@@ -206,7 +260,7 @@ class Catalogue:
 
     def set_scale(self, name: ModelName, scale: Scale) -> None:
         """Keeps what is wished of the model's replicas. Raises NotFoundError."""
-        with self._lock:
+        with self._writing():
             self.entry(name)
             with self._store.transaction():
                 wished = scale != AS_THE_NODE_DECIDES
@@ -240,7 +294,7 @@ class Catalogue:
 
         Raises NotFoundError for the model, ConflictError where nothing earlier is known.
         """
-        with self._lock:
+        with self._writing():
             current = self.entry(name).default
             with self._changing(name, remember=False):
                 earlier = self._store.pop_default(name, current.version)
@@ -257,7 +311,7 @@ class Catalogue:
 
         Raises NotFoundError, or BadInputError where `version` leaves open which one is meant.
         """
-        with self._lock:
+        with self._writing():
             entry = self.entry(name)
             doomed = list(entry.versions) if version is None else [_exactly(entry, version)]
             with self._changing(name):
@@ -294,12 +348,14 @@ class Catalogue:
         """Lets the database go, has `act` replace its file, and goes on with what is there then. Reads come from memory
         meanwhile. Returns the versions that are gone or do not serve as they did."""
         with self._lock:
-            before = self._snapshot
+            before, damaged = self._snapshot, bool(self.fault)
+            if damaged:
+                keep_damaged(self.folder / CATALOGUE_FILE)
             self._store.close()
             try:
                 act()
             finally:
-                self._open()
+                self._open(aside=damaged)
             after = {version.key: version for entry in self._snapshot.walk() for version in entry.versions}
             return [v for entry in before.walk() for v in entry.versions if not _serves_alike(v, after.get(v.key))]
 

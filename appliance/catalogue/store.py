@@ -13,9 +13,9 @@ from typing import cast
 import msgspec
 
 from appliance.catalogue.index import ModelEntry, make_entry
+from appliance.catalogue.mending import mend
 from appliance.catalogue.shared_values import SharedValues
-from appliance.core.database import Database
-from appliance.core.errors import IngleError
+from appliance.core.database import DamagedError, Database
 from appliance.core.models import ModelVersion
 from appliance.core.names import ModelName
 from appliance.core.versions import Version, parse_version
@@ -55,12 +55,17 @@ class Store:
     """Writes happen within `transaction()`; a name's rows are read back with `entry()`."""
 
     def __init__(self, path: Path, artifact_folder: Path) -> None:
+        self._artifact_folder = artifact_folder
         self._database = Database(path, MIGRATIONS)
         self._shared = SharedValues(artifact_folder)
         self.is_new = self._database.is_new
         self.transaction = self._database.transaction
         self.copy_to = self._database.copy_to
         self.close = self._database.close
+
+    def mend(self) -> None:
+        """Makes salvaged rows agree with one another and with the artifacts."""
+        mend(self._database, self._artifact_folder)
 
     def entries(self) -> Iterator[ModelEntry]:
         """All models, in one pass over the rows."""
@@ -96,9 +101,8 @@ class Store:
             signature_of = self._shared.signature(str(signature))
             manifest_of = self._shared.manifest(str(manifest))
         except msgspec.MsgspecError as error:
-            raise IngleError(
-                f"{self._database.path} holds {name}:{version} in a form this version of Ingle cannot read ({error}): "
-                "start the version that wrote it, or use another data folder"
+            raise DamagedError(
+                f"{self._database.path} holds {name}:{version} in a form this version of Ingle cannot read ({error})"
             ) from None
         digest, folder = self._shared.address(str(digest))
         return ModelVersion(

@@ -4,19 +4,24 @@ Used by the gateway process for what must not be lost (the catalogue, the keys).
 """
 
 import os
+import shutil
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from appliance.core.durable import disk_faults
+from appliance.core.durable import disk_faults, sync_file
 from appliance.core.errors import IngleError, UnavailableError
 
 LOCK_WAIT_S = 5.0
 
 
 class DamagedError(IngleError):
-    """The file is no database, or some of its pages are not what was written there."""
+    """The file is no database, or something in it is not what was written there: `what`, as the start of a sentence."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"{what}: put back a copy of it, or move it away and start again without what it held")
+        self.what = what
 
 
 class LaterSchemaError(IngleError):
@@ -61,12 +66,31 @@ class Database:
                 f"{self.path} was made by a later version of Ingle (its schema is {schema}, this version knows "
                 f"{len(migrations)}): start that version, or use another data folder"
             )
-        for number in range(schema, len(migrations)):
-            with self.transaction():
-                for statement in migrations[number].split(";"):
-                    connection.execute(statement)
-                connection.execute(f"PRAGMA user_version = {number + 1}")
+        if schema < len(migrations):
+            self._migrate(schema, migrations)
         return bool(schema == 0)
+
+    def _migrate(self, schema: int, migrations: Sequence[str]) -> None:
+        """Brings the file to the latest schema, one transaction a step; what it was is kept beside it until
+        drop_snapshots()."""
+        snapshot = Path(f"{self.path}.before-{schema + 1}")
+        if schema:
+            snapshot.unlink(missing_ok=True)
+            self.copy_to(snapshot)
+            sync_file(snapshot)
+        try:
+            for number in range(schema, len(migrations)):
+                with self.transaction():
+                    for statement in migrations[number].split(";"):
+                        self._connection.execute(statement)
+                    self._connection.execute(f"PRAGMA user_version = {number + 1}")
+        except (IngleError, sqlite3.Error) as error:
+            if not schema:
+                raise
+            raise IngleError(
+                f"{self.path} could not be brought to this version's form ({error}). It is kept in {snapshot}: "
+                f"start the version of Ingle that you had, with that file in the place of {self.path.name}"
+            ) from error
 
     def rows(self, query: str, parameters: Sequence[object] = ()) -> list[tuple[object, ...]]:
         """All rows of a query, or of a statement within transaction()."""
@@ -113,6 +137,25 @@ class Database:
             raise IngleError(f"{self.path} cannot be opened: {error.strerror}; check the data folder") from error
 
 
+def drop_snapshots(folder: Path) -> None:
+    """Takes away what was kept before migrations: the new form has proved itself."""
+    for snapshot in folder.glob("*.sqlite.before-*"):
+        snapshot.unlink(missing_ok=True)
+
+
+def keep_damaged(path: Path) -> Path:
+    """Copies a damaged database beside itself, for whoever can read more of it than we; the copy."""
+    number = 1
+    while (kept := Path(f"{path}.damaged-{number}")).exists():
+        number += 1
+    with disk_faults(path.parent):
+        shutil.copyfile(path, kept)
+        kept.chmod(0o600)
+        if Path(f"{path}-wal").exists():
+            shutil.copyfile(f"{path}-wal", f"{kept}-wal")
+    return kept
+
+
 def remove_database(path: Path) -> None:
     """Takes away a database that no connection has open, with its journal. Raises IngleError."""
     with disk_faults(path.parent):
@@ -136,6 +179,4 @@ def _fault(path: Path, error: sqlite3.Error) -> IngleError:
 
 
 def _damaged(path: Path, detail: object) -> DamagedError:
-    return DamagedError(
-        f"{path} is damaged ({detail}): put back a copy of it, or move it away and start again without what it held"
-    )
+    return DamagedError(f"{path} is damaged ({detail})")

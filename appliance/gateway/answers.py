@@ -400,8 +400,11 @@ class DrainAnswer(msgspec.Struct):
     drained: bool
 
 
-class Health(msgspec.Struct):
+class Health(msgspec.Struct, omit_defaults=True):
+    """`faults`, where there are any: what is wrong though the node serves, in a word each; `ingle doctor` says more."""
+
     status: Literal["live", "ready"]
+    faults: list[str] = []
 
 
 class LabelScore(msgspec.Struct):

@@ -26,6 +26,7 @@ from appliance.catalogue.backup_file import (
 from appliance.catalogue.catalogue import CATALOGUE_FILE, Catalogue
 from appliance.catalogue.staging import StagedArtifact
 from appliance.catalogue.store import Store
+from appliance.core.database import drop_snapshots
 from appliance.core.digests import file_digest, folder_digest
 from appliance.core.durable import disk_faults, sync_file, sync_folder
 from appliance.core.errors import BusyError, RefusedError, TooLargeError
@@ -108,6 +109,7 @@ class Backups:
                 contents = read_backup(source, taken.accept, taken.place)
                 _check(contents, prepared)
                 self._keys.carry_over(prepared)
+                drop_snapshots(prepared)  # of a backup in an older form: the backup itself is one
                 for staged in taken.staged():
                     self._catalogue.place(staged)
                 gone = self._catalogue.exchange(partial(self._keys.exchange, self._swap))

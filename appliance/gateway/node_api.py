@@ -83,7 +83,8 @@ class Node:
     async def readyz(self, _request: web.Request) -> web.Response:
         if not self._dataplane.node_ready():
             raise UnavailableError("this node takes no calls: it is starting or draining")
-        return json_reply(Health("ready"))
+        damaged = {"catalogue damaged": self._dataplane.catalogue.fault, "keys damaged": self._dataplane.keys.fault}
+        return json_reply(Health("ready", [word for word, fault in damaged.items() if fault]))
 
     async def list_nodes(self, request: web.Request) -> web.Response:
         principal = who(request, self._dataplane)

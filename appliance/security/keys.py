@@ -6,6 +6,7 @@ A key holds 149 bits of chance, so one round of sha256 keeps it as safe as a slo
 """
 
 import hashlib
+import logging
 import re
 import secrets
 import string
@@ -17,9 +18,10 @@ from typing import cast
 
 import msgspec
 
-from appliance.core.database import Database
-from appliance.core.durable import disk_faults, write_durably
+from appliance.core.database import DamagedError, Database, keep_damaged
+from appliance.core.durable import disk_faults, sync_folder, write_durably
 from appliance.core.errors import BadInputError, ConflictError, NotFoundError, UnauthenticatedError
+from appliance.core.salvage import salvage
 from appliance.security.limits import Limits, Meter, Used
 from appliance.security.scopes import KEY_HINT, Principal, parse_scopes
 
@@ -27,9 +29,11 @@ MAX_REMEMBERED = 1024
 MAX_HEADER_CHARACTERS = 256
 MAX_LABEL_CHARACTERS = 80
 
+_log = logging.getLogger("ingle.keys")
 _ALPHABET = string.digits + string.ascii_letters
 _SECRET = re.compile(r"sim[0-9A-Za-z]{25}")
 KEYS_FILE = "keys.sqlite"
+_READABLE_FILE = "keys-readable.sqlite"
 _MIGRATIONS = (
     """
     CREATE TABLE key (id TEXT PRIMARY KEY, label TEXT NOT NULL, scopes TEXT NOT NULL, hash TEXT NOT NULL UNIQUE,
@@ -81,17 +85,41 @@ class KeyRing:
         self.first_key: str | None = None  # the admin key, where it was made just now
         self._lock = threading.RLock()
         self._file = folder / KEYS_FILE
-        self._database = Database(self._file, _MIGRATIONS)
+        self.fault = ""  # what was found to be wrong at the start, as a sentence
+        self._database = self._opened()
         self._known = _Known({})
         self._meters: dict[str, Meter] = {}  # by key id, of the keys that have limits
         self._saved: dict[str, Used] = {}
         try:
-            if not self._database.rows("SELECT 1 FROM key LIMIT 1"):
-                self.first_key = self._make_first()
             self._refresh()
+            if not any(principal.allows("admin", None) for principal in self._known.by_hash.values()):
+                self.first_key = self._make_first()
         except BaseException:
             self._database.close()
             raise
+
+    def _opened(self) -> Database:
+        """The database; of a damaged one the keys that can be read, revoked ones too, the rest being unknown."""
+        try:
+            return Database(self._file, _MIGRATIONS)
+        except DamagedError as error:
+            readable = self._file.with_name(_READABLE_FILE)
+            rows = salvage(self._file, readable, _MIGRATIONS)
+            kept = keep_damaged(self._file)
+            self.fault = (
+                f"{error.what}: {rows} keys could be read and stay as they were, others must be made "
+                f"anew; the damaged file is kept as {kept.name}, the admin key is in {self.admin_key_file}"
+            )
+            _log.error("%s", self.fault)
+            with disk_faults(self._file.parent):
+                if not _has_admin(readable):
+                    # The key in this file may have been revoked, in a row that is lost: it must not open the door.
+                    self.admin_key_file.unlink(missing_ok=True)
+                for journal in ("-wal", "-shm"):
+                    Path(f"{self._file}{journal}").unlink(missing_ok=True)
+                readable.rename(self._file)
+                sync_folder(self._file.parent)
+            return Database(self._file, _MIGRATIONS)
 
     def create(self, label: str, scopes: Sequence[str], limits: Limits = Limits()) -> tuple[KeyRecord, str]:  # noqa: B008
         """A new key and its secret, which cannot be had again. Raises BadInputError for a wrong scope, label or
@@ -293,6 +321,16 @@ def _record(row: Sequence[object]) -> tuple[KeyRecord, Used]:
         Limits(str(rate), cast(int, burst), str(quota)),
     )
     return record, Used(*cast("list[int]", used))
+
+
+def _has_admin(file: Path) -> bool:
+    """Whether a key in this database, which nobody has open, may administer the node."""
+    database = Database(file, _MIGRATIONS)
+    try:
+        rows = database.rows("SELECT scopes FROM key WHERE revoked_s IS NULL")
+    finally:
+        database.close()
+    return any("admin:*" in str(scopes) for (scopes,) in rows)
 
 
 def _new_secret() -> str:

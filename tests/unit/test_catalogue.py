@@ -370,10 +370,14 @@ def test_artifacts_are_kept_aside_when_the_database_is_gone(
     again.close()
 
 
-def test_a_damaged_database_is_a_sentence(tmp_path: Path) -> None:
-    (tmp_path / "catalogue.sqlite").write_bytes(b"this is no database, whatever it was before" * 100)
-    with pytest.raises(IngleError, match=r"catalogue\.sqlite is damaged"):
-        Catalogue(tmp_path)
+def test_a_damaged_database_is_a_sentence_and_stays_as_it_is(tmp_path: Path) -> None:
+    content = b"this is no database, whatever it was before" * 100
+    (tmp_path / "catalogue.sqlite").write_bytes(content)
+    catalogue = Catalogue(tmp_path)
+    assert "catalogue.sqlite is damaged" in catalogue.fault
+    assert catalogue.search() == []
+    catalogue.close()
+    assert (tmp_path / "catalogue.sqlite").read_bytes() == content
 
 
 def test_damage_in_the_middle_of_a_database_is_found_at_the_start(
@@ -385,8 +389,9 @@ def test_damage_in_the_middle_of_a_database_is_found_at_the_start(
     content = bytearray(database.read_bytes())
     content[4096:-4096] = b"\xa5" * (len(content) - 8192)
     database.write_bytes(content)
-    with pytest.raises(IngleError, match=r"catalogue\.sqlite is damaged"):
-        Catalogue(tmp_path)
+    again = Catalogue(tmp_path)
+    assert "catalogue.sqlite is damaged" in again.fault
+    again.close()
 
 
 def test_a_database_of_a_later_version_is_left_alone(catalogue: Catalogue, tmp_path: Path) -> None:
@@ -398,14 +403,19 @@ def test_a_database_of_a_later_version_is_left_alone(catalogue: Catalogue, tmp_p
         Catalogue(tmp_path)
 
 
-def test_a_row_of_another_form_is_a_sentence(catalogue: Catalogue, deploy: Deploy, tmp_path: Path) -> None:
+def test_a_row_of_another_form_is_a_sentence_and_the_others_are_served(
+    catalogue: Catalogue, deploy: Deploy, tmp_path: Path
+) -> None:
     deploy()
+    deploy(name="acme/other")
     catalogue.close()
     with sqlite3.connect(tmp_path / "catalogue.sqlite") as connection:
-        connection.execute("UPDATE version SET manifest = '{\"unheard_of\": 1}'")
+        connection.execute("UPDATE version SET manifest = '{\"unheard_of\": 1}' WHERE name = 'digits'")
     connection.close()
-    with pytest.raises(IngleError, match=r"acme/digits:1\.0\.0 in a form"):
-        Catalogue(tmp_path)
+    again = Catalogue(tmp_path)
+    assert "acme/digits:1.0.0 in a form" in again.fault
+    assert [str(entry.name) for entry in again.search()] == ["acme/other"]
+    again.close()
 
 
 def test_a_database_that_another_process_holds_is_a_sentence_and_changes_nothing(

@@ -15,7 +15,6 @@ from appliance.core.errors import (
     BusyError,
     ConflictError,
     ForbiddenError,
-    IngleError,
     NotFoundError,
     UnauthenticatedError,
 )
@@ -267,9 +266,3 @@ def test_limits_of_an_unknown_key_and_limits_that_are_none_are_said(ring: KeyRin
     record, _ = ring.create("phone", ["call"])
     with pytest.raises(BadInputError):
         ring.limit(record.id, {"rate": "5"})
-
-
-def test_a_damaged_key_database_is_a_sentence(tmp_path: Path) -> None:
-    (tmp_path / "keys.sqlite").write_bytes(b"no database" * 1000)
-    with pytest.raises(IngleError, match=r"keys\.sqlite is damaged"):
-        KeyRing(tmp_path)
