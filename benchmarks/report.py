@@ -30,7 +30,10 @@ ORDER = (
     "density",
     "keep_warm",
     "seefood",
+    "soak",
 )
+# Those that take so long that only their own command runs them.
+APART = frozenset(("soak",))
 _HEAD = """# What was measured
 
 Written by `make bench`; each section also by its own command. Ratios are medians over interleaved rounds, with the
