@@ -29,6 +29,7 @@ from appliance.core.names import name_from_stem
 from appliance.core.release import VERSION
 from appliance.core.swap import finish_swap
 from appliance.gateway.dataplane import DataPlane
+from appliance.gateway.fronts import Fronts
 from appliance.gateway.grpc_front import GrpcFront
 from appliance.gateway.http import HttpFront
 from appliance.gateway.shared_memory import SharedMemory
@@ -107,8 +108,15 @@ class Node:
         )
         http, grpc = parse_address(settings.http), parse_address(settings.grpc)
         self.tls = _tls(settings)
-        self._http = HttpFront(self.dataplane, http, self.tls) if http else None
-        self._grpc = GrpcFront(self.dataplane, grpc, self.tls) if grpc else None
+        self._fronts: Fronts | None = None
+        self._http: HttpFront | None = None
+        self._grpc: GrpcFront | None = None
+        if settings.fronts > 1:
+            folder = settings.data_dir / "fronts"
+            self._fronts = Fronts(self.dataplane, settings.fronts, http, grpc, self.tls, folder)
+        else:
+            self._http = HttpFront(self.dataplane, http, self.tls) if http else None
+            self._grpc = GrpcFront(self.dataplane, grpc, self.tls) if grpc else None
         self._saving: asyncio.Task[None] | None = None
         self._watching: asyncio.Task[None] | None = None
         self.http_address: Address | None = None
@@ -132,13 +140,23 @@ class Node:
             await self._deploy(file)
         # Before the fronts open: the first caller must find a node that is ready.
         self.dataplane.started = True
-        self.http_address = await _started(self._http, self._settings.http)
-        self.grpc_address = await _started(self._grpc, self._settings.grpc)
+        http_port, grpc_port = await self._listen()
+        self.http_address = _reachable(self._settings.http, http_port)
+        self.grpc_address = _reachable(self._settings.grpc, grpc_port)
         text = json.dumps(self.ready_file(), indent=2) + "\n"
         write_durably(self._settings.data_dir / NODE_FILE, text.encode())
         if self._settings.ready_file is not None:
             write_durably(self._settings.ready_file, text.encode())
         drop_snapshots(self._settings.data_dir)
+
+    async def _listen(self) -> tuple[int, int]:
+        """Opens the fronts; the ports of HTTP and gRPC, 0 for one that is off."""
+        if self._fronts is not None:
+            return await self._fronts.start()
+        return (
+            0 if self._http is None else await self._http.start(),
+            0 if self._grpc is None else await self._grpc.start(),
+        )
 
     def ready_file(self) -> dict[str, object]:
         """What is told of a node that is up; addresses that others can use."""
@@ -189,6 +207,8 @@ class Node:
         """Closes the fronts, ends every process, and lets the data folder go."""
         with contextlib.suppress(OSError):
             (self._settings.data_dir / NODE_FILE).unlink()
+        if self._fronts is not None:
+            await self._fronts.stop(_GRPC_GRACE_S)
         if self._grpc is not None:
             await self._grpc.stop(_GRPC_GRACE_S)
         if self._http is not None:
@@ -226,12 +246,11 @@ def _copy(file: Path, upload: Path) -> Package:
     return package
 
 
-async def _started(front: HttpFront | GrpcFront | None, setting: str) -> Address | None:
-    """Starts a front that is not off; the address by which it can be reached from this box."""
+def _reachable(setting: str, port: int) -> Address | None:
+    """Where a front that listens on this port can be reached from this box; None for one that is off."""
     address = parse_address(setting)
-    if front is None or address is None:
+    if address is None:
         return None
-    port = await front.start()
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address.host, address.host)
     return Address(host, port)
 

@@ -52,7 +52,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     memory_budget_bytes: Annotated[
         int, Meta(ge=0, description="memory that warm models may use together; 0: the node decides")
     ] = 0
-    fronts: Annotated[int, Meta(ge=1, description="front processes (1 in this version)")] = 1
+    fronts: Annotated[
+        int, Meta(ge=1, le=64, description="processes that take connections, all on the same ports; 1: the node's own")
+    ] = 1
     allow_shared_memory: Annotated[
         bool, Meta(description="callers on this box may send and receive tensors in shared memory")
     ] = False
@@ -172,7 +174,6 @@ def check_offered(settings: Settings) -> list[str]:
         raise BadInputError("--tls self makes a certificate and --tls-cert names one: leave one of the two out")
     missing = {
         "device": settings.device not in ("auto", "cpu"),
-        "fronts": settings.fronts > 1,
         "mesh_key_file": settings.mesh_key_file is not None,
         "join": bool(settings.join),
     }

@@ -18,6 +18,7 @@ ORDER = (
     "overhead",
     "throughput_http",
     "throughput_grpc",
+    "fronts",
     "shared_memory",
     "convnet",
     "batching",

@@ -14,10 +14,10 @@ CONCURRENCY = 32
 
 
 def compare(
-    contestants: Mapping[str, Callable[[], Measured]], against: Mapping[str, str]
+    contestants: Mapping[str, Callable[[], Measured]], against: Mapping[str, str], rounds: int = ROUNDS
 ) -> tuple[Turns, dict[str, Ratio]]:
     """The turns, and for each contestant of `against` the ratio of its calls a second to the other's."""
-    turns = interleave(contestants, ROUNDS)
+    turns = interleave(contestants, rounds)
     calls = {name: [turn.calls_per_s for turn in own] for name, own in turns.items()}
     return turns, {name: Ratio.of(calls[name], calls[other]) for name, other in against.items()}
 

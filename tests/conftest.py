@@ -40,7 +40,7 @@ def start_node(folder: Path, *flags: str, data_dir: Path | None = None, descript
     ready, log = folder / "ready.json", folder / "node.log"
     ready.unlink(missing_ok=True)
     data = data_dir or folder / "data"
-    command = [sys.executable, "-m", "appliance.cli.main", "serve", *flags]
+    command = [sys.executable, "-m", "appliance.cli.main", "serve", *flags, *os.environ.get("TEST_FLAGS", "").split()]
     command += ["--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0", "--zmq", "off", "--mesh", "off"]
     command += ["--data-dir", str(data), "--ready-file", str(ready)]
     if descriptors is not None:
@@ -76,6 +76,14 @@ def stop_node(node: RunningNode) -> int:
 def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningNode]:
     """One node for all tests that do not break it. Give models names of your own."""
     running = start_node(tmp_path_factory.mktemp("node"))
+    yield running
+    assert stop_node(running) == 0
+
+
+@pytest.fixture(scope="session")
+def fronted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningNode]:
+    """As `node`, but its connections are taken by three front processes: whatever is asked, the answer is the same."""
+    running = start_node(tmp_path_factory.mktemp("fronted"), "--fronts", "3")
     yield running
     assert stop_node(running) == 0
 

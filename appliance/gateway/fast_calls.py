@@ -13,19 +13,22 @@ both always agree on where the next one begins.
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import Any, cast
-
-from aiohttp.web_protocol import RequestHandler
+from typing import TYPE_CHECKING, Any, cast
 
 from appliance.core.errors import BadInputError, IngleError, UnavailableError
 from appliance.core.frames import Answer
+from appliance.core.requests import CallAnswer
 from appliance.gateway import body_reader
-from appliance.gateway.dataplane import BegunCall, DataPlane
 from appliance.gateway.http_answer import COMPRESS_FROM_BYTES, error_bytes, v2_answer_bytes
 from appliance.gateway.http_head import Head, read_head
 from appliance.gateway.peers import NOBODY, peer_of_socket
 from appliance.gateway.progress import Progress, looked
 from appliance.gateway.v2_infer import HEADER_LENGTH, read_infer
+
+if TYPE_CHECKING:  # a front process has neither
+    from aiohttp.web_protocol import RequestHandler
+
+    from appliance.gateway.dataplane import BegunCall, DataPlane
 
 _PREFIX = b"/v2/models/"
 _SUFFIX = b"/infer"
@@ -37,14 +40,14 @@ _MAX_TARGET_BYTES = 512  # of one that is remembered
 
 _log = logging.getLogger("ingle.http")
 
-MakeHandler = Callable[[], RequestHandler]
+MakeHandler = Callable[[], "RequestHandler"]
 
 
 class FastFront:
     """What all connections share."""
 
     def __init__(
-        self, dataplane: DataPlane, make_handler: MakeHandler, max_body_bytes: int, max_connections: int
+        self, dataplane: "DataPlane", make_handler: MakeHandler, max_body_bytes: int, max_connections: int
     ) -> None:
         self.dataplane = dataplane
         self.make_handler = make_handler
@@ -119,10 +122,10 @@ class Connection(asyncio.Protocol):
         self._peer = NOBODY
         self._buffer = b""
         self._head: Head | None = None  # of a call whose body is still coming
-        self._body: bytearray | None = None
+        self._body: bytearray | memoryview | None = None
         self._filled = 0
         self._call: _Call | None = None  # in flight
-        self._delegate: RequestHandler | None = None
+        self._delegate: Any = None  # aiohttp's connection, while it has this one
         self._view: _View | None = None
         self._for_good = False  # aiohttp's until the connection ends
         self._last_read_s = self._loop.time()
@@ -264,11 +267,15 @@ class Connection(asyncio.Protocol):
             self._buffer = data[end:]
             self._answer(head, data[head.size_bytes : end])
             return
-        self._head, self._body, self._filled = head, bytearray(head.body_bytes), 0
+        self._head, self._body, self._filled = head, self._place(head.body_bytes), 0
         self._more_body(data[head.size_bytes :])
         if head.body_bytes - self._filled >= body_reader.FROM_BYTES:
             place = memoryview(self._body)[self._filled :]
             body_reader.exchange(self._transport, body_reader.BodyReader(self, place))
+
+    def _place(self, size_bytes: int) -> bytearray | memoryview:
+        """Where a body is to be read to."""
+        return bytearray(size_bytes)
 
     def _more_body(self, data: bytes) -> None:
         body = self._body
@@ -298,7 +305,7 @@ class Connection(asyncio.Protocol):
 
     # Answering.
 
-    def _answer(self, head: Head, body: bytes | bytearray) -> None:
+    def _answer(self, head: Head, body: bytes | bytearray | memoryview) -> None:
         model = self._front.model_of(head.target)
         assert model is not None
         headers, dataplane = head.headers, self._front.dataplane
@@ -325,11 +332,7 @@ class Connection(asyncio.Protocol):
         """The worker's answer has come; called from the link's read, so that it leaves in the same turn."""
         assert call.begun is not None
         try:
-            done = self._front.dataplane.finished(call.begun, answer, body)
-            if call.accepts and len(body) >= COMPRESS_FROM_BYTES:
-                self._spawn_compressed(call, done)
-                return
-            self._write(v2_answer_bytes(done, call.model, call.id))
+            self._deliver(call, self._front.dataplane.finished(call.begun, answer, body))
         except Exception as error:
             self._fault(error)
 
@@ -339,7 +342,13 @@ class Connection(asyncio.Protocol):
             self._front.dataplane.failed(call.begun, error)
             self._failed(error)
 
-    def _spawn_compressed(self, call: "_Call", done: Any) -> None:
+    def _deliver(self, call: "_Call", done: CallAnswer) -> None:
+        if call.accepts and len(done.body) >= COMPRESS_FROM_BYTES:
+            self._spawn_compressed(call, done)
+        else:
+            self._write(v2_answer_bytes(done, call.model, call.id))
+
+    def _spawn_compressed(self, call: "_Call", done: CallAnswer) -> None:
         async def write() -> None:
             content = await asyncio.to_thread(v2_answer_bytes, done, call.model, call.id, call.accepts)
             if self._call is call:

@@ -10,25 +10,20 @@ from google.protobuf.message import DecodeError
 
 from appliance.core.addresses import Address
 from appliance.core.errors import BadInputError
-from appliance.core.machine import connections_allowed, descriptor_limit
 from appliance.gateway.dataplane import DataPlane
 from appliance.gateway.grpc_asked import AUTHORIZATION
 from appliance.gateway.grpc_errors import refuse
 from appliance.gateway.grpc_health import Health
 from appliance.gateway.grpc_infer import ModelInfer
-from appliance.gateway.grpc_library import grpc
+from appliance.gateway.grpc_library import add_port, grpc, make_server
 from appliance.gateway.grpc_memory import GrpcMemory
 from appliance.gateway.grpc_memory import Method as MemoryMethod
 from appliance.gateway.grpc_service import OPEN, Method, V2Service
 from appliance.gateway.grpc_stream import ModelStreamInfer
 from appliance.gateway.grpc_stubs import SERVICE, message_class
-from appliance.gateway.peers import Peer, peer_of_grpc
+from appliance.gateway.peers import Peer, peer_of_call
 from appliance.security.scopes import ANONYMOUS, Principal
 from appliance.security.tls import Tls
-
-MAX_METADATA_BYTES = 16 * 1024  # of a call's headers, all together
-MAX_CALLS = 1024  # at once, streams among them: more are RESOURCE_EXHAUSTED
-IDLE_S = 900.0  # a connection without a call is closed after so long
 
 Handler = Callable[[bytes, Any], Awaitable[bytes]]
 
@@ -37,46 +32,30 @@ class GrpcFront:
     """One gRPC server. Made in the event loop that it is to run in; started once and stopped once."""
 
     def __init__(
-        self, dataplane: DataPlane, address: Address, tls: Tls | None = None, *, share_port: bool = False
+        self, dataplane: DataPlane, address: Address, tls: Tls | None = None, *, private_path: str = ""
     ) -> None:
-        """Without `tls` it speaks in the clear. `share_port`: other processes of this node listen on the same port,
-        and the kernel divides the callers."""
+        """Without `tls` it speaks in the clear. `private_path`: listen not on the address, but on a Unix socket there,
+        to front processes that do."""
+        self._private_path = private_path
         self._dataplane = dataplane
         self._address = address
         self._tls = tls
         self._node = (("x-ingle-node", dataplane.node_name),)
         self._stream = ModelStreamInfer(dataplane)
         self._health = Health(dataplane)
-        connections = min(dataplane.settings.max_connections, connections_allowed(descriptor_limit()))
-        self._server = grpc.aio.server(
-            options=(
-                ("grpc.max_receive_message_length", dataplane.settings.max_body_bytes),
-                ("grpc.max_send_message_length", -1),
-                ("grpc.max_metadata_size", MAX_METADATA_BYTES),
-                ("grpc.absolute_max_metadata_size", MAX_METADATA_BYTES),
-                ("grpc.max_concurrent_streams", MAX_CALLS),
-                ("grpc.max_connection_idle_ms", int(IDLE_S * 1000)),
-                ("grpc.max_allowed_incoming_connections", connections),
-                # gRPC's default lets a second node take the same port in silence.
-                ("grpc.so_reuseport", int(share_port)),
-            ),
-            maximum_concurrent_rpcs=MAX_CALLS,
-        )
+        settings = dataplane.settings
+        self._server = make_server(settings.max_body_bytes, settings.max_connections)
         # As generic handlers only: for methods registered by name, grpc.aio waits on each of them at every call.
         self._server.add_generic_rpc_handlers((self._handlers(), self._health.handlers()))
 
     async def start(self) -> int:
         """Listen, and return the port. Raises OSError where the address cannot be had."""
-        try:
-            if self._tls is None:
-                port = self._server.add_insecure_port(str(self._address))
-            else:
-                credentials = grpc.ssl_server_credentials([(self._tls.key, self._tls.chain)])
-                port = self._server.add_secure_port(str(self._address), credentials)
-        except RuntimeError as error:
-            raise OSError(f"cannot listen for gRPC on {self._address}: {error}") from None
+        if self._private_path:
+            port = add_port(self._server, f"unix:{self._private_path}", None)
+        else:
+            port = add_port(self._server, str(self._address), self._tls)
         await self._server.start()
-        return int(port)
+        return port
 
     async def stop(self, grace_s: float) -> None:
         """Take no new calls, and return when those under way are answered; after `grace_s` seconds they are cut off."""
@@ -110,7 +89,7 @@ class GrpcFront:
                 caller = ANONYMOUS
                 if needs_key:
                     caller = principal(dict(context.invocation_metadata()).get(AUTHORIZATION))
-                message = await run(parse(data), caller, peer_of_grpc(context.peer()))
+                message = await run(parse(data), caller, peer_of_call(context))
                 context.set_trailing_metadata(node)
                 encoded: bytes = message.SerializeToString()
                 return encoded

@@ -4,14 +4,16 @@ Messages come and go as bytes, so that nothing is decoded or encoded that need n
 """
 
 import asyncio
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
-from appliance.gateway.dataplane import DataPlane
 from appliance.gateway.grpc_answers import infer_response
 from appliance.gateway.grpc_asked import AUTHORIZATION, check_pin, shortest_deadline_s
 from appliance.gateway.grpc_codec import parse_infer, to_call
 from appliance.gateway.grpc_errors import refuse
-from appliance.gateway.peers import NOBODY, peer_of_grpc
+from appliance.gateway.peers import NOBODY, peer_of_call
+
+if TYPE_CHECKING:  # a front process has none
+    from appliance.gateway.dataplane import DataPlane
 
 # grpc.aio brings calls one in a turn of the event loop: where several are under way, more are likely to come in the
 # next few, and one system call that wakes the worker serves them all.
@@ -21,7 +23,7 @@ PATIENCE_TURNS = 32
 class ModelInfer:
     """Answers ModelInfer over a data plane."""
 
-    def __init__(self, dataplane: DataPlane) -> None:
+    def __init__(self, dataplane: "DataPlane") -> None:
         self._call = dataplane.call
         self._principal = dataplane.principal
         self._held = dataplane.held
@@ -45,7 +47,7 @@ class ModelInfer:
             principal = self._principal(metadata.get(AUTHORIZATION))
             message = parse_infer(data)
             request = to_call(
-                message, self._memory.of(principal, peer_of_grpc(context.peer()) if self._memory.allowed else NOBODY)
+                message, self._memory.of(principal, peer_of_call(context) if self._memory.allowed else NOBODY)
             )
             request.deadline_s = shortest_deadline_s(request.deadline_s, metadata, context.time_remaining())
             check_pin(metadata, self._node_name)

@@ -13,7 +13,7 @@ from appliance.gateway.grpc_asked import AUTHORIZATION, check_pin, shortest_dead
 from appliance.gateway.grpc_codec import parse_infer, to_call, wants_final_mark
 from appliance.gateway.grpc_errors import as_ingle_error, refuse
 from appliance.gateway.grpc_library import grpc
-from appliance.gateway.peers import peer_of_grpc
+from appliance.gateway.peers import peer_of_call
 
 MAX_IN_FLIGHT = 64
 
@@ -106,7 +106,7 @@ class ModelStreamInfer:
             principal = self._dataplane.principal(metadata.get(AUTHORIZATION))
             message = parse_infer(data)
             request_id = message.id
-            memory = self._dataplane.shared_memory.of(principal, peer_of_grpc(context.peer()))
+            memory = self._dataplane.shared_memory.of(principal, peer_of_call(context))
             request = to_call(message, memory)
             request.deadline_s = shortest_deadline_s(request.deadline_s, metadata, context.time_remaining())
             check_pin(metadata, self._dataplane.node_name)

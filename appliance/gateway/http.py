@@ -23,14 +23,13 @@ from appliance.gateway.held import HeldBytes
 from appliance.gateway.http_answer import error_content, error_headers
 from appliance.gateway.http_body import HELD, HeldBody
 from appliance.gateway.http_head import MAX_HEADERS
+from appliance.gateway.http_listener import KEEPALIVE_S, listen, look
+from appliance.gateway.introduction import Introducing
 from appliance.gateway.management import add_routes
-from appliance.gateway.progress import LOOK_S
 from appliance.gateway.v2_rest import V2Rest
 from appliance.security.tls import Tls
 
 MAX_LINE_BYTES = 16 * 1024  # of the request's first line, and of each header
-KEEPALIVE_S = 75.0
-HANDSHAKE_S = 15.0  # within which TLS must be agreed on
 
 _log = logging.getLogger("ingle.http")
 
@@ -144,7 +143,11 @@ class _Runner(web.AppRunner):
 class HttpFront:
     """start() answers the port; stop() closes the listener and then the connections."""
 
-    def __init__(self, dataplane: DataPlane, address: Address, tls: Tls | None = None) -> None:
+    def __init__(
+        self, dataplane: DataPlane, address: Address, tls: Tls | None = None, *, private_path: str = ""
+    ) -> None:
+        """`private_path`: listen not on the address, but on a Unix socket there, to front processes that do."""
+        self._private_path = private_path
         self._dataplane = dataplane
         self._tls = tls
         self._address = address
@@ -183,22 +186,16 @@ class HttpFront:
             min(settings.max_connections, connections_allowed(descriptor_limit())),
         )
         loop = asyncio.get_running_loop()
-        self._listener = await loop.create_server(
-            self._fast,
-            self._address.host,
-            self._address.port,
-            backlog=1024,
-            ssl=self._tls and self._tls.context(),
-            ssl_handshake_timeout=HANDSHAKE_S if self._tls else None,
-        )
-        self._sweep = loop.create_task(self._close_idle())
+        if self._private_path:
+            encrypted = self._tls is not None
+            self._listener = await loop.create_unix_server(
+                lambda: Introducing(self._fast, encrypted=encrypted), self._private_path, backlog=1024
+            )
+            self._sweep = loop.create_task(look(self._fast))
+            return 0
+        self._listener = await listen(self._fast, self._address, self._tls)
+        self._sweep = loop.create_task(look(self._fast))
         return int(self._listener.sockets[0].getsockname()[1])
-
-    async def _close_idle(self) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            await asyncio.sleep(LOOK_S)
-            self._fast.look(loop.time() - KEEPALIVE_S)
 
     async def stop(self) -> None:
         if self._listener is not None:

@@ -8,7 +8,7 @@ import socket
 import struct
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import unquote
 
 Ip = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -35,6 +35,7 @@ class Peer(NamedTuple):
 
 
 NOBODY = Peer("", 0)
+INTRODUCED = "x-ingle-introduced"  # metadata between this node's own processes
 
 
 def _unmapped(ip: Ip) -> Ip:
@@ -55,6 +56,15 @@ def peer_of_grpc(text: str) -> Peer:
     if scheme not in ("ipv4", "ipv6") or not (port.isascii() and port.isdigit()):
         return NOBODY
     return Peer(host.strip("[]"), int(port))
+
+
+def peer_of_call(context: Any) -> Peer:
+    """Who makes a gRPC call. One that came by the node's private socket was relayed by a front process, which says who
+    its caller is; on any other way nobody is believed."""
+    text: str = context.peer()
+    if text.startswith("unix:"):
+        text = str(dict(context.invocation_metadata() or ()).get(INTRODUCED, ""))
+    return peer_of_grpc(text)
 
 
 def user_of(peer: Peer, tables: Path = Path("/proc/net")) -> int | None:

@@ -52,7 +52,7 @@ _quote = msgspec.json.Encoder().encode
 
 
 def read_infer(
-    body: bytes | bytearray, header_length: str | None, model: str, version: str, memory: CallerMemory
+    body: Buffer, header_length: str | None, model: str, version: str, memory: CallerMemory
 ) -> AskedInference:
     """The call in a request's body. `header_length` is the header that says where binary data begin, or None;
     `memory` is what the caller may share with the node.

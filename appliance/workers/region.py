@@ -5,6 +5,7 @@ which the worker is told the place. A span is taken when a call is sent and give
 decides where, and is pure; `SharedRegion` holds the memory.
 """
 
+import ctypes
 import mmap
 import os
 from bisect import bisect_left, insort
@@ -56,10 +57,14 @@ def _rounded(size_bytes: int) -> int:
 class SharedRegion:
     """One worker's memory. Pages are taken from the system only as they are first written."""
 
-    def __init__(self, size_bytes: int) -> None:
-        self.fd = os.memfd_create("ingle-tensors", os.MFD_CLOEXEC)
-        os.ftruncate(self.fd, size_bytes)
+    def __init__(self, size_bytes: int, fd: int | None = None) -> None:
+        """`fd`: memory of that size that was made already, and which this object closes."""
+        if fd is None:
+            fd = os.memfd_create("ingle-tensors", os.MFD_CLOEXEC)
+            os.ftruncate(fd, size_bytes)
+        self.fd = fd
         self._map = mmap.mmap(self.fd, size_bytes)
+        self._address = ctypes.addressof(ctypes.c_char.from_buffer(self._map))
         self._spans = Spans(size_bytes)
 
     def put(self, data: Part) -> int | None:
@@ -89,6 +94,13 @@ class SharedRegion:
         """The memory there. Release it before close()."""
         with memoryview(self._map) as whole:
             return whole[start : start + size_bytes]
+
+    def start_of(self, part: memoryview) -> int | None:
+        """Where a part lies that is in this memory already; None for one that is not."""
+        if part.readonly or not part:
+            return None
+        start = ctypes.addressof(ctypes.c_char.from_buffer(part)) - self._address
+        return start if 0 <= start < len(self._map) else None
 
     def give_back(self, start: int, size_bytes: int) -> None:
         self._spans.give_back(start, size_bytes)

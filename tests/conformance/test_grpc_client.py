@@ -17,9 +17,10 @@ from tritonclient.utils import InferenceServerException
 ROWS = np.array([[1, 2, 3], [-4, 0.5, 0]], np.float32)
 
 
-@pytest.fixture(scope="module")
-def served(node: Any) -> Any:
+@pytest.fixture(scope="module", params=["node", "fronted"])
+def served(request: pytest.FixtureRequest) -> Any:
     """The node, with the models of this file on it."""
+    node: Any = request.getfixturevalue(request.param)
     deploy(node, "grpc/add", onnx_bytes(ADD_ONE))
     deploy(node, "grpc/labelled", bundle(onnx_bytes(ADD_ONE), labels_txt="ant\nbee\ncat\n"))
     deploy(node, "grpc/echo", onnx_bytes(ECHO_TEXT))

@@ -18,8 +18,9 @@ from tests.process.test_faults import deploy
 BODY = b'{"id":"7","inputs":[{"name":"x","shape":[1,2],"datatype":"FP32","data":[1,2]}]}'
 
 
-@pytest.fixture(scope="module")
-def served(node: RunningNode, tmp_path_factory: pytest.TempPathFactory) -> RunningNode:
+@pytest.fixture(scope="module", params=["node", "fronted"])
+def served(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> RunningNode:
+    node: RunningNode = request.getfixturevalue(request.param)
     deploy(node, "wire/doubling", doubling(Path(tmp_path_factory.mktemp("wire"), "d.onnx")))
     return node
 

@@ -19,8 +19,9 @@ TEXTS = "col/faults-texts"
 HALVES = "col/faults-halves"
 
 
-@pytest.fixture(scope="module")
-def http(node: Any) -> Iterator["Http"]:
+@pytest.fixture(scope="module", params=["node", "fronted"])
+def http(request: pytest.FixtureRequest) -> Iterator["Http"]:
+    node: Any = request.getfixturevalue(request.param)
     made = Http(node)
     adds = "g (float[N,3] x, int64[N,1] n) => (float[N,3] y) {f = Cast<to = 1>(n) \n y = Add(x, f)}"
     made.deploy(MODEL, graph("faults", adds).model)
