@@ -126,7 +126,6 @@ def test_a_config_that_is_not_there_is_an_error_and_not_ignored(tmp_path: Path) 
     "flags",
     [
         {"device": "cuda"},
-        {"fronts": 2},
         {"tls": "self", "tls_cert": Path("c.pem"), "tls_key": Path("k.pem")},
         {"tls_cert": Path("c.pem")},
         {"tls_key": Path("k.pem")},
