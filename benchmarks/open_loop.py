@@ -96,6 +96,7 @@ class OpenLoop:
         self.host, _, port = address.rpartition(":")
         self.port = int(port)
         self.answers = Answers()
+        self.patience_s = _PATIENCE_S
         self.idle: list[_Connection] = []
         self.open_calls = 0
         self._opened = 0
@@ -131,7 +132,7 @@ class OpenLoop:
             else:
                 self.open_calls -= 1
                 self.answers.unanswered += 1
-        ends_s = time.perf_counter() + _PATIENCE_S
+        ends_s = time.perf_counter() + self.patience_s
         while self.open_calls and time.perf_counter() < ends_s:
             await asyncio.sleep(0.01)
         self.answers.unanswered += self.open_calls

@@ -26,6 +26,7 @@ ORDER = (
     "perf_analyzer",
     "costs",
     "burst",
+    "flood",
     "kills",
     "cold_start",
     "density",
