@@ -9,27 +9,31 @@ import time
 import zlib
 from email.utils import formatdate
 
+import msgspec
+
 from appliance.core.errors import IngleError
 from appliance.core.requests import Buffer, CallAnswer
 from appliance.gateway.v2_infer import write_head
 
 COMPRESS_FROM_BYTES = 1024
 _REASONS = {
-    200: "OK",
-    400: "Bad Request",
-    401: "Unauthorized",
-    403: "Forbidden",
-    404: "Not Found",
-    409: "Conflict",
-    410: "Gone",
-    413: "Content Too Large",
-    415: "Unsupported Media Type",
-    422: "Unprocessable Content",
-    429: "Too Many Requests",
-    500: "Internal Server Error",
-    503: "Service Unavailable",
-    504: "Gateway Timeout",
+    200: b"OK",
+    400: b"Bad Request",
+    401: b"Unauthorized",
+    403: b"Forbidden",
+    404: b"Not Found",
+    409: b"Conflict",
+    410: b"Gone",
+    413: b"Content Too Large",
+    415: b"Unsupported Media Type",
+    422: b"Unprocessable Content",
+    429: b"Too Many Requests",
+    500: b"Internal Server Error",
+    503: b"Service Unavailable",
+    504: b"Gateway Timeout",
 }
+
+_quote = msgspec.json.Encoder().encode
 
 _date_s = 0
 _date = b""
@@ -91,7 +95,11 @@ def v2_answer_bytes(answer: CallAnswer, model: str, request_id: str, accepted: s
 
 def error_content(sentence: str, code: str) -> bytes:
     """The body of every HTTP error: V2's member `error`, and our word for it."""
-    return json.dumps({"error": sentence, "code": code}).encode()
+    try:
+        quoted = _quote(sentence)
+    except UnicodeEncodeError:  # half of a surrogate pair, which came in the request
+        quoted = json.dumps(sentence).encode()
+    return b'{"error":%b,"code":%b}' % (quoted, _quote(code))
 
 
 def error_headers(status: int, *, call: str = "", node: str = "", retry_after_s: float | None = None) -> dict[str, str]:
@@ -107,13 +115,16 @@ def error_headers(status: int, *, call: str = "", node: str = "", retry_after_s:
 
 
 def error_bytes(error: IngleError, node: str) -> bytes:
-    """The whole HTTP answer that says what went wrong."""
+    """The whole HTTP answer that says what went wrong. It must cost little: a flood is answered with these."""
     content = error_content(error.sentence, error.code)
-    headers = {
-        "Content-Type": "application/json",
-        "Content-Length": str(len(content)),
-        **error_headers(error.status, call=error.call, node=node, retry_after_s=error.retry_after_s),
-    }
-    lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-    status = f"HTTP/1.1 {error.status} {_REASONS.get(error.status, 'Error')}\r\n"
-    return b"".join((status.encode(), lines.encode(), _date_line(), b"\r\n", content))
+    status = error.status
+    more = error_headers(status, call=error.call, node=node, retry_after_s=error.retry_after_s)
+    lines = "".join([f"{name}: {value}\r\n" for name, value in more.items()]).encode()
+    return b"HTTP/1.1 %d %b\r\nContent-Type: application/json\r\nContent-Length: %d\r\n%b%b\r\n%b" % (
+        status,
+        _REASONS.get(status, b"Error"),
+        len(content),
+        lines,
+        _date_line(),
+        content,
+    )
