@@ -63,21 +63,19 @@ class IdleHistogram:
         highest of many ratios is too high by chance, so each is taken a standard deviation of its count lower.
         """
         first = bucket_of(idle_s)
+        ahead = self._counts[first:]
+        left = sum(ahead) + 1
         from_s = EDGES_S[first]
-        left = float(sum(self._counts[first:]) + 1)
-        called = waited_s = best = 0.0
-        for bucket in range(first, BUCKETS):
-            count = self._counts[bucket]
-            if not count:
-                continue
-            until_s = EDGES_S[bucket + 1]
-            waited_s += left * (until_s - from_s) - count * (until_s - EDGES_S[bucket]) / 2
-            from_s = until_s
-            left -= count
-            called += count
-            ratio = (called - math.sqrt(called)) / waited_s
-            if ratio > best:
-                best = ratio
-            if left <= 1:
-                break
+        called = 0
+        waited_s = best = 0.0
+        for bucket, count in enumerate(ahead, first):
+            if count:
+                until_s = EDGES_S[bucket + 1]
+                waited_s += left * (until_s - from_s) - count * (until_s - EDGES_S[bucket]) / 2
+                from_s = until_s
+                left -= count
+                called += count
+                ratio = (called - math.sqrt(called)) / waited_s
+                if ratio > best:
+                    best = ratio
         return best
