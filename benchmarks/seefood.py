@@ -149,7 +149,8 @@ def measure(until_s: float = DAY_S, *, plot: Path = PLOT) -> Section:
     return Section(
         "seefood",
         f"A day of {len(times_s):,} calls, {PEAK_PER_S:g} a second at the peak; simulated, with the node's policies. "
-        f"Dollars at ${DOLLARS_PER_HOUR:.2f} a machine-hour; the ideal is the work done over a machine's capacity."
+        f"Dollars at ${DOLLARS_PER_HOUR:.2f} a machine-hour; the ideal is the work done over a machine's capacity. "
+        "40 machines are just what the peak asks for, so calls queue for them there."
         f"\n\n![Calls a second, and machines of each strategy, over the day]({plot.parent.name}/{plot.name})",
         ("", "machine-hours", "over the ideal", "machines on average", "dollars a month", "in the story", "p99, s"),
         [

@@ -5,6 +5,7 @@ import math
 STEADY_S = 30.0  # an average over about this time is steady enough to count replicas by
 RUSH_S = 3.0  # and one over this time tells a rush early,
 RUSH_DEVIATIONS = 2.0  # as far as it is above what chance alone would show
+LEAST_PER_S = 1e-3  # what is below is none: else a model that was called once would never be without arrivals
 
 
 class ArrivalRate:
@@ -31,7 +32,8 @@ class ArrivalRate:
         The deviation is of a Poisson process under an exponential average of time T: the root of rate / 2T.
         """
         chance = RUSH_DEVIATIONS * math.sqrt(self._recent_per_s / (2 * RUSH_S))
-        return max(self._steady_per_s, self._recent_per_s - chance)
+        per_s = max(self._steady_per_s, self._recent_per_s - chance)
+        return per_s if per_s >= LEAST_PER_S else 0.0
 
 
 def _averaged(before_per_s: float, calls: int, passed_s: float, over_s: float) -> float:
