@@ -22,6 +22,7 @@ ORDER = (
     "shared_memory",
     "convnet",
     "batching",
+    "many_versions",
     "rivals",
     "perf_analyzer",
     "costs",
