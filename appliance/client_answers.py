@@ -21,6 +21,7 @@ class Model(msgspec.Struct):
     size_bytes: int = 0
     created_s: float = 0.0
     state: str = ""
+    runs_on: list[str] = []
 
 
 class Tensor(msgspec.Struct):
@@ -52,6 +53,8 @@ class Worker(msgspec.Struct):
     memory_bytes: int = 0
     threads: int = 0
     calls: int = 0
+    device_bytes: int = 0
+    note: str = ""
 
 
 class Measured(msgspec.Struct):

@@ -39,6 +39,8 @@ from appliance.security.keys import KeyRing
 from appliance.security.scopes import Principal, Scope
 from appliance.security.tls import Tls, read_tls
 from appliance.settings import Settings
+from appliance.workers.devices import parse_device
+from appliance.workers.gpu import Gpu
 from appliance.workers.graph_cache import GraphCache
 from appliance.workers.inspector import Inspector
 from appliance.workers.optimiser import Optimiser
@@ -77,6 +79,7 @@ class Node:
         providers = ("CPUExecutionProvider",)
         graphs = GraphCache(settings.data_dir / "cache", budget_bytes=settings.workers.graph_cache_bytes)
         self._optimiser = Optimiser(self._processes, graphs, data_bytes=data_bytes)
+        self._gpu = Gpu(self._processes, parse_device(settings.device), data_dir=settings.data_dir)
         self._supervisor = Supervisor(
             self._processes,
             settings.workers,
@@ -85,6 +88,7 @@ class Node:
             profiles=Profiles(settings.data_dir),
             living_digests=self._catalogue.digests,
             optimiser=self._optimiser,
+            gpu=self._gpu,
         )
         self._scheduler = Scheduler(
             self._supervisor,
@@ -133,6 +137,7 @@ class Node:
             if not active:
                 _log.warning("models run without a layer of their sandbox, %s: %s", name, detail)
         await self._optimiser.start(self._catalogue.digests())
+        await self._gpu.start()
         await self._supervisor.start()
         self._watching = asyncio.get_running_loop().create_task(self.dataplane.watch.watch_for_ever())
         self._saving = asyncio.create_task(self._save_usage())
@@ -219,6 +224,7 @@ class Node:
             self._watching.cancel()
         await self._supervisor.stop()
         await self._optimiser.stop()
+        await self._gpu.stop()
         await self._processes.stop()
         self._catalogue.close()
         self._keys.close()

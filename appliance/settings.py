@@ -30,6 +30,7 @@ from appliance.core.errors import BadInputError
 from appliance.core.manifest import parse_size
 from appliance.gateway.settings import GatewaySettings
 from appliance.routing.settings import RoutingSettings
+from appliance.workers.devices import parse_device
 from appliance.workers.settings import WorkerSettings
 
 CONFIG_NAME = "ingle.toml"
@@ -48,7 +49,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Path | None, Meta(description="a JSON file of the node's addresses, written once all of them answer")
     ] = None
     open: Annotated[bool, Meta(description="anyone may call models and read the catalogue without a key")] = False
-    device: Annotated[str, Meta(description="where models run: auto or cpu")] = "auto"
+    device: Annotated[str, Meta(description="where models run: auto, cpu, cuda[:N] or tensorrt[:N]")] = "auto"
     memory_budget_bytes: Annotated[
         int, Meta(ge=0, description="memory that warm models may use together; 0: the node decides")
     ] = 0
@@ -173,7 +174,6 @@ def check_offered(settings: Settings) -> list[str]:
     if settings.tls and settings.tls_cert is not None:
         raise BadInputError("--tls self makes a certificate and --tls-cert names one: leave one of the two out")
     missing = {
-        "device": settings.device not in ("auto", "cpu"),
         "mesh_key_file": settings.mesh_key_file is not None,
         "join": bool(settings.join),
     }
@@ -226,6 +226,8 @@ def _value(setting: Setting, source: str, raw: object) -> Any:
             raw = parse_size(int(raw) if isinstance(raw, str) and raw.isdigit() else raw)
         if setting.path[0] in ADDRESS_FIELDS:
             parse_address(str(raw))
+        if setting.key == "device":
+            parse_device(str(raw))
         return msgspec.convert(raw, setting.type, strict=False, dec_hook=_path)
     except BadInputError as error:
         raise BadInputError(f"{source}: {error}") from None

@@ -28,12 +28,13 @@ def show_models(models: Sequence[Model], target: Target, *, empty: str) -> None:
         click.echo(empty, err=True)
     else:
         print_table(
-            ("MODEL", "VERSION", "STATE", "SIZE", "ALIASES", "TAGS", "DESCRIPTION"),
+            ("MODEL", "VERSION", "STATE", "RUNS ON", "SIZE", "ALIASES", "TAGS", "DESCRIPTION"),
             [
                 (
                     model.model,
                     f"{model.version} (of {len(model.versions)})" if len(model.versions) > 1 else model.version,
                     model.state,
+                    ", ".join(name.removesuffix("ExecutionProvider") for name in model.runs_on),
                     size_words(model.size_bytes),
                     ", ".join(f"{alias}={version}" for alias, version in sorted(model.aliases.items())),
                     ", ".join(model.tags),

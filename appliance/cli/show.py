@@ -4,7 +4,7 @@ import click
 
 from appliance.cli.output import print_json, print_table, shape_words, size_words, time_words
 from appliance.cli.target import MODEL, Reference, Target, talks_to_a_node
-from appliance.client_answers import ModelDetails
+from appliance.client_answers import ModelDetails, Worker
 
 
 @click.command("show", short_help="Say what a model wants and gives.")
@@ -20,6 +20,12 @@ def command(target: Target, model: Reference) -> None:
         _show(details, target)
 
 
+def _worker_words(worker: Worker) -> str:
+    words = f"pid {worker.pid} on {'/'.join(worker.providers) or '?'}"
+    words += f", {size_words(worker.device_bytes)} of the GPU" if worker.device_bytes else ""
+    return f"{words} ({worker.note})" if worker.note else words
+
+
 def _show(details: ModelDetails, target: Target) -> None:
     rows = [
         ("model", f"{details.model}:{details.version}"),
@@ -29,7 +35,7 @@ def _show(details: ModelDetails, target: Target) -> None:
         ("digest", f"sha256:{details.digest}" if details.digest else ""),
         ("size", size_words(details.size_bytes)),
         ("state", f"{details.state}: {details.reason}" if details.reason else details.state),
-        ("workers", ", ".join(f"pid {w.pid} on {'/'.join(w.providers) or '?'}" for w in details.workers)),
+        ("workers", "; ".join(_worker_words(worker) for worker in details.workers)),
         ("loads", f"from {details.loads_from}" if details.loads_from else ""),
         ("batching", details.batch_reason or ("yes" if details.batchable else "no")),
         ("takes", ", ".join(details.accepts)),

@@ -19,6 +19,8 @@ from enum import IntEnum
 
 import msgspec
 
+from appliance.core.manifest import Manifest
+
 LAYOUT_VERSION = 1
 PREFIX = struct.Struct("<BBHIQ")
 PREFIX_SIZE = PREFIX.size
@@ -31,6 +33,9 @@ class Kind(IntEnum):
     ANSWER = 2
     FAILURE = 3
     LOADED = 4
+    LOAD = 5
+    UNLOAD = 6
+    HELD = 7
 
 
 class Encoding(IntEnum):
@@ -89,7 +94,7 @@ class Invoke(msgspec.Struct, array_like=True):
     """Run the model once on these tensors. `outputs` None: all of them, binary where `binary` says so.
 
     `sequence` is the gateway's number of the sequence whose state the worker keeps, 0 for none; `forget` are those that
-    nobody calls any more.
+    nobody calls any more. `tenant` says which model, to a worker that holds many.
     """
 
     call: int
@@ -102,6 +107,7 @@ class Invoke(msgspec.Struct, array_like=True):
     sequence_start: bool = False
     sequence_end: bool = False
     forget: list[int] = []
+    tenant: int = 0
 
 
 class Answer(msgspec.Struct, array_like=True):
@@ -129,13 +135,48 @@ class Failure(msgspec.Struct, array_like=True):
 
 class Loaded(msgspec.Struct, array_like=True):
     """The worker's first word: its session is open and answers. `error` is set where it could not be opened.
-    `from_graph`: it was loaded from a cached optimised graph; `graph_fault`: why one that was offered was not used."""
+    `from_graph`: it was loaded from a cached optimised graph; `graph_fault`: why one that was offered was not used.
+    The rest is the word of a device's worker: which tenant this is of (0: the device itself, tried with a tiny model),
+    whether memory was what lacked, what the load took of the device's memory, what is free (-1: not known), and
+    what was asked for and not got."""
 
     providers: list[str]
     load_ns: int
     error: str = ""
     from_graph: bool = False
     graph_fault: str = ""
+    tenant: int = 0
+    no_memory: bool = False
+    used_bytes: int = 0
+    free_bytes: int = -1
+    note: str = ""
+
+
+class Load(msgspec.Struct, array_like=True):
+    """To the worker of a device: open this model beside the others, under this number. It answers LOADED."""
+
+    tenant: int
+    folder: str
+    manifest: Manifest
+    threads: int
+    max_batch: int
+
+
+class Unload(msgspec.Struct, array_like=True):
+    """To the worker of a device: this tenant is called no more. It answers HELD, with `gone`."""
+
+    tenant: int
+
+
+class Held(msgspec.Struct, array_like=True):
+    """From the worker of a device: what a tenant holds of the device's memory after a run, and what is free (-1: not
+    known). `gone`: it holds nothing any more; `reason` says why, where nobody asked for that."""
+
+    tenant: int
+    used_bytes: int
+    free_bytes: int
+    gone: bool = False
+    reason: str = ""
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -143,6 +184,9 @@ decode_invoke = msgspec.msgpack.Decoder(Invoke).decode
 decode_answer = msgspec.msgpack.Decoder(Answer).decode
 decode_failure = msgspec.msgpack.Decoder(Failure).decode
 decode_loaded = msgspec.msgpack.Decoder(Loaded).decode
+decode_load = msgspec.msgpack.Decoder(Load).decode
+decode_unload = msgspec.msgpack.Decoder(Unload).decode
+decode_held = msgspec.msgpack.Decoder(Held).decode
 
 
 def frame_start(kind: Kind, head: msgspec.Struct, body_size: int) -> bytes:

@@ -27,7 +27,8 @@ class ErrorAnswer(msgspec.Struct):
 
 
 class ModelSummary(msgspec.Struct):
-    """One model in a list. `version` is the default one; `state` is that version's."""
+    """One model in a list. `version` is the default one; `state` is that version's, and `runs_on` are the execution
+    providers that its workers' sessions got."""
 
     model: str
     version: str
@@ -38,6 +39,7 @@ class ModelSummary(msgspec.Struct):
     size_bytes: int
     created_s: float
     state: str
+    runs_on: list[str]
 
 
 class ModelList(msgspec.Struct, omit_defaults=True):
@@ -68,7 +70,8 @@ class VersionSummary(msgspec.Struct):
 
 
 class WorkerDescription(msgspec.Struct):
-    """A worker. `providers` is what its session really got; `from_graph`: it loaded a cached optimised graph."""
+    """A worker. `providers` is what its session really got; `from_graph`: it loaded a cached optimised graph;
+    `device_bytes`: of a GPU's memory; `note`: why it does not run where the node was told to."""
 
     pid: int
     providers: list[str]
@@ -78,6 +81,8 @@ class WorkerDescription(msgspec.Struct):
     memory_bytes: int
     threads: int
     calls: int
+    device_bytes: int
+    note: str
 
 
 class Measured(msgspec.Struct):
@@ -323,6 +328,7 @@ class NodeDescription(msgspec.Struct):
     version: str
     models: int
     workers: int
+    device: str
     sandbox: list[SandboxLayer] | None
 
 

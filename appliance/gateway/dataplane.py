@@ -337,6 +337,16 @@ class DataPlane:
         """How one version fares, in a word."""
         return self._state(model)[0]
 
+    def runs_on(self, model: ModelVersion) -> list[str]:
+        """The first provider that each worker's session really got, without repeats."""
+        pool = self._supervisor.existing_pool(model)
+        return sorted({replica.providers[0] for replica in (pool.replicas if pool else ()) if replica.providers})
+
+    @property
+    def device(self) -> str:
+        """What models run on here, as a phrase."""
+        return self._supervisor.device
+
     def state(self, model: ModelVersion) -> ModelState:
         """How one version fares."""
         pool = self._supervisor.existing_pool(model)
@@ -351,6 +361,8 @@ class DataPlane:
                 memory_bytes=replica.memory_bytes,
                 threads=replica.threads,
                 calls=replica.calls,
+                device_bytes=replica.device_bytes,
+                note=replica.note,
             )
             for replica in (pool.replicas if pool else ())
         ]

@@ -23,7 +23,7 @@ from appliance.gateway.states import ModelState
 from appliance.workers.plain.example import usage
 
 
-def summarise(entry: ModelEntry, state: str) -> ModelSummary:
+def summarise(entry: ModelEntry, state: str, runs_on: list[str]) -> ModelSummary:
     """One line of a list; `state` is the default version's."""
     default = entry.default
     return ModelSummary(
@@ -36,6 +36,7 @@ def summarise(entry: ModelEntry, state: str) -> ModelSummary:
         size_bytes=default.size_bytes,
         created_s=default.created_s,
         state=state,
+        runs_on=runs_on,
     )
 
 
@@ -81,6 +82,8 @@ def describe(
                 memory_bytes=worker.memory_bytes,
                 threads=worker.threads,
                 calls=worker.calls,
+                device_bytes=worker.device_bytes,
+                note=worker.note,
             )
             for worker in state.workers
         ],

@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from aiohttp import web
 
-from appliance.catalogue.index import Query
+from appliance.catalogue.index import ModelEntry, Query
 from appliance.core.names import parse_name
 from appliance.core.versions import check_alias
 from appliance.gateway import patterns
@@ -147,8 +147,12 @@ class Models:
             if principal.allows("call", entry.name) and query.matches(entry):
                 if len(found) == limit:
                     return json_reply(ModelList(found, found[-1].model))
-                found.append(summarise(entry, self._dataplane.state_word(entry.default)))
+                found.append(self._summary(entry))
         return json_reply(ModelList(found))
+
+    def _summary(self, entry: ModelEntry) -> ModelSummary:
+        default = entry.default
+        return summarise(entry, self._dataplane.state_word(default), self._dataplane.runs_on(default))
 
     async def describe_model(self, request: web.Request) -> web.Response:
         principal = who(request, self._dataplane)

@@ -96,6 +96,7 @@ class Node:
             version=VERSION,
             models=self._dataplane.catalogue.model_count,
             workers=self._dataplane.worker_count,
+            device=self._dataplane.device,
             sandbox=sandbox if principal.allows("admin", None) else None,
         )
         return json_reply(NodeList([this]))

@@ -17,6 +17,8 @@ class WorkerState(msgspec.Struct, frozen=True):
     memory_bytes: int = 0  # its unique set size, or what it is reckoned to need until that is measured
     threads: int = 1
     calls: int = 0  # answered so far
+    device_bytes: int = 0  # of a GPU's memory, as measured
+    note: str = ""  # why it does not run where the node was told to
 
 
 class ModelState(msgspec.Struct, frozen=True):

@@ -14,17 +14,19 @@ from appliance.core.frames import (
     PREFIX_SIZE,
     Answer,
     Failure,
+    Held,
     Kind,
     Loaded,
     decode_answer,
     decode_failure,
+    decode_held,
     decode_loaded,
 )
 
 _BUFFER_BYTES = 256 * 1024
 
 OnMade = Callable[["Link"], None]
-OnFrame = Callable[[Answer | Failure | Loaded, bytes], None]
+OnFrame = Callable[[Answer | Failure | Loaded | Held, bytes], None]
 
 
 class Link(asyncio.BufferedProtocol):
@@ -93,6 +95,8 @@ class Link(asyncio.BufferedProtocol):
             self._on_frame(decode_failure(head), body)
         elif kind == Kind.LOADED:
             self._on_frame(decode_loaded(head), body)
+        elif kind == Kind.HELD:
+            self._on_frame(decode_held(head), body)
 
     def send(self, parts: Sequence[bytes], patience_turns: int) -> None:
         """Queues the parts of one frame; they leave after so many turns of the loop, or with what was queued before."""

@@ -3,17 +3,19 @@
 Runs in a worker process, after the fork.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from appliance.core.errors import IngleError, RefusedError
+from appliance.workers.devices import Provider
 from appliance.workers.session import Session
 from appliance.workers.spec import CachedGraph, WorkerSpec
 
 
-def open_model(spec: WorkerSpec) -> tuple[Session, bool, str]:
+def open_model(spec: WorkerSpec, providers: Sequence[str | Provider]) -> tuple[Session, bool, str]:
     """The session, whether it came of the cached graph, and what was wrong with a graph that was offered and not used.
 
-    Raises RefusedError where the model itself does not open.
+    Raises RefusedError or OutOfMemoryError where the model itself does not open.
     """
     fault = ""
     if spec.graph is not None:
@@ -21,7 +23,7 @@ def open_model(spec: WorkerSpec) -> tuple[Session, bool, str]:
             return open_graph(spec.graph, spec), True, ""
         except (IngleError, OSError) as error:
             fault = str(error)
-    return Session(Path(spec.folder, "model.onnx"), threads=spec.threads, providers=spec.providers), False, fault
+    return Session(Path(spec.folder, "model.onnx"), threads=spec.threads, providers=providers), False, fault
 
 
 def open_graph(graph: CachedGraph, spec: WorkerSpec) -> Session:

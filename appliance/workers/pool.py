@@ -232,7 +232,12 @@ class Pool:
 
     def may_add(self, now_s: float) -> bool:
         """Whether a worker may be started: the version exists, and its workers do not die one after the other."""
-        return not self.closed and lifecycle.may_start(self._history, now_s).verdict == "now"
+        # A device's worker runs one batch at a time: a second tenant of the same model would gain nothing there.
+        return (
+            not self.closed
+            and not any(replica.shares_process for replica in self.replicas)
+            and lifecycle.may_start(self._history, now_s).verdict == "now"
+        )
 
     def add_replica(self) -> None:
         """Starts one more worker. Where the system gives no process or descriptors, what waits is told so."""

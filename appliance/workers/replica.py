@@ -10,7 +10,7 @@ from typing import Literal
 
 from appliance.core.client_memory import MemorySpan
 from appliance.core.errors import IngleError, error_from_code
-from appliance.core.frames import Answer, Failure, Invoke, Kind, Loaded, TensorHead, frame_start
+from appliance.core.frames import Answer, Failure, Held, Invoke, Kind, Loaded, TensorHead, frame_start
 from appliance.workers.child import Child
 from appliance.workers.link import Link
 from appliance.workers.memory_outputs import deliver, place
@@ -50,6 +50,9 @@ class Replica(Child):
         self.from_graph = False  # it loaded a cached optimised graph
         self.graph_offered = False
         self.graph_fault = ""
+        self.shares_process = False  # it is one of several models in a device's worker
+        self.device_bytes = 0  # of a device's memory, as measured
+        self.note = ""  # why it does not run where it was asked to
         self.in_flight: dict[int, Work] = {}
         self.alone = False  # it holds a retried call, which must run by itself
         self.started_s = time.monotonic()
@@ -140,7 +143,9 @@ class Replica(Child):
             self._region.give_back(start, size)
         work.spans.clear()
 
-    def on_frame(self, head: Answer | Failure | Loaded, body: bytes) -> None:
+    def on_frame(self, head: Answer | Failure | Loaded | Held, body: bytes) -> None:
+        if isinstance(head, Held):  # what a device's worker says of a tenant is read by its host
+            return
         if isinstance(head, Loaded):
             self.state = "ready" if self.state == "starting" and not head.error else self.state
             self.providers, self.load_s, self.load_error = head.providers, head.load_ns / 1e9, head.error

@@ -1,29 +1,36 @@
-"""The boundary to onnxruntime: every session is opened here, with the options that this node wants.
+"""The boundary to onnxruntime: every session is opened here, with the options that this node wants, and every word with
+a GPU is spoken here.
 
 Runs in forked children, after the fork. Knows nothing of calls, frames or what a model is for.
 """
 
-from collections.abc import Sequence
+import contextlib
+import ctypes
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import onnxruntime
+
+from appliance.workers.devices import Provider
 
 # Weights below this stay in the graph's own file: a mapping takes a page at least.
 EXTERNAL_FROM_BYTES = 1024
 
 
 def open_session(
-    model: Path,
+    model: Path | bytes,
     *,
     threads: int,
-    providers: Sequence[str],
+    providers: Sequence[str | Provider],
     optimised: bool = False,
     write_to: Path | None = None,
 ) -> onnxruntime.InferenceSession:
     """A session on a model's file. `optimised`: the graph is one that was written with `write_to`, and is run as it is.
     `write_to`: the optimised graph is written there, its weights beside it as `<name>.data`.
 
-    Raises whatever onnxruntime raises, which is a dozen unrelated classes.
+    Raises whatever onnxruntime raises, which is a dozen unrelated classes. It may get fewer providers than were asked
+    for without a word: ask it with get_providers().
     """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
@@ -42,4 +49,58 @@ def open_session(
         options.add_session_config_entry(
             "session.optimized_model_external_initializers_min_size_in_bytes", str(EXTERNAL_FROM_BYTES)
         )
-    return onnxruntime.InferenceSession(str(model), options, providers=list(providers))
+    source = model if isinstance(model, bytes) else str(model)
+    # Its own way of falling back prints and hides the reason; who opens a session for a device falls back by itself.
+    return onnxruntime.InferenceSession(source, options, providers=list(providers), enable_fallback=0)
+
+
+def listed_providers() -> tuple[str, ...]:
+    """What this onnxruntime was built with, which says nothing of the box."""
+    return tuple(onnxruntime.get_available_providers())
+
+
+def load_libraries() -> None:
+    """Loads CUDA and cuDNN from pip's packages, if they are there; otherwise the system's are found by themselves."""
+    preload = getattr(onnxruntime, "preload_dlls", None)
+    if preload is not None:
+        preload()
+
+
+def run_bound(session: onnxruntime.InferenceSession, inputs: Mapping[str, Any], outputs: Sequence[str]) -> list[Any]:
+    """One run by I/O binding: inputs are copied to the device from where they lie, outputs once to the host."""
+    binding = session.io_binding()
+    for name, array in inputs.items():
+        binding.bind_cpu_input(name, array)
+    for name in outputs:
+        binding.bind_output(name)
+    session.run_with_iobinding(binding)
+    arrays: list[Any] = binding.copy_outputs_to_cpu()
+    return arrays
+
+
+def free_vram_bytes(index: int) -> int | None:
+    """What of a GPU's memory nobody holds: CUDA's word, since it counts devices as the session does, else NVML's, which
+    counts what is in the box, else None."""
+    return _by_nvml(index) if (free := _by_cuda(index)) is None else free
+
+
+def _by_nvml(index: int) -> int | None:
+    try:
+        import pynvml
+    except ImportError:
+        return None
+    with contextlib.suppress(pynvml.NVMLError):
+        pynvml.nvmlInit()
+        return int(pynvml.nvmlDeviceGetMemoryInfo(pynvml.nvmlDeviceGetHandleByIndex(index)).free)
+    return None
+
+
+def _by_cuda(index: int) -> int | None:
+    """cudaMemGetInfo of the CUDA runtime that onnxruntime has loaded."""
+    free, total = ctypes.c_size_t(), ctypes.c_size_t()
+    for name in ("libcudart.so.13", "libcudart.so.12", "libcudart.so"):
+        with contextlib.suppress(OSError, AttributeError):
+            cudart = ctypes.CDLL(name)
+            if cudart.cudaSetDevice(index) == 0 and cudart.cudaMemGetInfo(ctypes.byref(free), ctypes.byref(total)) == 0:
+                return free.value
+    return None

@@ -4,6 +4,7 @@ Owns what a run is: types, errors, answers. How a session is opened is runtime.p
 """
 
 import ctypes
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ from numpy.typing import NDArray
 
 from appliance.core.errors import BadInputError, RefusedError, WorkerFailedError
 from appliance.core.tensors import DTYPE_OF_ORT, Signature, TensorSpec
-from appliance.workers.runtime import open_session
+from appliance.workers.devices import CPU, Provider
+from appliance.workers.runtime import open_session, run_bound
 
 Array = NDArray[np.generic]
 _BFLOAT16 = 16  # onnx.TensorProto.BFLOAT16: numpy has no such dtype, so its bits travel as uint16
@@ -32,7 +34,21 @@ def _spec(value: onnxruntime.NodeArg, what: str, optional: bool = False) -> Tens
     return TensorSpec(value.name, dtype, shape, names if any(names) else (), optional)
 
 
-_NO_MEMORY = ("bad_alloc", "Failed to allocate memory")
+# The arena's own words and those of CUDA, cuBLAS and cuDNN, which come as texts within errors of many classes.
+_NO_MEMORY = (
+    "bad_alloc",
+    "Failed to allocate memory",
+    "out of memory",
+    "cudaErrorMemoryAllocation",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED",
+)
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether onnxruntime, or a GPU's library beneath it, says that memory ran out."""
+    return isinstance(error, MemoryError) or any(word in str(error) for word in _NO_MEMORY)
 
 
 class OutOfMemoryError(WorkerFailedError):
@@ -48,7 +64,7 @@ class Session:
         model: Path,
         *,
         threads: int,
-        providers: tuple[str, ...],
+        providers: Sequence[str | Provider],
         optimised: bool = False,
         write_to: Path | None = None,
     ) -> None:
@@ -60,6 +76,8 @@ class Session:
                 model, threads=threads, providers=providers, optimised=optimised, write_to=write_to
             )
         except Exception as error:
+            if is_out_of_memory(error):
+                raise OutOfMemoryError(f"the model does not fit the memory: {self._reason(error)}") from None
             raise RefusedError(f"onnxruntime cannot open the model: {self._reason(error)}") from None
         self.providers: list[str] = self._session.get_providers()
         self.signature = self._read_signature()
@@ -69,6 +87,10 @@ class Session:
                 "the model takes strings and gives BF16, which onnxruntime's Python interface cannot do in one run: "
                 "cast the output to FP32 in the model"
             )
+        # Texts and BF16 have no form in which Python could bind them.
+        self._bound = self.providers[0] != CPU and not any(
+            spec.dtype in ("BYTES", "BF16") for spec in (*self.signature.inputs, *self.signature.outputs)
+        )
         self._bfloat16_inputs = {spec.name for spec in self.signature.inputs if spec.dtype == "BF16"}
 
     def _reason(self, error: Exception) -> str:
@@ -90,11 +112,15 @@ class Session:
             if self._through_values:
                 return self._run_values(inputs)
             feeds: dict[str, Any] = self._with_bfloat16(inputs) if self._bfloat16_inputs else inputs
-            outputs: list[Any] = self._session.run(None, feeds)
+            outputs: list[Any]
+            if self._bound:
+                outputs = run_bound(self._session, feeds, [spec.name for spec in self.signature.outputs])
+            else:
+                outputs = self._session.run(None, feeds)
         except (_FAULTS.InvalidArgument, UnicodeError) as error:
             raise BadInputError(f"the model does not take this input: {self._reason(error)}") from None
         except Exception as error:
-            if isinstance(error, MemoryError) or any(word in str(error) for word in _NO_MEMORY):
+            if is_out_of_memory(error):
                 raise OutOfMemoryError(
                     f"the model ran out of its worker's memory on this input: {self._reason(error)}"
                 ) from None

@@ -20,10 +20,11 @@ class CachedGraph(msgspec.Struct, frozen=True):
 class WorkerSpec(msgspec.Struct, frozen=True):
     """One process to be forked. `folder` holds `model.onnx`; `data_bytes` 0 leaves memory unbounded. `graph` is loaded
     in place of the model where that succeeds. `output` is the folder that an optimisation writes to, each file of at
-    most `file_bytes`; no other role writes."""
+    most `file_bytes`, or in which a device's worker keeps TensorRT's engines; no other role writes. For a device's
+    worker `folder` is that of all artifacts, and its models are named later."""
 
     number: int
-    role: Literal["serve", "inspect", "optimise"]
+    role: Literal["serve", "inspect", "optimise", "device"]
     folder: str
     manifest: Manifest
     threads: int
@@ -33,6 +34,7 @@ class WorkerSpec(msgspec.Struct, frozen=True):
     graph: CachedGraph | None = None
     output: str = ""
     file_bytes: int = 0
+    device_number: int = 0
 
 
 class Forked(msgspec.Struct, frozen=True, tag="forked"):

@@ -17,6 +17,7 @@ from appliance.core.models import ModelVersion
 from appliance.core.names import ModelName
 from appliance.core.profile import Profile, ProfileKey
 from appliance.core.versions import Version
+from appliance.workers.gpu import Gpu
 from appliance.workers.link import Link
 from appliance.workers.measures import Measures, Sample, read_sample
 from appliance.workers.optimiser import Optimiser
@@ -60,6 +61,7 @@ class Supervisor:
         profiles: Profiles,
         living_digests: Callable[[], set[str]],
         optimiser: Optimiser,
+        gpu: Gpu,
     ) -> None:
         """`data_bytes` bounds each worker's private memory where its manifest does not say; 0: unbounded.
 
@@ -74,6 +76,7 @@ class Supervisor:
         self._living_digests = living_digests
         self._known: dict[ProfileKey, Profile] = {}
         self._optimiser = optimiser
+        self._gpu = gpu
         self._pools: dict[tuple[ModelName, Version, str], Pool] = {}
         self._closing: set[Pool] = set()
         self._active: set[Pool] = set()
@@ -148,6 +151,11 @@ class Supervisor:
         return self._known.get(self._profile_key(model))
 
     @property
+    def device(self) -> str:
+        """What models run on, as a phrase."""
+        return self._gpu.summary
+
+    @property
     def used_bytes(self) -> int:
         """The memory of all workers there are, as measured or reckoned."""
         return sum(replica.memory_bytes for pool in self._active for replica in pool.replicas)
@@ -165,6 +173,16 @@ class Supervisor:
     def _start_replica(self, pool: Pool) -> Replica:
         """Raises OSError where the system has no more descriptors for it."""
         self._active.add(pool)
+        threads = self._settings.threads or self.scheduling.threads_for(pool)
+        tenant = self._gpu.tenant_for(
+            pool.model,
+            threads=threads,
+            max_batch=pool.max_batch,
+            run_times=pool.measures.run_times,
+            on_change=partial(self._changed, pool),
+        )
+        if tenant is not None:
+            return tenant
         region = SharedRegion(REGION_BYTES)
         limit_bytes = pool.model.manifest.limits.memory_bytes or self._data_bytes
         replica = Replica(
@@ -174,7 +192,8 @@ class Supervisor:
             run_times=pool.measures.run_times,
             memory_bytes=pool.measures.memory_bytes,
         )
-        replica.threads = self._settings.threads or self.scheduling.threads_for(pool)
+        replica.threads = threads
+        replica.note = self._gpu.note_for(pool.model)
         graph = self._optimiser.graph_for(pool.model)
         replica.graph_offered = graph is not None
         spec = WorkerSpec(
@@ -252,7 +271,9 @@ class Supervisor:
 
     async def _look_at(self, workers: Iterable[tuple[Pool, Replica]]) -> None:
         """Measures these workers, and ends those that are past their memory's limit."""
-        looked = [(pool, replica, replica.pid) for pool, replica in workers if replica.pid]
+        looked = [
+            (pool, replica, replica.pid) for pool, replica in workers if replica.pid and not replica.shares_process
+        ]
         samples = await asyncio.to_thread(lambda: [read_sample(pid) for _, _, pid in looked])
         for (pool, replica, _), sample in zip(looked, samples, strict=True):
             if sample is None or replica.ended.is_set():

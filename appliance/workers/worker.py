@@ -9,6 +9,7 @@ import os
 import socket
 import sys
 import time
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -31,13 +32,14 @@ from appliance.core.tensors import Signature
 from appliance.workers import tensors
 from appliance.workers.batch_gain import BatchGain
 from appliance.workers.batching import Form, next_batch
+from appliance.workers.devices import Provider
 from appliance.workers.opening import open_model
 from appliance.workers.outputs import OutputWriter, Written
 from appliance.workers.plain.content import tensors_from_content
 from appliance.workers.session import OutOfMemoryError, Session
 from appliance.workers.spec import WorkerSpec
 from appliance.workers.states import States
-from appliance.workers.stream import Frame, FrameStream
+from appliance.workers.stream import FrameStream
 
 Array = NDArray[Any]
 
@@ -53,10 +55,19 @@ class Pending(NamedTuple):
 
 
 class Worker:
-    """Serves one model on one socket until the socket closes."""
+    """Serves one model on one socket until the socket closes. `providers` are those of the spec, unless given: a
+    device's worker holds several of these, reads the socket itself and says which of them runs next."""
 
-    def __init__(self, spec: WorkerSpec, sock: socket.socket, region: mmap.mmap) -> None:
+    def __init__(
+        self,
+        spec: WorkerSpec,
+        sock: socket.socket,
+        region: mmap.mmap,
+        providers: Sequence[str | Provider] | None = None,
+    ) -> None:
         self._spec = spec
+        self._providers = spec.providers if providers is None else providers
+        self._on_device = providers is not None
         self._socket = sock
         self._region = memoryview(region).toreadonly()
         self._writable = memoryview(region)
@@ -66,52 +77,71 @@ class Worker:
         self._writer: OutputWriter
         self._states: States | None = None
         self._gain = BatchGain()
-        self._spent = ""  # why this worker must not take another call
+        self.waiting: list[Pending] = []
+        self.spent = ""  # why this model must not take another call
 
     def serve(self) -> None:
         """Says that the model is loaded, or why not, then answers calls. Returns when the gateway has gone."""
+        loaded = self.load()
+        self._send(frame_start(Kind.LOADED, loaded, 0))
+        if loaded.error:
+            return
+        while True:
+            if self.has_room:
+                try:
+                    frames = self._stream.read(wait=not self.waiting)
+                except EOFError:
+                    return
+                for frame in frames:
+                    self.accept(decode_invoke(frame.head), frame.body)
+            if self.waiting:
+                self.run_next()
+                if self.spent:
+                    print(f"the worker ends, since {self.spent}", file=sys.stderr, flush=True)
+                    return
+
+    def load(self) -> Loaded:
+        """Opens the model. What to tell the gateway of that."""
         started_ns = time.perf_counter_ns()
         try:
-            self._session, from_graph, fault = open_model(self._spec)
+            self._session, from_graph, fault = open_model(self._spec, self._providers)
+        except OutOfMemoryError as error:
+            return Loaded([], 0, error.sentence, no_memory=True)
         except IngleError as error:
-            self._send(frame_start(Kind.LOADED, Loaded([], 0, error.sentence), 0))
-            return
+            return Loaded([], 0, error.sentence)
         manifest = self._spec.manifest
         self._signature = states_hidden(self._session.signature, manifest)
         self._writer = OutputWriter(self._signature.outputs, manifest, self._writable)
         if manifest.state:
             self._states = States(manifest, self._session.signature)
-        load_ns = time.perf_counter_ns() - started_ns
-        self._send(frame_start(Kind.LOADED, Loaded(self._session.providers, load_ns, "", from_graph, fault), 0))
-        waiting: list[Pending] = []
-        while True:
-            rows = self._gain.useful_rows(self._spec.max_batch)
-            # Where the next run has its rows already, what arrives is read later and together: after a long run the
-            # caches are cold, and each look at the socket is dear.
-            if sum(call.rows for call in waiting) < rows:
-                try:
-                    frames = self._stream.read(wait=not waiting)
-                except EOFError:
-                    return
-                for frame in frames:
-                    self._accept(frame, waiting)
-            if waiting:
-                batch = next_batch(waiting, rows)
-                run = [waiting[index] for index in batch.run]
-                waiting = [waiting[index] for index in batch.wait]
-                self._send(b"".join(self._answers(run)))
-                if self._spent:
-                    print(f"the worker ends, since {self._spent}", file=sys.stderr, flush=True)
-                    return
+        return Loaded(self._session.providers, time.perf_counter_ns() - started_ns, "", from_graph, fault)
+
+    def close(self) -> None:
+        """Gives up the session, and with it all that it held; nothing may be run after that."""
+        self.waiting.clear()
+        del self._session
+
+    @property
+    def has_room(self) -> bool:
+        """Whether more calls could join the next run. Where it has its rows already, what arrives is read later and
+        together: after a long run the caches are cold, and each look at the socket is dear."""
+        return sum(call.rows for call in self.waiting) < self._gain.useful_rows(self._spec.max_batch)
+
+    def run_next(self) -> None:
+        """Runs the next batch of what waits, and answers it. `spent` says afterwards why it must be the last."""
+        batch = next_batch(self.waiting, self._gain.useful_rows(self._spec.max_batch))
+        run = [self.waiting[index] for index in batch.run]
+        self.waiting = [self.waiting[index] for index in batch.wait]
+        self._send(b"".join(self._answers(run)))
 
     def _send(self, data: bytes) -> None:
         self._socket.sendall(data)
 
-    def _accept(self, frame: Frame, waiting: list[Pending]) -> None:
+    def accept(self, invoke: Invoke, body: memoryview) -> None:
+        """Takes a call that has arrived, or answers what is wrong with it."""
         arrived_ns = time.perf_counter_ns()
-        invoke = decode_invoke(frame.head)
         try:
-            waiting.append(self._pending(invoke, frame.body, arrived_ns))
+            self.waiting.append(self._pending(invoke, body, arrived_ns))
         except IngleError as error:
             self._send(_failure(invoke, error))
         except Exception as error:  # hostile content must cost its caller the call, and nobody else anything
@@ -171,9 +201,10 @@ class Worker:
         try:
             return self._run_together(run)
         except OutOfMemoryError as error:
-            self._spent = error.sentence
-            # Calls that ran together are not answered: another worker is given them one by one.
-            return [] if len(run) > 1 else [_failure(run[0].invoke, error)]
+            self.spent = error.sentence
+            # Calls that ran together are not answered: another worker is given them one by one. Nor is one for which a
+            # device has no room: the CPU may have it.
+            return [] if len(run) > 1 or self._on_device else [_failure(run[0].invoke, error)]
         except Exception as error:
             if len(run) > 1:
                 return [part for call in run for part in self._answers([call])]

@@ -38,14 +38,15 @@ def _warm_up() -> tuple[str, tuple[str, ...]]:
     import numpy.random  # numpy leaves it until it is used, and it loads libraries from where a child may not read
     import onnxruntime
 
-    from appliance.workers import inspection, optimisation, worker  # noqa: F401
+    from appliance.workers import device_worker, inspection, optimisation, worker  # noqa: F401
+    from appliance.workers.runtime import listed_providers
     from appliance.workers.tiny_model import IDENTITY_MODEL
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     session = onnxruntime.InferenceSession(IDENTITY_MODEL, options, providers=["CPUExecutionProvider"])
     session.run(None, {"x": np.zeros(1, np.float32)})
-    return onnxruntime.__version__, tuple(onnxruntime.get_available_providers())
+    return onnxruntime.__version__, listed_providers()
 
 
 class Zygote:
@@ -131,6 +132,10 @@ def _become_worker(spec: WorkerSpec, fds: list[int], parent: int, promised: froz
             from appliance.workers.optimisation import run_optimisation
 
             run_optimisation(spec, sock)
+        elif spec.role == "device":
+            from appliance.workers.device_worker import run_device_worker
+
+            run_device_worker(spec, sock, region_fd)
         else:
             from appliance.workers.worker import run_worker
 

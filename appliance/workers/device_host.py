@@ -1,0 +1,175 @@
+"""The worker of one device, as the gateway holds it: its process, its link, its tenants and who holds what.
+
+Runs in the gateway's event loop. Which model becomes a tenant is placement.py's to say; this does it.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+
+from appliance.core.frames import Answer, Failure, Held, Kind, Load, Loaded, Unload, frame_start
+from appliance.workers.child import Child
+from appliance.workers.link import Link
+from appliance.workers.region import SharedRegion
+from appliance.workers.tenant import Tenant
+from appliance.workers.vram_ledger import VramLedger
+
+
+class DeviceHost(Child):
+    """From the fork to the end. `on_held(digest, bytes)` hears what a model was measured to hold; `on_lost(host,
+    suspects)` hears of the end, with the tenants that were loading or running, before its tenants' pools do."""
+
+    def __init__(
+        self,
+        number: int,
+        region: SharedRegion,
+        *,
+        on_held: Callable[[str, int], None],
+        on_unfit: Callable[[Tenant, str, bool], None],
+        on_lost: Callable[["DeviceHost", list[Tenant]], None],
+    ) -> None:
+        super().__init__(number)
+        self.region = region
+        self.link: Link | None = None
+        self.ledger = VramLedger()
+        self.tried: asyncio.Future[Loaded] = asyncio.get_running_loop().create_future()
+        self.tenants: dict[int, Tenant] = {}
+        self._calls: dict[int, Tenant] = {}
+        self._blamed: Tenant | None = None
+        self._outbox: list[bytes] = []
+        self._on_held = on_held
+        self._on_unfit = on_unfit
+        self._on_lost = on_lost
+        self._socket_closed = False
+        self._lost = False
+
+    @property
+    def lost(self) -> bool:
+        return self._lost
+
+    # What is said to it.
+
+    def load(self, tenant: Tenant, load: Load, need_bytes: int) -> None:
+        """Has a model opened; it is reckoned with `need_bytes` until it is measured."""
+        self.tenants[tenant.number] = tenant
+        self.ledger.used[tenant.number] = need_bytes
+        self._say(frame_start(Kind.LOAD, load, 0))
+
+    def unload(self, tenant: Tenant) -> None:
+        """Frames are read in order: what is loaded after this finds the memory free."""
+        self._forget(tenant)
+        self._say(frame_start(Kind.UNLOAD, Unload(tenant.number), 0))
+
+    def _say(self, frame: bytes) -> None:
+        if self.link is None:
+            self._outbox.append(frame)
+        else:
+            self.link.send((frame,), 1)
+
+    def sent(self, call: int, tenant: Tenant) -> None:
+        self._calls[call] = tenant
+
+    def kill_for(self, tenant: Tenant, reason: str) -> None:
+        """Ends the process for what one tenant did."""
+        self._blamed = tenant
+        self.kill(f"{reason} (with all models on this device)" if len(self.tenants) > 1 else reason)
+
+    # What it says.
+
+    def attach(self, link: Link) -> None:
+        self.link = link
+        if self.ended.is_set():
+            link.close()
+        elif self._outbox:
+            link.send(self._outbox, 1)
+            self._outbox = []
+
+    def on_frame(self, head: Answer | Failure | Loaded | Held, body: bytes) -> None:
+        self._it_lives()
+        if isinstance(head, Answer | Failure):
+            if tenant := self._calls.pop(head.call, None):
+                tenant.on_frame(head, body)
+        elif isinstance(head, Held):
+            self._held(head)
+        elif not head.tenant:
+            self.ledger.set_free(head.free_bytes)
+            if not self.tried.done():
+                self.tried.set_result(head)
+        elif tenant := self.tenants.get(head.tenant):
+            self._loaded(tenant, head)
+
+    def _it_lives(self) -> None:
+        """It runs one batch or load at a time, so while it says something nobody hangs: all who wait begin anew."""
+        now_s = time.monotonic()
+        for tenant in self.tenants.values():
+            if tenant.state == "starting":
+                tenant.started_s = now_s
+            elif tenant.in_flight:
+                tenant.busy_since_s = now_s
+
+    def _loaded(self, tenant: Tenant, head: Loaded) -> None:
+        tenant.pid = self.pid
+        if head.error:
+            self._forget(tenant)
+            self._on_unfit(tenant, head.error, head.no_memory)
+        else:
+            self._measured(tenant, head.used_bytes)
+        self.ledger.set_free(head.free_bytes)
+        tenant.on_frame(head, b"")
+
+    def _held(self, head: Held) -> None:
+        tenant = self.tenants.get(head.tenant)
+        if tenant is not None and head.gone:
+            self._forget(tenant)
+            self._on_unfit(tenant, head.reason, True)
+            self._drop_calls(tenant)
+            tenant.gone(head.reason, asked_for=False)
+        elif tenant is not None:
+            self._measured(tenant, head.used_bytes)
+        self.ledger.set_free(head.free_bytes)
+
+    def _measured(self, tenant: Tenant, used_bytes: int) -> None:
+        if used_bytes > 0:
+            tenant.device_bytes = self.ledger.used[tenant.number] = used_bytes
+            self._on_held(tenant.digest, used_bytes)
+
+    def _forget(self, tenant: Tenant) -> None:
+        self.tenants.pop(tenant.number, None)
+        self.ledger.used.pop(tenant.number, None)
+
+    def _drop_calls(self, tenant: Tenant) -> None:
+        for call in tenant.in_flight:
+            self._calls.pop(call, None)
+
+    # Its end.
+
+    def on_socket_closed(self) -> None:
+        """It has closed its end, or the gateway its own. What still runs of it is ended."""
+        self._signal()
+        self._socket_closed = True
+        self._lost_if_gone()
+
+    def reaped(self, status: int) -> None:
+        super().reaped(status)
+        self._lost_if_gone()
+
+    def fork_failed(self, reason: str) -> None:
+        super().fork_failed(reason)
+        if self.link is not None:
+            self.link.close()
+        self._socket_closed = True
+        self._lost_if_gone()
+
+    def _lost_if_gone(self) -> None:
+        if not (self.ended.is_set() and self._socket_closed) or self._lost:
+            return
+        self._lost = True
+        if not self.tried.done():
+            self.tried.set_result(Loaded([], 0, f"its worker was lost: {self.end_reason}"))
+        tenants = list(self.tenants.values())
+        busy = [tenant for tenant in tenants if tenant.in_flight or tenant.state == "starting"]
+        self._on_lost(self, [self._blamed] if self._blamed else busy)
+        for tenant in tenants:
+            tenant.gone(self.end_reason, asked_for=tenant.state == "starting" and tenant is not self._blamed)
+        self.tenants.clear()
+        self.region.close()

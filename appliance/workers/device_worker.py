@@ -1,0 +1,174 @@
+"""The worker of one GPU: opens models beside each other, since each process would pay for a CUDA context of its own,
+and answers their calls in turns, one batch each.
+
+A plain synchronous loop in a confined process, as a model's own worker is. A model that ends this process ends it for
+all its neighbours: who may come back, the gateway decides.
+"""
+
+import gc
+import mmap
+import os
+import socket
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from appliance.core.frames import (
+    Held,
+    Invoke,
+    Kind,
+    Load,
+    Loaded,
+    decode_invoke,
+    decode_load,
+    decode_unload,
+    frame_start,
+)
+from appliance.workers import runtime
+from appliance.workers.devices import CPU, Provider, attempts, with_options
+from appliance.workers.spec import WorkerSpec
+from appliance.workers.stream import Frame, FrameStream
+from appliance.workers.tiny_model import IDENTITY_MODEL
+from appliance.workers.vram_ledger import SHARE
+from appliance.workers.worker import Worker
+
+# A model's first runs take what it keeps; later ones take more where larger batches come.
+_FIRST_RUNS = 4
+_LOOK_EVERY_RUNS = 64
+# A change of less is not worth a word.
+_NOTABLE_BYTES = 1024 * 1024
+
+
+class _Tenant:
+    """A model that is open here, and what it was measured to hold."""
+
+    def __init__(self, worker: Worker, used_bytes: int) -> None:
+        self.worker = worker
+        self.used_bytes = used_bytes
+        self.told_bytes = used_bytes
+        self.runs = 0
+
+
+class DeviceWorker:
+    """Serves the models that it is told to load, until the socket closes."""
+
+    def __init__(self, spec: WorkerSpec, sock: socket.socket, region: mmap.mmap) -> None:
+        self._spec = spec
+        self._socket = sock
+        self._region = region
+        self._stream = FrameStream(sock)
+        self._providers: tuple[str, ...] = ()
+        self._tenants: dict[int, _Tenant] = {}
+
+    def serve(self) -> None:
+        """Says what the device is good for, then does as it is told. Returns when the gateway has gone."""
+        self._say(Kind.LOADED, self._try_device())
+        while True:
+            try:
+                frames = self._stream.read(wait=not any(tenant.worker.waiting for tenant in self._tenants.values()))
+            except EOFError:
+                return
+            for frame in frames:
+                self._hear(frame)
+            for number, tenant in list(self._tenants.items()):
+                if tenant.worker.waiting:
+                    self._run(number, tenant)
+
+    def _say(self, kind: Kind, head: msgspec.Struct) -> None:
+        self._socket.sendall(frame_start(kind, head, 0))
+
+    def _try_device(self) -> Loaded:
+        """Opens a tiny model with what was asked for, and then with less, until a session gets a GPU."""
+        runtime.load_libraries()
+        reasons = []
+        for names in attempts(self._spec.providers)[:-1]:
+            try:
+                session = runtime.open_session(IDENTITY_MODEL, threads=1, providers=self._with_options(names))
+                session.run(None, {"x": np.zeros(1, np.float32)})
+            except Exception as error:  # whatever a driver says
+                reasons.append(f"{names[0]}: {' '.join(str(error).split())[:300]}")
+                continue
+            got = session.get_providers()
+            self._providers = tuple(name for name in names if name in got)
+            if self._providers != (CPU,):
+                break
+            reasons.append(f"{names[0]} was asked for, and the session got the CPU alone")
+        note = "; ".join(reasons)
+        if self._providers in ((), (CPU,)):
+            return Loaded([CPU], 0, note or "no provider but the CPU's was asked for")
+        return Loaded(list(self._providers), 0, free_bytes=self._free_bytes(), note=note)
+
+    def _with_options(self, names: tuple[str, ...]) -> list[Provider]:
+        free_bytes = self._free_bytes()
+        engines = Path(self._spec.output) if self._spec.output else None
+        limit_bytes = int(free_bytes * SHARE) if free_bytes > 0 else 0
+        return with_options(names, number=self._spec.device_number, limit_bytes=limit_bytes, engines=engines)
+
+    def _free_bytes(self) -> int:
+        free_bytes = runtime.free_vram_bytes(self._spec.device_number)
+        return -1 if free_bytes is None else free_bytes
+
+    def _hear(self, frame: Frame) -> None:
+        if frame.kind == Kind.INVOKE:
+            invoke: Invoke = decode_invoke(frame.head)
+            # One that was unloaded meanwhile answers nothing: the gateway gives its calls to another.
+            if tenant := self._tenants.get(invoke.tenant):
+                tenant.worker.accept(invoke, frame.body)
+        elif frame.kind == Kind.LOAD:
+            self._load(decode_load(frame.head))
+        elif frame.kind == Kind.UNLOAD:
+            self._drop(decode_unload(frame.head).tenant, "")
+
+    def _load(self, load: Load) -> None:
+        before_bytes = self._free_bytes()
+        spec = msgspec.structs.replace(
+            self._spec,
+            role="serve",
+            folder=load.folder,
+            manifest=load.manifest,
+            threads=load.threads,
+            max_batch=load.max_batch,
+        )
+        worker = Worker(spec, self._socket, self._region, self._with_options(self._providers))
+        loaded = worker.load()
+        loaded.tenant = load.tenant
+        if not loaded.error and loaded.providers == [CPU]:
+            loaded.error = "the session got the CPU alone"
+        if loaded.error:
+            del worker
+            gc.collect()
+        after_bytes = self._free_bytes()
+        loaded.free_bytes = after_bytes
+        if not loaded.error:
+            loaded.used_bytes = max(0, before_bytes - after_bytes)
+            self._tenants[load.tenant] = _Tenant(worker, loaded.used_bytes)
+        self._say(Kind.LOADED, loaded)
+
+    def _run(self, number: int, tenant: _Tenant) -> None:
+        looks = tenant.runs < _FIRST_RUNS or tenant.runs % _LOOK_EVERY_RUNS == 0
+        before_bytes = self._free_bytes() if looks else -1
+        tenant.runs += 1
+        tenant.worker.run_next()
+        if tenant.worker.spent:
+            self._drop(number, tenant.worker.spent)
+        elif looks and before_bytes >= 0:
+            after_bytes = self._free_bytes()
+            # Nobody else runs here meanwhile, so the difference is this model's, unless another program's.
+            tenant.used_bytes = max(0, tenant.used_bytes + before_bytes - after_bytes)
+            if abs(tenant.used_bytes - tenant.told_bytes) >= _NOTABLE_BYTES:
+                tenant.told_bytes = tenant.used_bytes
+                self._say(Kind.HELD, Held(number, tenant.used_bytes, after_bytes))
+
+    def _drop(self, number: int, reason: str) -> None:
+        if tenant := self._tenants.pop(number, None):
+            tenant.worker.close()
+            gc.collect()  # the session's arena on the device goes with it, now
+        self._say(Kind.HELD, Held(number, 0, self._free_bytes(), gone=True, reason=reason))
+
+
+def run_device_worker(spec: WorkerSpec, sock: socket.socket, region_fd: int) -> None:
+    """The body of the forked process."""
+    region = mmap.mmap(region_fd, os.fstat(region_fd).st_size)
+    os.close(region_fd)
+    DeviceWorker(spec, sock, region).serve()

@@ -1,0 +1,215 @@
+"""The node's GPU: the worker of the device, started again when it is lost, and which models are its tenants.
+
+Runs in the gateway's event loop. It never ends the node: what the GPU does not take, runs on the CPU, with the reason
+shown.
+"""
+
+import asyncio
+import logging
+import time
+from collections import Counter, deque
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from appliance.core.frames import Load
+from appliance.core.manifest import Manifest
+from appliance.core.models import ModelVersion
+from appliance.workers.device_host import DeviceHost
+from appliance.workers.devices import Device, missing, providers_for
+from appliance.workers.link import Link
+from appliance.workers.placement import MOST_ENDS, TOO_LARGE_S, Banned, Placed, place
+from appliance.workers.processes import Processes
+from appliance.workers.region import SharedRegion
+from appliance.workers.replica import Replica
+from appliance.workers.run_times import RunTimes
+from appliance.workers.spec import WorkerSpec
+from appliance.workers.tenant import Tenant
+from appliance.workers.vram_ledger import VramLedger, estimate_bytes, worth
+
+REGION_BYTES = 256 * 1024 * 1024
+_TRY_S = 60.0
+# The device is given up after so many ends of its worker with no answer between.
+_MOST_LOSSES = 4
+_ENGINE_BYTES = 4 * 1024**3
+
+_log = logging.getLogger("ingle.workers")
+
+
+class Gpu:
+    """start(), then tenant_for() whenever a worker is wanted; note_for() says why it was none."""
+
+    def __init__(self, processes: Processes, device: Device, *, data_dir: Path) -> None:
+        self._processes = processes
+        self._device = device
+        self._artifacts = data_dir / "artifacts"
+        self._engines = data_dir / "cache" / "engines"
+        self._host: DeviceHost | None = None
+        self._fault = ""
+        self._got: tuple[str, ...] = ()
+        self._note = ""
+        self._banned: dict[str, Banned] = {}
+        self._ends: Counter[str] = Counter()
+        self._held: dict[str, int] = {}
+        self._losses = 0
+        self._notes: dict[str, str] = {}
+        self._tasks: set[asyncio.Task[object]] = set()
+        self.log: deque[str] = deque(maxlen=200)
+
+    @property
+    def summary(self) -> str:
+        """What models run on, as a phrase."""
+        if self._fault or not self._got:
+            return f"CPU: {self._fault}" if self._fault else "CPU"
+        said = f"GPU {self._device.number}: {', '.join(self._got)}"
+        return f"{said} ({self._note})" if self._note else said
+
+    async def start(self) -> None:
+        """Starts the device's worker, where one was asked for and onnxruntime has what it takes, and hears what its
+        sessions really get. Raises nothing: without a GPU all models run on the CPU."""
+        ready = self._processes.ready
+        listed = ready.providers if ready else ()
+        providers = providers_for(self._device, listed)
+        if len(providers) == 1:
+            self._fault = missing(self._device, listed)
+        else:
+            for folder in (self._artifacts, self._engines):  # what is not there, a sandbox cannot allow
+                await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True, mode=0o700)
+            host = self._start_host(providers)
+            try:
+                tried = await asyncio.wait_for(asyncio.shield(host.tried), _TRY_S)
+                self._fault, self._note, self._got = tried.error, tried.note, tuple(tried.providers)
+            except TimeoutError:
+                self._fault = f"the GPU did not run a tiny model within {_TRY_S:.0f} s"
+            if self._fault:
+                host.kill()
+        if self._device.kind != "cpu":
+            (_log.warning if self._fault else _log.info)("models run on %s", self.summary)
+
+    def _start_host(self, providers: tuple[str, ...]) -> DeviceHost:
+        number = self._processes.next_number()
+        region = SharedRegion(REGION_BYTES)
+        host = self._host = DeviceHost(
+            number, region, on_held=self._held.__setitem__, on_unfit=self._unfit, on_lost=self._lost
+        )
+        spec = WorkerSpec(
+            number=number,
+            role="device",
+            folder=str(self._artifacts),
+            manifest=Manifest(),
+            threads=1,
+            max_batch=1,
+            providers=providers,
+            data_bytes=0,  # a driver maps what it likes; each model's own limit holds on the CPU
+            output=str(self._engines),
+            file_bytes=_ENGINE_BYTES,
+            device_number=self._device.number,
+        )
+        sock = self._processes.fork(spec, host, region.fd, self.log)
+        if sock is None:
+            host.on_socket_closed()
+        else:
+            connecting = asyncio.get_running_loop().create_unix_connection(
+                partial(Link, host.attach, host.on_frame, host.on_socket_closed), sock=sock
+            )
+            task: asyncio.Task[object] = asyncio.ensure_future(connecting)
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        return host
+
+    def tenant_for(
+        self,
+        model: ModelVersion,
+        *,
+        threads: int,
+        max_batch: int,
+        run_times: RunTimes,
+        on_change: Callable[[Replica], None],
+    ) -> Tenant | None:
+        """A replica of the model on the GPU, those that give way for it unloaded; None where it is to run on the CPU,
+        of which note_for() says why."""
+        placed = self._place(model)
+        self._notes[model.digest] = f"on the CPU, since {placed.reason}" if placed.reason else ""
+        if not placed.on_device:
+            return None
+        host = self._host
+        if host is None or host.lost:
+            host = self._start_host(self._got)
+        for number in placed.evict:
+            _log.info("a model gives up the GPU's memory to %s", model)
+            host.tenants[number].retire()
+        tenant = Tenant(
+            self._processes.next_number(),
+            host,
+            on_change,
+            run_times=run_times,
+            digest=model.digest,
+            on_answered=self._answered,
+        )
+        tenant.threads = threads
+        load = Load(tenant.number, model.folder, model.manifest, threads, max_batch)
+        host.load(tenant, load, estimate_bytes(model.size_bytes, self._held.get(model.digest, 0)))
+        return tenant
+
+    def note_for(self, model: ModelVersion) -> str:
+        return self._notes.get(model.digest, "")
+
+    def _place(self, model: ModelVersion) -> Placed:
+        now_s = time.monotonic()
+        if not self._got or self._fault:
+            return Placed(False, reason=self._fault)
+        idle: dict[int, float] = {}
+        ledger = VramLedger()  # a worker that is not there yet tells what is free when it is
+        host = self._host
+        if host is not None and not host.lost:
+            ledger = host.ledger
+            idle = {
+                number: worth(
+                    calls=tenant.calls,
+                    age_s=now_s - tenant.ready_s,
+                    idle_s=now_s - tenant.idle_since_s,
+                    load_s=tenant.load_s,
+                    used_bytes=host.ledger.used.get(number, 0),
+                )
+                for number, tenant in host.tenants.items()
+                if tenant.idle
+            }
+        return place(
+            device_fault=self._fault,
+            banned=self._banned.get(model.digest),
+            size_bytes=model.size_bytes,
+            measured_bytes=self._held.get(model.digest, 0),
+            ledger=ledger,
+            worth=idle,
+            now_s=now_s,
+        )
+
+    def _unfit(self, tenant: Tenant, reason: str, no_memory: bool) -> None:
+        until_s = time.monotonic() + TOO_LARGE_S if no_memory else float("inf")
+        self._banned[tenant.digest] = Banned(f"the GPU did not take it: {reason}", until_s)
+        _log.warning("a model goes to the CPU: %s", reason)
+
+    def _answered(self, digest: str) -> None:
+        self._losses = 0
+        self._ends.pop(digest, None)
+
+    def _lost(self, host: DeviceHost, suspects: list[Tenant]) -> None:
+        if host is not self._host or not self._got:
+            return
+        self._losses += 1
+        _log.warning("the worker of GPU %d was lost: %s", self._device.number, host.end_reason)
+        for tenant in suspects:
+            self._ends[tenant.digest] += 1
+            if self._ends[tenant.digest] >= MOST_ENDS:
+                self._banned[tenant.digest] = Banned(
+                    f"the GPU's worker ended {MOST_ENDS} times while it was loading or running: {host.end_reason}"
+                )
+        if self._losses >= _MOST_LOSSES:
+            self._fault = f"the GPU's worker ended {self._losses} times with no answer between: {host.end_reason}"
+            _log.error("models run on %s", self.summary)
+
+    async def stop(self) -> None:
+        """Gives up the worker; Processes.stop() ends it."""
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -1,0 +1,95 @@
+"""A stand-in for appliance.workers.runtime on a box that would have a GPU: what no test box has.
+
+A session is a real one on the CPU that says it got CUDA. It holds as many bytes of the pretended memory as its model's
+file has, times `gpu.json`'s "times", from its opening until it is collected, and half as many more from its first run;
+what does not fit raises onnxruntime's own words for it. How the pretended GPU behaves, `gpu.json` beside this file
+says: {"vram_bytes", "times", "says"}.
+"""
+
+import importlib.util
+import json
+import weakref
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import onnxruntime
+
+import appliance.workers
+
+_real_file = Path(appliance.workers.__path__[0], "runtime.py")
+_spec = importlib.util.spec_from_file_location("real_runtime", _real_file)
+assert _spec is not None
+assert _spec.loader is not None
+_real = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(_real)
+
+EXTERNAL_FROM_BYTES = _real.EXTERNAL_FROM_BYTES
+_SETTINGS = json.loads(Path(__file__).with_name("gpu.json").read_text())
+_held: dict[int, int] = {}
+_ARENA = (
+    "[ONNXRuntimeError] : 6 : RUNTIME_EXCEPTION : Non-zero status code returned while running MatMul node. "
+    "Name:'m' Status Message: /onnxruntime_src/onnxruntime/core/framework/bfc_arena.cc:376 void* "
+    "onnxruntime::BFCArena::AllocateRawInternal(size_t, bool, onnxruntime::Stream*, bool, "
+    "onnxruntime::WaitNotificationFn) Failed to allocate memory for requested buffer of size {}"
+)
+_RuntimeException = onnxruntime.capi.onnxruntime_pybind11_state.RuntimeException
+
+
+def _take(key: int, size_bytes: int) -> None:
+    if sum(_held.values()) + size_bytes > _SETTINGS["vram_bytes"]:
+        raise _RuntimeException(_ARENA.format(size_bytes))
+    _held[key] = _held.get(key, 0) + size_bytes
+
+
+class _Session:
+    """What onnxruntime.InferenceSession would be with its nodes on a GPU."""
+
+    def __init__(self, real: Any, size_bytes: int) -> None:
+        self._real = real
+        self._size_bytes = size_bytes
+        self._key = id(self)
+        self._ran = False
+        weakref.finalize(self, _held.pop, self._key, None)
+        _take(self._key, size_bytes)
+
+    def get_providers(self) -> list[str]:
+        return ["CUDAExecutionProvider", "CPUExecutionProvider"]
+
+    def first_run(self) -> None:
+        if not self._ran:
+            _take(self._key, self._size_bytes // 2)
+            self._ran = True
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._real, name)
+
+
+def open_session(model: Path | bytes, *, providers: Sequence[Any], **options: Any) -> Any:
+    names = [provider if isinstance(provider, str) else provider[0] for provider in providers]
+    real = _real.open_session(model, providers=["CPUExecutionProvider"], **options)
+    if names[0] == "TensorrtExecutionProvider":
+        raise _RuntimeException("libnvinfer.so.10: cannot open shared object file: No such file or directory")
+    if names[0] != "CUDAExecutionProvider" or _SETTINGS["says"] == "cpu":
+        return real  # without a word, as onnxruntime does where CUDA does not start
+    assert dict(providers)["CUDAExecutionProvider"]["arena_extend_strategy"] == "kSameAsRequested"
+    size_bytes = len(model) if isinstance(model, bytes) else model.stat().st_size
+    return _Session(real, int(size_bytes * _SETTINGS["times"]))
+
+
+def listed_providers() -> tuple[str, ...]:
+    return ("TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider")
+
+
+def load_libraries() -> None:
+    """There are none."""
+
+
+def run_bound(session: Any, inputs: Mapping[str, Any], outputs: Sequence[str]) -> list[Any]:
+    session.first_run()
+    ran: list[Any] = _real.run_bound(session, inputs, outputs)
+    return ran
+
+
+def free_vram_bytes(number: int) -> int | None:
+    return int(_SETTINGS["vram_bytes"]) - sum(_held.values())
