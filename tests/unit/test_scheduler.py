@@ -36,7 +36,7 @@ class StandIn:
         self.state = "starting"
         self.in_flight: dict[int, Work] = {}
         self.memory_bytes = pool.measures.memory_bytes
-        self.alone = self.retired = self.answered = False
+        self.alone = self.retired = self.answered = self.shares_process = False
         self.threads, self.load_s, self.load_error, self.end_reason, self.pid = 1, 0.0, "", "", 1
         self.started_s = self.ready_s = self.idle_since_s = box.now_s
         self.busy_since_s: float | None = None
