@@ -8,6 +8,7 @@ all its neighbours: who may come back, the gateway decides.
 import gc
 import mmap
 import os
+import re
 import socket
 from pathlib import Path
 
@@ -38,6 +39,7 @@ _FIRST_RUNS = 4
 _LOOK_EVERY_RUNS = 64
 # A change of less is not worth a word.
 _NOTABLE_BYTES = 1024 * 1024
+_SOURCE = re.compile(r"^/\S+:\d+ [^(]*\([^)]*\) ")
 
 
 class _Tenant:
@@ -48,6 +50,11 @@ class _Tenant:
         self.used_bytes = used_bytes
         self.told_bytes = used_bytes
         self.runs = 0
+
+
+def _words(error: Exception) -> str:
+    """What went wrong on one line, without the place in onnxruntime's source where it did."""
+    return _SOURCE.sub("", " ".join(str(error).split()))[:300]
 
 
 class DeviceWorker:
@@ -87,7 +94,7 @@ class DeviceWorker:
                 session = runtime.open_session(IDENTITY_MODEL, threads=1, providers=self._with_options(names))
                 session.run(None, {"x": np.zeros(1, np.float32)})
             except Exception as error:  # whatever a driver says
-                reasons.append(f"{names[0]}: {' '.join(str(error).split())[:300]}")
+                reasons.append(f"{names[0]}: {_words(error)}")
                 continue
             got = session.get_providers()
             self._providers = tuple(name for name in names if name in got)

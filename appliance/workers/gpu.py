@@ -194,7 +194,7 @@ class Gpu:
         self._ends.pop(digest, None)
 
     def _lost(self, host: DeviceHost, suspects: list[Tenant]) -> None:
-        if host is not self._host or not self._got:
+        if host is not self._host or self._fault or not self._got:
             return
         self._losses += 1
         _log.warning("the worker of GPU %d was lost: %s", self._device.number, host.end_reason)

@@ -125,7 +125,7 @@ def test_a_config_that_is_not_there_is_an_error_and_not_ignored(tmp_path: Path) 
 @pytest.mark.parametrize(
     "flags",
     [
-        {"device": "cuda"},
+        {"device": "gpu"},
         {"tls": "self", "tls_cert": Path("c.pem"), "tls_key": Path("k.pem")},
         {"tls_cert": Path("c.pem")},
         {"tls_key": Path("k.pem")},
