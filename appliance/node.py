@@ -34,6 +34,7 @@ from appliance.gateway.grpc_front import GrpcFront
 from appliance.gateway.http import HttpFront
 from appliance.gateway.shared_memory import SharedMemory
 from appliance.observability.logs import set_up_logs
+from appliance.observability.tracing import Tracer
 from appliance.routing.scheduler import BUDGET_SHARE, Scheduler
 from appliance.security.keys import KeyRing
 from appliance.security.scopes import Principal, Scope
@@ -109,6 +110,7 @@ class Node:
             node_name=self.name,
             open_to_all=settings.open,
             shared_memory=SharedMemory(allowed=settings.allow_shared_memory, max_bytes=settings.gateway.max_body_bytes),
+            tracer=Tracer(settings.data_dir / "traces"),
         )
         http, grpc = parse_address(settings.http), parse_address(settings.grpc)
         self.tls = _tls(settings)
@@ -222,6 +224,7 @@ class Node:
             self._saving.cancel()
         if self._watching is not None:
             self._watching.cancel()
+        await self.dataplane.tracer.stop()
         await self._supervisor.stop()
         await self._optimiser.stop()
         await self._gpu.stop()

@@ -34,7 +34,9 @@ from appliance.gateway.shared_memory import SharedMemory
 from appliance.gateway.states import IndexRow, ModelState, WorkerState
 from appliance.gateway.traffic_watch import TrafficWatch
 from appliance.observability.calls import CallRecord, RecentCalls
+from appliance.observability.log_switch import LogSwitch
 from appliance.observability.statistics import VersionCounters, VersionStatistics
+from appliance.observability.tracing import Stamps, Tracer
 from appliance.routing.scheduler import Scheduler
 from appliance.routing.traffic import Tally
 from appliance.security.keys import KeyRing
@@ -64,6 +66,23 @@ class BegunCall(NamedTuple):
     pair: Pair | None = None  # with its copy for a shadow
 
 
+def _stamps(begun: BegunCall, answer: Answer, ended_ns: int) -> Stamps:
+    """When what began, in the words of Triton's traces. The worker tells how long it took for what, from its receipt of
+    the call: its times are laid behind the gateway's sending, the way between left out."""
+    compute_ns = begun.work.sent_ns + answer.wait_ns
+    input_ns = compute_ns + answer.decode_ns
+    output_ns = input_ns + answer.run_ns
+    return [
+        ("REQUEST_START", begun.started_ns),
+        ("QUEUE_START", begun.started_ns),
+        ("COMPUTE_START", compute_ns),
+        ("COMPUTE_INPUT_END", input_ns),
+        ("COMPUTE_OUTPUT_START", output_ns),
+        ("COMPUTE_END", output_ns + answer.encode_ns),
+        ("REQUEST_END", ended_ns),
+    ]
+
+
 class DataPlane:
     def __init__(
         self,
@@ -77,6 +96,7 @@ class DataPlane:
         node_name: str,
         open_to_all: bool,
         shared_memory: SharedMemory,
+        tracer: Tracer,
     ) -> None:
         self.catalogue = catalogue
         self.keys = keys
@@ -87,6 +107,8 @@ class DataPlane:
         )
         self.scheduler = scheduler
         self.shared_memory = shared_memory
+        self.tracer = tracer
+        self.log_switch = LogSwitch()
         self.held = HeldBytes(settings.max_held_bytes or memory_bytes() // 8)
         self.watch = TrafficWatch(catalogue, self.tally, self.deployer.set_alias)
         self.draining = False
@@ -208,6 +230,10 @@ class DataPlane:
         )
         name, version = route.name, route.version
         self._calls.add(CallRecord(call_id, name, version, self.node_name, "ok", seconds, time.time()))
+        if self.tracer.active:
+            self.tracer.record(route.model.name.v2, route.model.ordinal, call_id, _stamps(begun, answer, ended_ns))
+        if _log.isEnabledFor(logging.DEBUG):
+            _log.debug("a call was answered", extra={"call": call_id, "model": name, "seconds": f"{seconds.total:.6f}"})
         return CallAnswer(
             call_id, self.node_name, name, version, route.model.ordinal, answer.tensors, body, answer.text_size, seconds
         )
@@ -242,6 +268,11 @@ class DataPlane:
         self._calls.add(
             CallRecord(begun.id, route.name, route.version, self.node_name, outcome, seconds, time.time(), sentence)
         )
+        if self.tracer.active:
+            stamps = [("REQUEST_START", begun.started_ns), ("REQUEST_END", begun.started_ns + total_ns)]
+            self.tracer.record(route.model.name.v2, route.model.ordinal, begun.id, stamps)
+        if _log.isEnabledFor(logging.DEBUG):
+            _log.debug("a call was not answered", extra={"call": begun.id, "model": route.name, "outcome": outcome})
 
     def _counters_of(self, model: ModelVersion) -> VersionCounters:
         return self._counters.setdefault((model.name, model.ordinal), VersionCounters())

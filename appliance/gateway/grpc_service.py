@@ -14,6 +14,7 @@ from google.protobuf.json_format import ParseDict
 from appliance.core.errors import BadInputError, NotFoundError, UnsupportedError
 from appliance.core.models import ModelVersion
 from appliance.gateway.dataplane import DataPlane
+from appliance.gateway.grpc_control import GrpcControl
 from appliance.gateway.grpc_stubs import pb
 from appliance.gateway.pacing import paced
 from appliance.gateway.v2_model import v2_config, v2_metadata, v2_server_metadata
@@ -32,6 +33,7 @@ class V2Service:
     def __init__(self, dataplane: DataPlane) -> None:
         self._dataplane = dataplane
         self._catalogue = dataplane.catalogue
+        control = GrpcControl(dataplane)
         self._methods: dict[str, Method] = {
             "ServerLive": self.server_live,
             "ServerReady": self.server_ready,
@@ -43,6 +45,8 @@ class V2Service:
             "RepositoryIndex": self.repository_index,
             "RepositoryModelLoad": self.repository_model_load,
             "RepositoryModelUnload": self.repository_model_unload,
+            "LogSettings": control.log_settings,
+            "TraceSetting": control.trace_setting,
         }
 
     def method(self, name: str) -> Method:

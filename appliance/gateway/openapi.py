@@ -22,6 +22,7 @@ from appliance.gateway import (
     openapi_v2,
     plain,
     traffic_api,
+    v2_control_api,
     v2_memory_api,
 )
 from appliance.gateway.answers import ErrorAnswer
@@ -51,6 +52,7 @@ ALL_OPERATIONS = (
     *OPERATIONS,
     *openapi_v2.OPERATIONS,
     *v2_memory_api.OPERATIONS,
+    *v2_control_api.OPERATIONS,
 )
 
 _DESCRIPTION = """Models are called and managed here.

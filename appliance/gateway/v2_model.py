@@ -16,12 +16,14 @@ EXTENSIONS = (
     "binary_tensor_data",
     "classification",
     "generate",
+    "logging",
     "model_configuration",
     "model_repository",
     "parameters",
     "schedule_policy",
     "sequence",
     "statistics",
+    "trace",
 )
 
 

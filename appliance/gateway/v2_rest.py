@@ -22,7 +22,10 @@ from appliance.gateway.dataplane import DataPlane
 from appliance.gateway.hang_up import dropped_with_caller
 from appliance.gateway.http_answer import COMPRESS_FROM_BYTES, compressed, v2_content
 from appliance.gateway.http_body import read_body
+from appliance.gateway.operations import bind
 from appliance.gateway.pacing import paced
+from appliance.gateway.v2_control_api import OPERATIONS as CONTROL
+from appliance.gateway.v2_control_api import V2Control
 from appliance.gateway.v2_generate import V2Generate
 from appliance.gateway.v2_infer import read_infer
 from appliance.gateway.v2_memory_api import peer_of
@@ -73,6 +76,10 @@ class V2Rest:
         for place in (_MODEL + _VERSION, _MODEL):
             for method, path, handler in routes:
                 app.router.add_route(method, place + path, handler)
+        control = V2Control(self._dataplane)
+        app.router.add_get(_MODEL + "/trace/setting", control.model_tracing)
+        app.router.add_post(_MODEL + "/trace/setting", control.set_model_tracing)
+        bind(app, CONTROL, control)
         for repository in ("/v2/repository", "/v2/repository/{repository:[^/]+}"):
             app.router.add_post(repository + "/index", self.index)
         for word, handler in (("load", self.load), ("unload", self.unload)):

@@ -135,14 +135,6 @@ def test_a_key_may_do_what_its_scopes_say_and_no_more(served: Any, channel: Any)
     assert {row.name for row in index.models} == {"fault/add"}
 
 
-@pytest.mark.parametrize("method", ["TraceSetting", "LogSettings"])
-def test_what_is_not_offered_says_so(channel: Any, key: Any, method: str) -> None:
-    rpc = getattr(service_pb2_grpc.GRPCInferenceServiceStub(channel), method)
-    error = refused(rpc, getattr(service_pb2, f"{method}Request")(), key)
-    assert error.code() == Status.UNIMPLEMENTED
-    assert method in error.details()
-
-
 def test_a_load_that_is_no_model_is_refused_and_leaves_nothing(served: Any, key: Any) -> None:
     with client.InferenceServerClient(served.grpc) as triton:
         for files in ({"file:1/model.onnx": b"no model at all"}, {"file:model.onnx": onnx_bytes(ADD_ONE)}):
