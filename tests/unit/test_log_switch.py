@@ -19,6 +19,8 @@ def log() -> Iterator[io.StringIO]:
     text = io.StringIO()
     set_up_logs(stream=text)
     yield text
+    for handler in root.handlers:  # pytest's own among them, which outlive this test
+        handler.filters[:] = [each for each in handler.filters if not isinstance(each, LogSwitch)]
     root.handlers[:] = before[0]
     root.setLevel(before[1])
     ours.setLevel(before[2])
