@@ -21,6 +21,8 @@ from benchmarks.processes import bare_server, node
 from benchmarks.report import Section, whole, write_section
 
 _SECONDS = 3.0
+# The processes that are counted must stay the same: one worker, and nothing that tidies up meanwhile.
+_SAME_PROCESSES = {"INGLE_ROUTING_MAX_REPLICAS": "1", "INGLE_WORKERS_GRAPH_CACHE": "0"}
 _TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 
 
@@ -53,7 +55,7 @@ def measure() -> Section:
         here = os.getpid()
         with bare_server("bare_http", model, folder) as bare_http:
             bare_http_pids = children_of(here)
-            with bare_server("bare_grpc", model, folder) as bare_grpc, node([model], folder) as served:
+            with bare_server("bare_grpc", model, folder) as bare_grpc, node([model], folder, _SAME_PROCESSES) as served:
                 bare_grpc_pids = [pid for pid in children_of(here) if pid not in (*bare_http_pids, served.pid)]
 
                 def by_json(address: str, concurrency: int) -> Measured:
