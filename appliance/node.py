@@ -38,7 +38,7 @@ from appliance.observability.tracing import Tracer
 from appliance.routing.scheduler import BUDGET_SHARE, Scheduler
 from appliance.security.keys import KeyRing
 from appliance.security.scopes import Principal, Scope
-from appliance.security.tls import Tls, read_tls
+from appliance.security.tls import CERTIFICATE_NAME, Tls, read_tls
 from appliance.settings import Settings
 from appliance.workers.devices import parse_device
 from appliance.workers.gpu import Gpu
@@ -298,7 +298,7 @@ def _announce(node: Node, settings: Settings) -> None:
         lines.append(f"  TLS   certificate {node.tls.chain_file}, SHA-256 {node.tls.fingerprint}")
     lines.append(f"  admin key in {key_file}; on this box and user, `ingle` finds it by itself")
     if http:
-        trusted = "--insecure " if settings.tls else ""
+        trusted = f"--cacert {settings.data_dir / CERTIFICATE_NAME} " if settings.tls else ""
         lines.append(f'  curl {trusted}-H "Authorization: Bearer $(cat {key_file})" {scheme}://{http}/v1/models')
     if settings.open:
         lines.append("  OPEN: anyone who reaches this node may call its models and read its catalogue")

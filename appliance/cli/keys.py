@@ -8,6 +8,8 @@ import click
 from appliance.cli.output import print_json, print_table, time_words
 from appliance.cli.target import Target, talks_to_a_node
 from appliance.client_answers import Key
+from appliance.core.errors import BadInputError
+from appliance.security.limits import Limits
 
 
 @click.group("keys", short_help="List, create, limit and revoke keys.")
@@ -18,8 +20,14 @@ def command() -> None:
 def _limits(verb: Callable[..., Any]) -> Callable[..., Any]:
     """Adds `--rate`, `--burst` and `--quota`."""
 
-    def none_is_empty(_ctx: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:
-        return "" if value == "none" else value
+    def none_is_empty(_ctx: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+        if value is None or value == "none":
+            return None if value is None else ""
+        try:
+            (Limits(rate=value) if parameter.name == "rate" else Limits(quota=value)).check()
+        except BadInputError as error:
+            raise click.BadParameter(error.sentence) from None
+        return value
 
     for option in (
         click.option("--quota", callback=none_is_empty, metavar="N/PERIOD", help="Calls a day, say: 100000/day (UTC)."),
@@ -101,7 +109,7 @@ def limit_key(target: Target, key_id: str, rate: str | None, burst: int | None, 
 
 def rate_words(key: Key) -> str:
     """`50/s, 100 at once`."""
-    return key.rate + (f", {key.burst} at once" if key.burst else "")
+    return key.rate + (f", {key.burst} at once" if key.rate and key.burst else "")
 
 
 @command.command("revoke")

@@ -20,9 +20,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from appliance.core.durable import disk_faults, write_durably
-from appliance.security.tls import TLS_BUNDLE
-
-CERTIFICATE_NAME = "tls.crt"
+from appliance.security.tls import CERTIFICATE_NAME, TLS_BUNDLE
 
 # Renewing changes the fingerprint that callers pin, and an appliance has nobody to tell them: so it is rare.
 _LIFE = datetime.timedelta(days=3650)

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from appliance.core.errors import BadInputError
 
+CERTIFICATE_NAME = "tls.crt"  # the same certificate alone, for callers
 TLS_BUNDLE = "tls.pem"  # key and certificate of a node's own making, in its data folder
 
 
