@@ -151,7 +151,12 @@ class Node:
         self.http_address = _reachable(self._settings.http, http_port)
         self.grpc_address = _reachable(self._settings.grpc, grpc_port)
         text = json.dumps(self.ready_file(), indent=2) + "\n"
-        write_durably(self._settings.data_dir / NODE_FILE, text.encode())
+        try:
+            write_durably(self._settings.data_dir / NODE_FILE, text.encode())
+        except OSError as error:  # a full disk keeps nobody from calling
+            _log.error(
+                "the command line will not find this node by itself: %s cannot be written (%s)", NODE_FILE, error
+            )
         if self._settings.ready_file is not None:
             write_durably(self._settings.ready_file, text.encode())
         drop_snapshots(self._settings.data_dir)
