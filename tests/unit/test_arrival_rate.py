@@ -30,6 +30,18 @@ def test_turns_need_not_be_even() -> None:
     assert rate.per_s < late
 
 
+@pytest.mark.parametrize(
+    ("turns", "per_s"),
+    [
+        pytest.param(1, 5.0, id="half a second is too short to tell: as if there had been none before"),
+        pytest.param(2, 10.0, id="from then on it is told at once"),
+        pytest.param(8, 10.0, id="and stays so"),
+    ],
+)
+def test_what_begins_to_be_called_is_told_at_once(turns: int, per_s: float) -> None:
+    assert counted((5, turns)).per_s == pytest.approx(per_s, rel=0.02)
+
+
 def test_a_rush_is_told_within_a_few_seconds() -> None:
     assert counted((1, 600), (100, 8)).per_s > 60
 
