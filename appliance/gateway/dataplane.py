@@ -254,7 +254,9 @@ class DataPlane:
             return None
         self._number += 1
         copy = msgspec.structs.replace(invoke, call=self._number)
-        return shadow.copy(copy, work.parts, work.deadline_s, work.sent_ns)
+        # What lies in a front process's memory is another call's as soon as this one is answered.
+        parts = [bytes(part) if isinstance(part, memoryview) else part for part in work.parts]
+        return shadow.copy(copy, parts, work.deadline_s, work.sent_ns)
 
     def _ended(self, begun: BegunCall, outcome: str, sentence: str) -> None:
         if begun.pair is not None:

@@ -55,15 +55,6 @@ class Ready(msgspec.Struct, array_like=True):
     error: str = ""
 
 
-class Call(msgspec.Struct, array_like=True):
-    """`request` is a CallRequest but for its parts: they are in the body in order, or in the front's shared memory at
-    their head's `offset`. Who calls, the main process finds out."""
-
-    number: int
-    authorization: str | None
-    request: msgspec.Raw
-
-
 class Who(msgspec.Struct, array_like=True):
     """Is this a caller's key?"""
 
@@ -121,8 +112,17 @@ _ASKED: Any = msgspec.defstruct(
 )
 _values = attrgetter(*(field.name for field in _SENT))
 
+
+class Call(msgspec.Struct, array_like=True):
+    """`request` is a CallRequest but for its parts: they are in the body in order, or in the front's shared memory at
+    their head's `offset`. Who calls, the main process finds out."""
+
+    number: int
+    authorization: str | None
+    request: _ASKED
+
+
 encode = msgspec.msgpack.Encoder().encode
-_decode_asked = msgspec.msgpack.Decoder(_ASKED).decode
 decode_hello = msgspec.msgpack.Decoder(Hello).decode
 decode_ready = msgspec.msgpack.Decoder(Ready).decode
 decode_who = msgspec.msgpack.Decoder(Who).decode
@@ -139,17 +139,19 @@ def frame(kind: FrontKind, head: msgspec.Struct, body_size: int = 0) -> bytes:
     return PREFIX.pack(LAYOUT_VERSION, kind, 0, len(packed), body_size) + packed
 
 
-def write_call(number: int, authorization: str | None, request: CallRequest) -> Call:
-    """Raises BadInputError where the request holds what msgpack cannot: numbers beyond 64 bits, half a surrogate."""
+def call_start(number: int, authorization: str | None, request: CallRequest, body_size: int) -> bytes:
+    """The prefix and the head of a CALL. Raises BadInputError where the request holds what msgpack cannot: numbers
+    beyond 64 bits, half a surrogate."""
     try:
-        return Call(number, authorization, msgspec.Raw(encode(_values(request))))
+        packed = encode((number, authorization, _values(request)))
     except (OverflowError, UnicodeError) as error:
         raise BadInputError(f"the request cannot be passed on: {error}") from None
+    return PREFIX.pack(LAYOUT_VERSION, FrontKind.CALL, 0, len(packed), body_size) + packed
 
 
 def read_call(call: Call, parts_of: Callable[[list[TensorHead]], Sequence[Buffer]]) -> CallRequest:
     """The request as it was in the front. `parts_of` gives the parts of a list of TensorHeads."""
-    asked: CallRequest = _decode_asked(call.request)
+    asked: CallRequest = call.request
     asked.parts = parts_of(asked.tensors)
     return asked
 

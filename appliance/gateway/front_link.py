@@ -14,16 +14,16 @@ OnFrame = Callable[[int, memoryview, bytes], None]
 
 
 class FrontLink(Link):
-    """`on_frame` is called with each frame's kind, head and body."""
+    """`on_frame` is called with each frame's kind, head and body, until `on_any_frame` is set to another."""
 
     def __init__(self, on_made: Callable[["FrontLink"], None], on_frame: OnFrame, on_lost: Callable[[], None]) -> None:
         super().__init__(lambda _: on_made(self), lambda _head, _body: None, on_lost)
-        self._on_any_frame = on_frame
+        self.on_any_frame = on_frame
 
     def _dispatch(self, kind: int, head: memoryview, body: bytes) -> None:
-        self._on_any_frame(kind, head, body)
+        self.on_any_frame(kind, head, body)
 
-    def say(self, kind: FrontKind, head: Any, parts: Sequence[Buffer] = (), patience_turns: int = 1) -> None:
+    def say(self, kind: FrontKind, head: Any, parts: Sequence[Buffer] = ()) -> None:
         """Queues one frame, which copies nothing until it leaves."""
         start = frame(kind, head, sum(map(len, parts)))
-        self.send((start, *parts), patience_turns)  # type: ignore[arg-type]  # bytes.join takes any buffer
+        self.send((start, *parts), 1)  # type: ignore[arg-type]  # bytes.join takes any buffer

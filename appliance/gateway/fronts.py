@@ -219,11 +219,14 @@ class _Front:
             raise OSError(error)
 
     def _on_frame(self, kind: int, head: memoryview, body: bytes) -> None:
-        if kind == FrontKind.READY:
-            if not self._ready.done():
-                self._ready.set_result(decode_ready(head).error)
-        elif self._desk is not None:
+        """A frame until it is ready: it may have taken a call before it could say so."""
+        assert self._link is not None
+        assert self._desk is not None
+        if kind != FrontKind.READY:
             self._desk.on_frame(kind, head, body)
+        elif not self._ready.done():
+            self._ready.set_result(decode_ready(head).error)
+            self._link.on_any_frame = self._desk.on_frame
 
     def _on_lost(self) -> None:
         """Its socket has ended: whoever waited there waits no more, and what may still run of it is ended."""

@@ -18,12 +18,12 @@ from appliance.gateway.front_frames import (
     FrontKind,
     Number,
     Who,
+    call_start,
     decode_number,
     decode_refusal,
     decode_reply,
     read_refusal,
     read_reply,
-    write_call,
 )
 from appliance.gateway.front_link import FrontLink
 from appliance.gateway.held import HeldBytes
@@ -87,7 +87,7 @@ class RemotePlane:
         spans: list[Span] = []
         request.tensors, parts = self._placed(request.tensors, request.parts, spans)  # type: ignore[arg-type]
         try:
-            call = write_call(number, authorization, request)
+            start = call_start(number, authorization, request, sum(map(len, parts)))
         except BadInputError:
             for span in spans:
                 self.region.give_back(*span)
@@ -95,7 +95,7 @@ class RemotePlane:
         self._waiting[number] = on_outcome
         self._spans[number] = spans if body is None else [*spans, body]
         self._idle.clear()
-        self._link.say(FrontKind.CALL, call, parts, patience_turns)
+        self._link.send((start, *parts), patience_turns)  # type: ignore[arg-type]  # bytes.join takes any buffer
         return number
 
     def _placed(

@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from appliance.core.errors import BadInputError, BusyError
-from appliance.core.frames import AnswerForm, OutputWish, TensorHead
+from appliance.core.frames import PREFIX_SIZE, AnswerForm, OutputWish, TensorHead
 from appliance.core.requests import CallAnswer, CallRequest, Seconds
 from appliance.gateway import front_frames
 from appliance.gateway.http_relay import AnswerEnd
@@ -31,8 +31,8 @@ def request(**changes: object) -> CallRequest:
 
 def test_a_call_comes_over_with_every_field_it_has() -> None:
     sent = request()
-    packed = front_frames.encode(front_frames.write_call(9, "Bearer k", sent))
-    call = front_frames.decode_call(packed)
+    start = front_frames.call_start(9, "Bearer k", sent, 8)
+    call = front_frames.decode_call(start[PREFIX_SIZE:])
     assert (call.number, call.authorization) == (9, "Bearer k")
     came = front_frames.read_call(call, lambda _: [b"12345678"])
     assert {field: getattr(came, field) for field in sent.__struct_fields__} == msgspec.structs.asdict(sent)
@@ -41,7 +41,7 @@ def test_a_call_comes_over_with_every_field_it_has() -> None:
 @pytest.mark.parametrize("changes", [{"tensors": [TensorHead("x", "FP32", [2**70], 0, 8)]}, {"model": "\ud800"}])
 def test_what_a_frame_cannot_carry_is_said(changes: dict[str, object]) -> None:
     with pytest.raises(BadInputError):
-        front_frames.write_call(1, None, request(**changes))
+        front_frames.call_start(1, None, request(**changes), 0)
 
 
 def test_an_answer_and_an_error_come_over_whole() -> None:
