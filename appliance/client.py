@@ -1,34 +1,55 @@
-"""The Python client of a node, over HTTP: what the command line uses, and any program may.
+"""The Python client of a node: what the command line uses, and any program may.
 
-    with Client("http://box:8000", key) as node:
-        node.call("me/model", jpeg, "image/jpeg").outputs
+    with Client("http://box:8000", key) as node:        # or tcp://box:8003, the ZeroMQ front, for infer() and its like
+        node.infer("me/model", {"x": array}).outputs["y"]
+        node.call("me/model", jpeg, "image/jpeg").outputs   # what is not about tensors is HTTP's
 
 Every method raises the subclass of core.errors.IngleError that the node named; UnavailableError also where no node
-answers. One connection is kept; a Client is not for several threads at once.
+answers. One connection is kept; a Client is not for several threads at once. AsyncClient is for event loops.
 """
 
 import re
 import ssl
-from collections.abc import Callable, Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, Self, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, Self, TypeVar
 from urllib.parse import quote
 
 import msgspec
 import urllib3
 
 from appliance.client_answers import Alias, Called, Deleted, Deployed, Key, Model, ModelDetails, Restored
-from appliance.core.errors import BadInputError, IngleError, UnavailableError, error_from_code
+from appliance.client_async import GRACE_S, AsyncClient
+from appliance.client_tensors import Tensor, tensor_of
+from appliance.client_wire import (
+    Asked,
+    HttpAnswer,
+    Infer,
+    Inference,
+    NotReachedError,
+    Operation,
+    from_http,
+    http_fault,
+    retry_wait_s,
+    to_http,
+)
+from appliance.core.errors import BadInputError, IngleError, UnavailableError, UnsupportedError
 from appliance.core.names import ModelName
+
+if TYPE_CHECKING:
+    from appliance.client_zmq import ZmqLink
+
+__all__ = ["AsyncClient", "Client", "Inference", "Tensor"]
 
 Answer = TypeVar("Answer")
 
 
 class _Models(msgspec.Struct):
     models: list[Model]
-    next: str = ""
+    next: str | None = None
 
 
 class _Lines(msgspec.Struct):
@@ -43,11 +64,24 @@ class Client:
     """One node's HTTP API. `timeout_s` bounds each request's silence, not a deploy's whole length."""
 
     def __init__(
-        self, url: str, key: str = "", *, timeout_s: float = 300.0, ca_file: Path | None = None, fingerprint: str = ""
+        self,
+        url: str | Sequence[str],
+        key: str = "",
+        *,
+        timeout_s: float = 300.0,
+        ca_file: Path | None = None,
+        fingerprint: str = "",
     ) -> None:
-        """For `https://`, whom to believe: the system's authorities, or those in `ca_file`, or the one certificate
+        """`url`: one or several nodes, `http://`, `https://` or `tcp://`; where one is not reached, the next is.
+
+        For `https://`, whom to believe: the system's authorities, or those in `ca_file`, or the one certificate
         whose SHA-256 is `fingerprint`, whatever it says of itself. Raises BadInputError where these are unfit."""
-        self.url = url.rstrip("/") if "://" in url else f"http://{url.rstrip('/')}"
+        given = [url] if isinstance(url, str) else url
+        self._urls = [(one if "://" in one else f"http://{one}").rstrip("/") for one in given]
+        self.url = self._urls[0]  # of the node that is asked next
+        self._key = key
+        self._timeout_s = timeout_s
+        self._links: dict[str, ZmqLink] = {}
         self._headers = {"Authorization": f"Bearer {key}"} if key else {}
         self._pool = urllib3.PoolManager(
             retries=False,
@@ -64,6 +98,79 @@ class Client:
     def close(self) -> None:
         """Closes the connection."""
         self._pool.clear()
+        for link in self._links.values():
+            link.close()
+
+    def infer(
+        self,
+        model: str,
+        inputs: Mapping[str, Any],
+        *,
+        version: str = "",
+        outputs: Sequence[str] | None = None,
+        deadline_s: float = 0.0,
+        priority: int = 0,
+    ) -> Inference:
+        """Runs the model once on arrays, by input; its outputs are numpy arrays where numpy is installed.
+
+        An input is whatever has the buffer protocol, a list of texts, or a Tensor; BYTES come back as bytes, BF16 as
+        its bits. `outputs` None: all. Within a deadline, a node that is busy is asked again when it said so; without
+        one (0: the node's default) it is not. `priority` 1 is the highest.
+        """
+        tensors = {name: tensor_of(name, value) for name, value in inputs.items()}
+        answer = self._perform(Infer(model, version, tensors, outputs, deadline_s, priority), deadline_s)
+        assert isinstance(answer, Inference)
+        return answer
+
+    def ready(self, model: str = "", version: str = "") -> bool:
+        """Whether a call of the model would be taken, or, without one, whether the node takes calls at all."""
+        return bool(self._perform(Operation("model_ready" if model else "ready", model, version))["ready"])
+
+    def metadata(self, model: str, version: str = "") -> dict[str, Any]:
+        """What the model takes and gives, in V2's words."""
+        answer: dict[str, Any] = self._perform(Operation("model_metadata", model, version))
+        return answer
+
+    def index(self, *, ready_only: bool = False) -> list[dict[str, Any]]:
+        """V2's index: every version of every model that the key may call."""
+        answer: list[dict[str, Any]] = self._perform(Operation("index", ready_only=ready_only))
+        return answer
+
+    def _perform(self, asked: Asked, deadline_s: float = 0.0) -> Any:
+        ends_s = time.monotonic() + deadline_s if deadline_s else None
+        unreached = 0
+        while True:
+            try:
+                return self._once(asked, deadline_s + GRACE_S if deadline_s else 0.0)
+            except NotReachedError:
+                unreached += 1
+                self.url = self._urls[(self._urls.index(self.url) + 1) % len(self._urls)]
+                if unreached == len(self._urls):
+                    raise
+            except IngleError as error:
+                wait_s = retry_wait_s(error, time.monotonic(), ends_s)
+                if wait_s is None:
+                    raise
+                time.sleep(wait_s)
+
+    def _once(self, asked: Asked, timeout_s: float) -> Any:
+        if self.url.startswith("tcp://"):
+            if self.url not in self._links:
+                from appliance.client_zmq import ZmqLink
+
+                self._links[self.url] = ZmqLink(self.url, self._key, self._timeout_s)
+            return self._links[self.url].ask(asked, timeout_s)
+        request = to_http(asked)
+        with self._faults():
+            response = self._pool.request(
+                request.method,
+                self.url + request.path,
+                body=request.body or None,
+                headers={**self._headers, **request.headers},
+                redirect=False,
+                timeout=urllib3.Timeout(min(10.0, self._timeout_s), timeout_s or self._timeout_s),
+            )
+        return from_http(asked, self.url, _answer(response))
 
     def models(self, query: str = "", tag: str = "") -> list[Model]:
         """The models that this key may see, by name; those whose words match `query` and which carry `tag`."""
@@ -80,7 +187,7 @@ class Client:
         return self._ask("GET", _path(name, version), ModelDetails)
 
     def call(
-        self, name: ModelName, content: bytes, content_type: str, *, version: str = "", deadline_s: float = 0.0
+        self, name: ModelName | str, content: bytes, content_type: str, *, version: str = "", deadline_s: float = 0.0
     ) -> Called:
         """Runs the model once on `content`. `deadline_s` 0: the node's default."""
         headers = {"Content-Type": content_type}
@@ -145,7 +252,7 @@ class Client:
                 "GET", f"{self.url}/v1/backup", headers=self._headers, redirect=False, preload_content=False
             )
             if response.status >= 300:
-                raise _fault(self.url, response.status, response.data)
+                raise http_fault(self.url, _answer(response))
         whole, written = int(response.headers.get("Content-Length", "0")), 0
         try:
             while piece := self._read(response):
@@ -187,7 +294,7 @@ class Client:
                 redirect=False,
             )
         if response.status >= 300:
-            raise _fault(self.url, response.status, response.data)
+            raise http_fault(self.url, _answer(response))
         try:
             return msgspec.json.decode(response.data, type=answer)
         except msgspec.MsgspecError as error:
@@ -196,12 +303,14 @@ class Client:
     @contextmanager
     def _faults(self) -> Iterator[None]:
         """What goes wrong with the connection, as the errors that methods raise."""
+        if self.url.startswith("tcp://"):
+            raise UnsupportedError(f"this is asked over HTTP alone, and {self.url} is a node's ZeroMQ port")
         try:
             yield
         except urllib3.exceptions.ReadTimeoutError:
             raise UnavailableError(f"the node at {self.url} took too long to answer: try again later") from None
         except (urllib3.exceptions.NewConnectionError, urllib3.exceptions.ConnectTimeoutError) as error:
-            raise UnavailableError(f"no node answers at {self.url} ({_reason(error)}): is it running there?") from None
+            raise NotReachedError(f"no node answers at {self.url} ({_reason(error)}): is it running there?") from None
         except urllib3.exceptions.LocationValueError:
             raise BadInputError(f"'{self.url}' is no URL: expected one such as http://HOST:8000") from None
         except urllib3.exceptions.SSLError as error:
@@ -242,7 +351,7 @@ def _distrust(url: str, error: Exception) -> str:
     )
 
 
-def _path(name: ModelName, version: str = "") -> str:
+def _path(name: ModelName | str, version: str = "") -> str:
     return f"/v1/models/{name}" + (f":{quote(version, safe='')}" if version else "")
 
 
@@ -256,13 +365,5 @@ def _reason(error: Exception) -> str:
     return str(error).rsplit(": ", 1)[-1]
 
 
-def _fault(url: str, status: int, body: bytes) -> IngleError:
-    class Fault(msgspec.Struct):
-        error: str
-        code: str
-
-    try:
-        fault = msgspec.json.decode(body, type=Fault)
-    except msgspec.MsgspecError:
-        return IngleError(f"what answers at {url} said {status} and not as a node of Ingle would: is the URL right?")
-    return error_from_code(fault.code, fault.error)
+def _answer(response: urllib3.BaseHTTPResponse) -> HttpAnswer:
+    return HttpAnswer(response.status, {n.lower(): v for n, v in response.headers.items()}, response.data)

@@ -33,6 +33,7 @@ from appliance.gateway.fronts import Fronts
 from appliance.gateway.grpc_front import GrpcFront
 from appliance.gateway.http import HttpFront
 from appliance.gateway.shared_memory import SharedMemory
+from appliance.gateway.zmq_front import ZmqFront
 from appliance.observability.logs import set_up_logs
 from appliance.observability.tracing import Tracer
 from appliance.routing.scheduler import BUDGET_SHARE, Scheduler
@@ -112,7 +113,7 @@ class Node:
             shared_memory=SharedMemory(allowed=settings.allow_shared_memory, max_bytes=settings.gateway.max_body_bytes),
             tracer=Tracer(settings.data_dir / "traces"),
         )
-        http, grpc = parse_address(settings.http), parse_address(settings.grpc)
+        http, grpc, zmq = (parse_address(setting) for setting in (settings.http, settings.grpc, settings.zmq))
         self.tls = _tls(settings)
         self._fronts: Fronts | None = None
         self._http: HttpFront | None = None
@@ -123,10 +124,13 @@ class Node:
         else:
             self._http = HttpFront(self.dataplane, http, self.tls) if http else None
             self._grpc = GrpcFront(self.dataplane, grpc, self.tls) if grpc else None
+        # Also with several fronts: ZeroMQ's callers stay with the process that has the workers.
+        self._zmq = ZmqFront(self.dataplane, zmq) if zmq else None
         self._saving: asyncio.Task[None] | None = None
         self._watching: asyncio.Task[None] | None = None
         self.http_address: Address | None = None
         self.grpc_address: Address | None = None
+        self.zmq_address: Address | None = None
 
     async def start(self, files: Sequence[Path]) -> None:
         """Starts the processes, deploys `files`, opens the fronts, and writes the ready file.
@@ -150,6 +154,7 @@ class Node:
         http_port, grpc_port = await self._listen()
         self.http_address = _reachable(self._settings.http, http_port)
         self.grpc_address = _reachable(self._settings.grpc, grpc_port)
+        self.zmq_address = _reachable(self._settings.zmq, await self._zmq.start() if self._zmq else 0)
         text = json.dumps(self.ready_file(), indent=2) + "\n"
         try:
             write_durably(self._settings.data_dir / NODE_FILE, text.encode())
@@ -178,7 +183,7 @@ class Node:
             "pid": os.getpid(),
             "http": self.http_address and str(self.http_address),
             "grpc": self.grpc_address and str(self.grpc_address),
-            "zmq": None,
+            "zmq": self.zmq_address and str(self.zmq_address),
             "mesh": None,
             "bulk": None,
             "admin_key_file": str(self._keys.admin_key_file),
@@ -223,6 +228,8 @@ class Node:
             await self._fronts.stop(_GRPC_GRACE_S)
         if self._grpc is not None:
             await self._grpc.stop(_GRPC_GRACE_S)
+        if self._zmq is not None:
+            await self._zmq.stop()
         if self._http is not None:
             await self._http.stop()
         if self._saving is not None:
@@ -299,6 +306,8 @@ def _announce(node: Node, settings: Settings) -> None:
         lines.append(f"  HTTP  {scheme}://{http}   (OpenAPI at /openapi.json)")
     if node.grpc_address:
         lines.append(f"  gRPC  {node.grpc_address}" + ("   (TLS)" if node.tls else ""))
+    if node.zmq_address:
+        lines.append(f"  ZeroMQ  tcp://{node.zmq_address}")
     if node.tls:
         lines.append(f"  TLS   certificate {node.tls.chain_file}, SHA-256 {node.tls.fingerprint}")
     lines.append(f"  admin key in {key_file}; on this box and user, `ingle` finds it by itself")

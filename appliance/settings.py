@@ -42,7 +42,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     http: Annotated[str, Meta(description="where HTTP answers: HOST:PORT, or off")] = "0.0.0.0:8000"
     grpc: Annotated[str, Meta(description="where gRPC answers: HOST:PORT, or off")] = "0.0.0.0:8001"
-    zmq: Annotated[str, Meta(description="where ZeroMQ answers (not in this version)")] = "0.0.0.0:8003"
+    zmq: Annotated[str, Meta(description="where ZeroMQ answers: HOST:PORT, or off")] = "0.0.0.0:8003"
     mesh: Annotated[str, Meta(description="where other nodes find this one (not in this version)")] = "0.0.0.0:8004"
     data_dir: Annotated[Path, Meta(description="the folder of models, keys and records")] = Path()
     ready_file: Annotated[
@@ -183,7 +183,7 @@ def check_offered(settings: Settings) -> list[str]:
     return [
         f"{setting.flag} {getattr(settings, setting.key)} is not used: this version of Ingle has no such front yet"
         for setting in SETTINGS
-        if setting.key in ("zmq", "mesh") and getattr(settings, setting.key) not in (OFF, setting.default)
+        if setting.key == "mesh" and getattr(settings, setting.key) not in (OFF, setting.default)
     ]
 
 

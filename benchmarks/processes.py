@@ -95,21 +95,22 @@ class Node:
     pid: int
     http: str
     grpc: str
+    zmq: str
     admin_key: str
 
 
 @contextlib.contextmanager
 def node(models: Sequence[Path], folder: Path, environment: Mapping[str, str] | None = None) -> Iterator[Node]:
-    """A node that serves these files under their stems, from a data folder of its own, with no mesh and no ZeroMQ."""
+    """A node that serves these files under their stems, from a data folder of its own, with no mesh."""
     ready_file = folder / "node.ready"
     ready_file.unlink(missing_ok=True)
     command = [sys.executable, "-m", "appliance.cli.main", "serve", *map(str, models)]
-    command += ["--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0", "--zmq", "off", "--mesh", "off", "--open"]
+    command += ["--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0", "--zmq", "127.0.0.1:0", "--mesh", "off", "--open"]
     command += ["--data-dir", str(folder / "node"), "--ready-file", str(ready_file)]
     with running(command, ready_file.exists, log=folder / "node.log", environment=environment) as process:
         said = json.loads(ready_file.read_text())
         key = Path(said["admin_key_file"]).read_text().strip()
-        yield Node(process.pid, said["http"], said["grpc"], key)
+        yield Node(process.pid, said["http"], said["grpc"], said["zmq"], key)
         if process.poll() is not None:
             raise LoadError(f"the node ended by itself: {(folder / 'node.log').read_text(errors='replace')[-2000:]}")
 

@@ -19,6 +19,7 @@ ORDER = (
     "throughput_http",
     "throughput_grpc",
     "fronts",
+    "zmq",
     "shared_memory",
     "convnet",
     "batching",

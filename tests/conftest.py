@@ -16,11 +16,12 @@ START_TIMEOUT_S = 60.0
 
 
 class RunningNode(NamedTuple):
-    """A node that answers. `url` is HTTP's, `http` and `grpc` are HOST:PORT."""
+    """A node that answers. `url` is HTTP's, `http`, `grpc` and `zmq` are HOST:PORT."""
 
     process: subprocess.Popen[bytes]
     http: str
     grpc: str
+    zmq: str
     url: str
     admin_key: str
     data_dir: Path
@@ -41,7 +42,7 @@ def start_node(folder: Path, *flags: str, data_dir: Path | None = None, descript
     ready.unlink(missing_ok=True)
     data = data_dir or folder / "data"
     command = [sys.executable, "-m", "appliance.cli.main", "serve", *flags, *os.environ.get("TEST_FLAGS", "").split()]
-    command += ["--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0", "--zmq", "off", "--mesh", "off"]
+    command += ["--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0", "--zmq", "127.0.0.1:0", "--mesh", "off"]
     command += ["--data-dir", str(data), "--ready-file", str(ready)]
     if descriptors is not None:
         command = ["prlimit", f"--nofile={descriptors}:{descriptors}", *command]
@@ -57,7 +58,7 @@ def start_node(folder: Path, *flags: str, data_dir: Path | None = None, descript
         time.sleep(0.01)
     told = json.loads(ready.read_text())
     key = Path(told["admin_key_file"]).read_text().strip()
-    return RunningNode(process, told["http"], told["grpc"], f"http://{told['http']}", key, data, log)
+    return RunningNode(process, told["http"], told["grpc"], told["zmq"], f"http://{told['http']}", key, data, log)
 
 
 def stop_node(node: RunningNode) -> int:

@@ -49,7 +49,7 @@ def _serve(files: tuple[Path, ...], config: Path | None, **flags: Any) -> int:
     try:
         return uvloop.run(serve(settings, files))
     except OSError as error:
-        addresses = f"http {settings.http}, grpc {settings.grpc}"
+        addresses = f"http {settings.http}, grpc {settings.grpc}, zmq {settings.zmq}"
         raise IngleError(f"the node could not start ({error.strerror or error}); it was to have {addresses}") from None
 
 

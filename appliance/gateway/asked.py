@@ -12,10 +12,10 @@ from typing import TypeVar
 import msgspec
 from aiohttp import web
 
-from appliance.core.errors import BadInputError, NotFoundError, TooLargeError
+from appliance.core.errors import BadInputError, TooLargeError
 from appliance.core.names import ModelName, parse_reference
 from appliance.core.versions import parse_version
-from appliance.gateway import patterns
+from appliance.gateway import patterns, pin
 from appliance.gateway.dataplane import DataPlane
 from appliance.gateway.http_body import refuse_encoding
 from appliance.gateway.operations import Parameter
@@ -111,14 +111,9 @@ def asked_deadline_s(request: web.Request) -> float:
 
 def check_pin(request: web.Request, node_name: str) -> None:
     """Raises NotFoundError where the call is pinned to another node than this, BadInputError where that is no pin."""
-    pin = request.headers.get(PIN.name)
-    if pin is None or pin in ("local", f"node:{node_name}"):
-        return
-    kind, _, wanted = pin.partition(":")
-    if kind not in ("node", "tag") or not re.fullmatch(patterns.WORD, wanted):
-        raise BadInputError(f"{PIN.name} is '{pin[:80]}': expected local, node:NAME or tag:WORD")
-    what = "is called" if kind == "node" else "carries the tag"
-    raise NotFoundError(f"no node known here {what} '{wanted}': this node is '{node_name}', and it is alone")
+    asked = request.headers.get(PIN.name)
+    if asked is not None:
+        pin.check_pin(asked, node_name)
 
 
 @contextmanager

@@ -6,14 +6,14 @@ Reads the call's metadata and gRPC's own deadline; knows nothing of what is aske
 import re
 from collections.abc import Mapping
 
-from appliance.core.errors import BadInputError, DeadlineError, NotFoundError
+from appliance.core.errors import BadInputError, DeadlineError
+from appliance.gateway import pin
 
 AUTHORIZATION = "authorization"
 DEADLINE = "x-ingle-deadline-ms"
 PIN = "x-ingle-pin"
 
 _NUMBER = re.compile(r"[0-9]{1,12}(\.[0-9]{1,6})?")
-_PIN = re.compile(r"local|(node|tag):([A-Za-z0-9][A-Za-z0-9._-]{0,127})")
 
 
 def shortest_deadline_s(asked_s: float, metadata: Mapping[str, str], remaining_s: float | None) -> float:
@@ -36,11 +36,6 @@ def shortest_deadline_s(asked_s: float, metadata: Mapping[str, str], remaining_s
 
 def check_pin(metadata: Mapping[str, str], node_name: str) -> None:
     """Raises NotFoundError where the call is pinned to another node than this, BadInputError where that is no pin."""
-    pin = metadata.get(PIN)
-    if pin is None or pin in ("local", f"node:{node_name}"):
-        return
-    match = _PIN.fullmatch(pin)
-    if match is None:
-        raise BadInputError(f"{PIN} is '{pin[:80]}': expected local, node:NAME or tag:WORD")
-    what = "is called" if match[1] == "node" else "carries the tag"
-    raise NotFoundError(f"no node known here {what} '{match[2]}': this node is '{node_name}', and it is alone")
+    asked = metadata.get(PIN)
+    if asked is not None:
+        pin.check_pin(asked, node_name)

@@ -10,6 +10,7 @@ from appliance.catalogue.index import ModelEntry
 from appliance.core.models import ModelVersion
 from appliance.core.release import VERSION
 from appliance.core.tensors import DTYPES, TensorSpec
+from appliance.observability.statistics import VersionStatistics
 
 PLATFORM = "onnxruntime_onnx"
 EXTENSIONS = (
@@ -80,3 +81,18 @@ def v2_config(model: ModelVersion, max_batch: int) -> dict[str, Any]:
     if batched:
         config["dynamic_batching"] = {}
     return config
+
+
+def v2_statistics(row: VersionStatistics) -> dict[str, Any]:
+    """A row of the statistics extension, all members of which clients expect."""
+    return {
+        "name": row.name,
+        "version": row.version,
+        "last_inference": row.last_inference_ms,
+        "inference_count": row.inference_count,
+        "execution_count": row.execution_count,
+        "inference_stats": row.inference_stats,
+        "batch_stats": row.batch_stats,
+        "memory_usage": [],
+        "response_stats": {},
+    }

@@ -6,7 +6,6 @@ parsed nor written here but in the worker, so a large JSON body does not hold th
 """
 
 import asyncio
-from collections.abc import Iterable
 from functools import partial
 from typing import Any, TypeVar
 
@@ -23,14 +22,13 @@ from appliance.gateway.hang_up import dropped_with_caller
 from appliance.gateway.http_answer import COMPRESS_FROM_BYTES, compressed, v2_content
 from appliance.gateway.http_body import read_body
 from appliance.gateway.operations import bind
-from appliance.gateway.pacing import paced
+from appliance.gateway.replies import encode_array
 from appliance.gateway.v2_control_api import OPERATIONS as CONTROL
 from appliance.gateway.v2_control_api import V2Control
 from appliance.gateway.v2_generate import V2Generate
 from appliance.gateway.v2_infer import read_infer
 from appliance.gateway.v2_memory_api import peer_of
-from appliance.gateway.v2_model import v2_config, v2_metadata, v2_server_metadata
-from appliance.observability.statistics import VersionStatistics
+from appliance.gateway.v2_model import v2_config, v2_metadata, v2_server_metadata, v2_statistics
 
 # One or two words, as tritonclient writes `owner/name` unescaped; what follows is the protocol's.
 _MODEL = r"/v2/models/{model:[^/]+(?:/(?!(?:" + "|".join(sorted(RESERVED)) + r")(?:/|$))[^/]+)?}"
@@ -43,11 +41,6 @@ _encode = msgspec.json.Encoder().encode
 
 def _json(value: object, status: int = 200) -> web.Response:
     return web.Response(body=_encode(value), content_type="application/json", status=status)
-
-
-async def _array(rows: Iterable[object]) -> bytes:
-    """A JSON array of rows that may be tens of thousands."""
-    return b"[" + b",".join([_encode(row) async for row in paced(rows)]) + b"]"
 
 
 class V2Rest:
@@ -126,12 +119,14 @@ class V2Rest:
     async def statistics(self, request: web.Request) -> web.Response:
         version = self._version(request)
         asked = str(version.ordinal) if "version" in request.match_info else ""
-        return _json({"model_stats": [_v2(row) for row in self._dataplane.statistics(str(version.name), asked)]})
+        return _json(
+            {"model_stats": [v2_statistics(row) for row in self._dataplane.statistics(str(version.name), asked)]}
+        )
 
     async def all_statistics(self, request: web.Request) -> web.Response:
         principal = self._dataplane.principal(request.headers.get("Authorization"))
         may_see = partial(principal.allows, "call")
-        rows = await _array(map(_v2, self._dataplane.all_statistics(may_see)))
+        rows = await encode_array(map(v2_statistics, self._dataplane.all_statistics(may_see)))
         return web.Response(body=b'{"model_stats":%b}' % rows, content_type="application/json")
 
     # The repository.
@@ -140,7 +135,7 @@ class V2Rest:
         principal = self._dataplane.principal(request.headers.get("Authorization"))
         asked = await _parameters(request, IndexRequest)
         rows = await self._dataplane.index(asked.ready, partial(principal.allows, "call"))
-        return web.Response(body=await _array(rows), content_type="application/json")
+        return web.Response(body=await encode_array(rows), content_type="application/json")
 
     async def load(self, request: web.Request) -> web.Response:
         principal = self._dataplane.principal(request.headers.get("Authorization"))
@@ -216,18 +211,3 @@ async def _parameters(request: web.Request, kind: type[Asked]) -> Asked:
         return msgspec.json.decode(body or b"{}", type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadInputError(f"the body is not the JSON that was expected: {error}") from None
-
-
-def _v2(row: VersionStatistics) -> dict[str, Any]:
-    """A row of statistics in V2's words."""
-    return {
-        "name": row.name,
-        "version": row.version,
-        "last_inference": row.last_inference_ms,
-        "inference_count": row.inference_count,
-        "execution_count": row.execution_count,
-        "inference_stats": row.inference_stats,
-        "batch_stats": row.batch_stats,
-        "memory_usage": [],
-        "response_stats": {},
-    }

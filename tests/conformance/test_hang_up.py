@@ -13,7 +13,9 @@ import requests
 import tritonclient.grpc
 from served import SLOW, deploy, onnx_bytes
 from tritonclient.grpc import service_pb2, service_pb2_grpc
+from zmq_caller import ZmqCaller, tensor
 
+from appliance.core.client_frames import Call
 from tests.conftest import RunningNode, start_node, stop_node
 from tests.process.test_faults import ask, wait_until, workers
 
@@ -165,6 +167,19 @@ def test_grpc_callers_that_hang_up_are_not_served(
 
         hang_up(stub, (("authorization", served.admin_key),), all_there)
         wait_until(lambda: gone(served) - dropped == WAITING, "all have gone")
+    assert all_but_few_never_ran(served, busy)
+
+
+def test_zeromq_callers_that_hang_up_are_not_served(served: RunningNode, busy: int) -> None:
+    dropped = gone(served)
+    turns, x = np.array(1), np.zeros((64, 64), np.float32)
+    tensors = [tensor("turns", turns, "INT64"), tensor("x", x)]
+    with ZmqCaller(served.zmq) as caller:
+        for number in range(1, WAITING + 1):
+            head = Call(number, "gone/slow", tensors=tensors, key=served.admin_key)
+            caller.call(head, turns.tobytes(), x.tobytes())
+        wait_until(lambda: owed(served) == WAITING + 1, "all have come")
+    wait_until(lambda: gone(served) - dropped == WAITING, "all have gone")
     assert all_but_few_never_ran(served, busy)
 
 

@@ -50,7 +50,7 @@ class CallersByThread:
 
     def get(self) -> Callers:
         if not hasattr(self._local, "callers"):
-            self._local.callers = Callers(self._node.http, self._node.grpc, self._node.admin_key)
+            self._local.callers = Callers(self._node.http, self._node.grpc, self._node.zmq, self._node.admin_key)
             self._made.append(self._local.callers)
         callers: Callers = self._local.callers
         return callers
@@ -190,6 +190,7 @@ def _faults_of_calls(name: str, bare: BareModel, feed: dict[str, Any], callers: 
     ways: dict[str, Callable[[], list[Given]]] = {
         "HTTP binary": lambda: callers.binary(name, feed, bare.inputs),
         "gRPC": lambda: callers.grpc(name, feed, bare.inputs),
+        "ZeroMQ": lambda: callers.zeromq(name, feed, bare.inputs),
     }
     try:
         truth = bare.run(feed)

@@ -1,4 +1,4 @@
-"""Calls as unmodified clients make them: `tritonclient` over HTTP with binary tensors, with JSON, and over gRPC.
+"""Calls as unmodified clients make them: `tritonclient` over HTTP, binary and JSON, and over gRPC; and over ZeroMQ.
 
 Arrays are as in `bare_onnxruntime`: BF16 as bits, strings as str; the translation to the client's forms is here.
 """
@@ -16,6 +16,11 @@ import tritonclient.http
 import urllib3
 from bare_onnxruntime import Array, Declared
 from tritonclient.utils import InferenceServerException
+from zmq_caller import ZmqCaller
+
+from appliance import client_tensors
+from appliance.client_tensors import array_of, tensor_of
+from appliance.core.client_frames import Call, Fault, Result, Tensor
 
 __all__ = ["Callers", "Given", "InferenceServerException", "Response"]
 
@@ -38,18 +43,20 @@ class Response(NamedTuple):
 
 
 class Callers:
-    """The clients of one thread. `http` and `grpc` are HOST:PORT."""
+    """The clients of one thread. `http`, `grpc` and `zmq` are HOST:PORT."""
 
-    def __init__(self, http: str, grpc: str, key: str) -> None:
+    def __init__(self, http: str, grpc: str, zmq: str, key: str) -> None:
         self._base = f"http://{http}"
         self._authorization = f"Bearer {key}"
         self._plain = urllib3.PoolManager(maxsize=1, retries=False, timeout=60)
         self._http = tritonclient.http.InferenceServerClient(http, concurrency=8, network_timeout=60)
         self._grpc = tritonclient.grpc.InferenceServerClient(grpc)
+        self._zmq = ZmqCaller(zmq)
 
     def close(self) -> None:
         self._http.close()
         self._grpc.close()
+        self._zmq.close()
         self._plain.clear()
 
     def request(self, method: str, path: str, body: bytes | None = None, **headers: str) -> Response:
@@ -113,6 +120,21 @@ class Callers:
         result = self._grpc.infer(name, self._tensors(tritonclient.grpc, feed, inputs), headers=self._headers())
         return _given_by_grpc(result)
 
+    def zeromq(self, name: str, feed: dict[str, Array], inputs: Sequence[Declared]) -> list[Given]:
+        """The frames of docs/zeromq.md. Raises InferenceServerException, as the others."""
+        heads, bodies = [], []
+        for declared in inputs:
+            if declared.name in feed:
+                array = feed[declared.name]
+                bodies.append(array.tobytes() if declared.dtype == "BF16" else bytes(tensor_of("", array).data))
+                heads.append(Tensor(declared.name, declared.dtype, list(array.shape), 0, len(bodies[-1])))
+        self._zmq.call(Call(1, name, tensors=heads, key=self._authorization), *bodies)
+        head, parts = self._zmq.answer()
+        if isinstance(head, Fault):
+            raise InferenceServerException(head.sentence)
+        assert isinstance(head, Result)
+        return [_given_by_zeromq(one, part) for one, part in zip(head.tensors, parts, strict=True)]
+
     def at_once(
         self, name: str, feeds: Sequence[dict[str, Array]], inputs: Sequence[Declared]
     ) -> list[list[Given] | InferenceServerException]:
@@ -175,6 +197,13 @@ def _given_by_http(result: Any) -> list[Given]:
 def _given_by_grpc(result: Any) -> list[Given]:
     outputs = result.get_response().outputs
     return [_given(result, output.name, output.datatype, output.shape) for output in outputs]
+
+
+def _given_by_zeromq(head: Tensor, part: Any) -> Given:
+    array = array_of(client_tensors.Tensor(head.dtype, head.shape, part))
+    if head.dtype == "BYTES":
+        array = np.array([*(text.decode() for text in array.reshape(-1)), ""], object)[:-1].reshape(array.shape)
+    return Given(head.name, head.dtype, array)
 
 
 def _given(result: Any, name: str, dtype: str, shape: Sequence[int]) -> Given:

@@ -237,15 +237,14 @@ def test_serve_with_files_serves_them_under_their_stems_and_ends_in_order(
 
 
 def test_a_second_node_on_the_same_data_folder_is_told_so(node: RunningNode, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "appliance.cli.main", "serve", "--http", "127.0.0.1:0", "--grpc", "off"]
-    second = subprocess.run([*command, "--data-dir", node.data_dir], capture_output=True, text=True, check=False)
+    command = [sys.executable, "-m", "appliance.cli.main", "serve", "--grpc", "off", "--zmq", "off"]
+    second = subprocess.run(
+        [*command, "--http", "127.0.0.1:0", "--data-dir", node.data_dir], capture_output=True, text=True, check=False
+    )
     assert second.returncode == 5
     assert "Traceback" not in second.stderr
     taken = subprocess.run(
-        [*command[:-4], "--http", node.http, "--grpc", "off", "--data-dir", tmp_path / "other"],
-        capture_output=True,
-        text=True,
-        check=False,
+        [*command, "--http", node.http, "--data-dir", tmp_path / "other"], capture_output=True, text=True, check=False
     )
     assert taken.returncode == 1
     assert "Traceback" not in taken.stderr

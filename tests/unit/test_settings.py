@@ -142,8 +142,8 @@ def test_what_this_version_lacks_is_refused_rather_than_ignored(tmp_path: Path, 
 def test_addresses_of_fronts_that_do_not_exist_yet_are_noted(tmp_path: Path) -> None:
     assert check_offered(load_settings({"data_dir": tmp_path}, {})) == []
     assert check_offered(load_settings({"data_dir": tmp_path, "zmq": "off", "mesh": "off"}, {})) == []
-    (note,) = check_offered(load_settings({"data_dir": tmp_path, "zmq": "127.0.0.1:0", "mesh": "off"}, {}))
-    assert "--zmq" in note
+    (note,) = check_offered(load_settings({"data_dir": tmp_path, "zmq": "127.0.0.1:0", "mesh": "127.0.0.1:0"}, {}))
+    assert "--mesh" in note
 
 
 def test_the_data_folder_follows_the_xdg_rules_for_a_user(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
