@@ -14,6 +14,9 @@ from appliance.workers.region import SharedRegion
 from appliance.workers.tenant import Tenant
 from appliance.workers.vram_ledger import VramLedger
 
+# How exactly it is known since when it has said nothing: run limits are seconds.
+_LIVES_EVERY_S = 0.1
+
 
 class DeviceHost(Child):
     """From the fork to the end. `on_held(digest, bytes)` hears what a model was measured to hold; `on_lost(host,
@@ -42,6 +45,7 @@ class DeviceHost(Child):
         self._on_lost = on_lost
         self._socket_closed = False
         self._lost = False
+        self._lived_s = 0.0
 
     @property
     def lost(self) -> bool:
@@ -49,10 +53,12 @@ class DeviceHost(Child):
 
     # What is said to it.
 
-    def load(self, tenant: Tenant, load: Load, need_bytes: int) -> None:
-        """Has a model opened; it is reckoned with `need_bytes` until it is measured."""
+    def load(self, tenant: Tenant, load: Load, *, need_bytes: int, known_bytes: int) -> None:
+        """Has a model opened. It is reckoned with `need_bytes` until it is measured, and with no less than
+        `known_bytes`, what it came to before, until it has run."""
         self.tenants[tenant.number] = tenant
-        self.ledger.used[tenant.number] = need_bytes
+        tenant.known_bytes = known_bytes
+        self.ledger.reckon(tenant.number, need_bytes)
         self._say(frame_start(Kind.LOAD, load, 0))
 
     def unload(self, tenant: Tenant) -> None:
@@ -101,6 +107,9 @@ class DeviceHost(Child):
     def _it_lives(self) -> None:
         """It runs one batch or load at a time, so while it says something nobody hangs: all who wait begin anew."""
         now_s = time.monotonic()
+        if now_s - self._lived_s < _LIVES_EVERY_S:
+            return
+        self._lived_s = now_s
         for tenant in self.tenants.values():
             if tenant.state == "starting":
                 tenant.started_s = now_s
@@ -113,7 +122,7 @@ class DeviceHost(Child):
             self._forget(tenant)
             self._on_unfit(tenant, head.error, head.no_memory)
         else:
-            self._measured(tenant, head.used_bytes)
+            self._measured(tenant, head.used_bytes, tenant.known_bytes)
         self.ledger.set_free(head.free_bytes)
         tenant.on_frame(head, b"")
 
@@ -125,17 +134,18 @@ class DeviceHost(Child):
             self._drop_calls(tenant)
             tenant.gone(head.reason, asked_for=False)
         elif tenant is not None:
-            self._measured(tenant, head.used_bytes)
+            self._measured(tenant, head.used_bytes, 0)
         self.ledger.set_free(head.free_bytes)
 
-    def _measured(self, tenant: Tenant, used_bytes: int) -> None:
+    def _measured(self, tenant: Tenant, used_bytes: int, at_least_bytes: int) -> None:
         if used_bytes > 0:
-            tenant.device_bytes = self.ledger.used[tenant.number] = used_bytes
+            tenant.device_bytes = used_bytes
+            self.ledger.hold(tenant.number, used_bytes, at_least_bytes=at_least_bytes)
             self._on_held(tenant.digest, used_bytes)
 
     def _forget(self, tenant: Tenant) -> None:
         self.tenants.pop(tenant.number, None)
-        self.ledger.used.pop(tenant.number, None)
+        self.ledger.drop(tenant.number)
 
     def _drop_calls(self, tenant: Tenant) -> None:
         for call in tenant.in_flight:

@@ -89,9 +89,7 @@ class Gpu:
     def _start_host(self, providers: tuple[str, ...]) -> DeviceHost:
         number = self._processes.next_number()
         region = SharedRegion(REGION_BYTES)
-        host = self._host = DeviceHost(
-            number, region, on_held=self._held.__setitem__, on_unfit=self._unfit, on_lost=self._lost
-        )
+        host = self._host = DeviceHost(number, region, on_held=self._held_by, on_unfit=self._unfit, on_lost=self._lost)
         spec = WorkerSpec(
             number=number,
             role="device",
@@ -148,7 +146,8 @@ class Gpu:
         )
         tenant.threads = threads
         load = Load(tenant.number, model.folder, model.manifest, threads, max_batch)
-        host.load(tenant, load, estimate_bytes(model.size_bytes, self._held.get(model.digest, 0)))
+        known_bytes = self._held.get(model.digest, 0)
+        host.load(tenant, load, need_bytes=estimate_bytes(model.size_bytes, known_bytes), known_bytes=known_bytes)
         return tenant
 
     def note_for(self, model: ModelVersion) -> str:
@@ -184,6 +183,9 @@ class Gpu:
             now_s=now_s,
         )
 
+    def _held_by(self, digest: str, held_bytes: int) -> None:
+        self._held[digest] = max(held_bytes, self._held.get(digest, 0))
+
     def _unfit(self, tenant: Tenant, reason: str, no_memory: bool) -> None:
         until_s = time.monotonic() + TOO_LARGE_S if no_memory else float("inf")
         self._banned[tenant.digest] = Banned(f"the GPU did not take it: {reason}", until_s)
@@ -194,8 +196,8 @@ class Gpu:
         self._ends.pop(digest, None)
 
     def _lost(self, host: DeviceHost, suspects: list[Tenant]) -> None:
-        if host is not self._host or self._fault or not self._got:
-            return
+        if host is not self._host or self._fault or not self._got or self._processes.ready is None:
+            return  # not in use, or lost with the process that starts workers, which is nobody's fault
         self._losses += 1
         _log.warning("the worker of GPU %d was lost: %s", self._device.number, host.end_reason)
         for tenant in suspects:

@@ -51,6 +51,7 @@ class Tenant(Replica):
         super().__init__(number, host.region, on_change, run_times=run_times, memory_bytes=0)
         self.shares_process = True
         self.digest = digest
+        self.known_bytes = 0  # of the device's memory, what it came to when it ran before
         self._host = host
         self._on_answered = on_answered
         self.pid = host.pid

@@ -37,15 +37,31 @@ def estimate_bytes(size_bytes: int, measured_bytes: int) -> int:
 
 @dataclass
 class VramLedger:
-    """`budget_bytes` None: unknown. `used` are tenants with their bytes, reckoned until they are measured."""
+    """`budget_bytes` None: unknown. `used` is what each tenant is reckoned with, `held` what of that it was last
+    measured to hold: a model grows with its first runs, and what it will grow to must not be given away before."""
 
     budget_bytes: int | None = None
     used: dict[int, int] = field(default_factory=dict)
+    held: dict[int, int] = field(default_factory=dict)
 
-    def set_free(self, free_bytes: int | None) -> None:
-        """What is free now, beside what tenants hold: other programs come and go."""
-        if free_bytes is not None and free_bytes >= 0:
-            self.budget_bytes = int(free_bytes * SHARE) + sum(self.used.values())
+    def reckon(self, tenant: int, need_bytes: int) -> None:
+        """A tenant is about to be loaded."""
+        self.used[tenant] = need_bytes
+
+    def hold(self, tenant: int, held_bytes: int, *, at_least_bytes: int = 0) -> None:
+        """A tenant was measured; `at_least_bytes`: what it is known to come to."""
+        self.held[tenant] = held_bytes
+        self.used[tenant] = max(held_bytes, at_least_bytes)
+
+    def drop(self, tenant: int) -> None:
+        """A tenant is there no more."""
+        self.used.pop(tenant, None)
+        self.held.pop(tenant, None)
+
+    def set_free(self, free_bytes: int) -> None:
+        """What is free now, beside what tenants hold: other programs come and go. Below 0: it cannot be measured."""
+        if free_bytes >= 0:
+            self.budget_bytes = int(free_bytes * SHARE) + sum(self.held.values())
 
     @property
     def left_bytes(self) -> int | None:

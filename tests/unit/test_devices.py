@@ -73,13 +73,26 @@ def test_models_make_room_on_the_device_by_worth(
 
 
 def test_what_is_free_is_for_models_but_for_a_tenth_and_what_they_hold_is_theirs() -> None:
-    ledger = VramLedger(used={1: 500})
-    ledger.set_free(None)
-    assert ledger.left_bytes is None
+    ledger = VramLedger()
+    ledger.hold(1, 500)
     ledger.set_free(-1)
     assert ledger.left_bytes is None
     ledger.set_free(1000)
     assert (ledger.budget_bytes, ledger.left_bytes) == (1400, 900)
+
+
+def test_what_a_model_will_grow_to_is_not_given_away_before_it_has_run() -> None:
+    ledger = VramLedger()
+    ledger.reckon(1, 500)
+    ledger.hold(1, 300, at_least_bytes=500)
+    ledger.set_free(1000)
+    assert ledger.left_bytes == 700
+    ledger.hold(1, 550)
+    ledger.set_free(750)
+    assert ledger.left_bytes == 675
+    ledger.drop(1)
+    ledger.set_free(1300)
+    assert ledger.left_bytes == 1170
 
 
 def test_a_model_is_reckoned_by_its_file_until_it_was_measured() -> None:
