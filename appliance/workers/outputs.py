@@ -113,9 +113,9 @@ class OutputWriter:
                 start = b'{"name":' + orjson.dumps(wish.name) + b',"datatype":"BYTES","shape":['
             shape = ",".join(map(str, array.shape)).encode()
             if wish.shared is not None:
-                head = self._share(wish, wish.shared, dtype, array, last)
-                heads.append(head)
-                text.append(b"%b%b]%b}" % (start, shape, _shared_parameters(wish.shared, head.size_bytes)))
+                heads.append(self._share(wish, wish.shared, dtype, array, last))
+                # No parameters: Triton's C++ client takes any for the description of binary data behind the JSON.
+                text.append(b"%b%b]}" % (start, shape))
             elif wish.binary:
                 data = tensors.to_raw(dtype, array)
                 binary.append(data)
@@ -125,11 +125,3 @@ class OutputWriter:
         array_text = b"[" + b",".join(text) + b"]"
         parts = [array_text, *binary, *last]
         return heads, len(array_text), parts, sum(map(len, parts))
-
-
-def _shared_parameters(place: SharedPlace, size_bytes: int) -> bytes:
-    return b',"parameters":{"shared_memory_region":%b,"shared_memory_offset":%d,"shared_memory_byte_size":%d}' % (
-        orjson.dumps(place.region),
-        place.offset,
-        size_bytes,
-    )
