@@ -224,7 +224,7 @@ class Pool:
             if self._start_later is None:
                 self._start_later = self._loop.call_later(verdict.at_s - now_s, self._backoff_is_over)
         else:
-            self._refuse_all(self._set_aside_reason(verdict.at_s))
+            self._refuse_all(self._set_aside_reason(verdict.at_s), retry_after_s=verdict.at_s - now_s)
 
     def _backoff_is_over(self) -> None:
         self._start_later = None
@@ -261,10 +261,10 @@ class Pool:
             "when it is loaded or deployed anew"
         )
 
-    def _refuse_all(self, sentence: str) -> None:
-        error = UnavailableError(sentence, retry_after_s=lifecycle.SET_ASIDE_S)
+    def _refuse_all(self, sentence: str, *, retry_after_s: float | None = None) -> None:
         while (work := self._next_retry() or self._waiting.pop()) is not None:
-            work.future.set_exception(error)
+            # Each caller has an error of its own, for it is told which call it belongs to.
+            work.future.set_exception(UnavailableError(sentence, retry_after_s=retry_after_s))
 
     def prepare(self) -> None:
         """Asks for a worker, since calls are about to come here; for LEASE_S nobody else's need ends it."""
@@ -374,7 +374,7 @@ class Pool:
     def close(self) -> None:
         """No workers any more after those in flight have answered: the version is gone."""
         self.closed = True
-        self._refuse_all(f"{self.model} was deleted or replaced while the call waited")
+        self._refuse_all(f"{self.model} was deleted or replaced while the call waited", retry_after_s=1.0)
         self.sequences.lose_all("was lost, since its model's version was deleted or replaced, or the node ends")
         self.sleep()
 
