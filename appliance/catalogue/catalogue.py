@@ -182,13 +182,15 @@ class Catalogue:
         manifest: Manifest,
         source: str = "deploy",
         ordinal: int | None = None,
+        keep_default: bool = False,
     ) -> tuple[ModelVersion, bool]:
         """Makes a version of a staged artifact; False where it was there already and nothing was done.
 
         Without `version`: the next minor, unless digest and manifest equal those of `latest`. With `source="load"`
         and an `ordinal` N: version N.0.0, which replaces what a load made. Raises ConflictError where the version
         exists otherwise, RefusedError where the manifest holds what cannot be kept. Where a version was made, the
-        staged folder is gone.
+        staged folder is gone. With `keep_default` what a call without a version gets stays what it is, at every
+        moment: the alias `default` is set in the same transaction.
         """
         offer = Offer(name, staged.digest, _storable(manifest), staged.manifest is not None, version, ordinal, source)
         with self._writing(), disk_faults(self._artifacts.folder):
@@ -213,6 +215,9 @@ class Catalogue:
             )
             try:
                 with self._changing(name):
+                    entry = self._snapshot.entries.get(name)
+                    if keep_default and entry is not None and "default" not in entry.aliases:
+                        self._store.put_alias(name, "default", entry.default.version)
                     self._store.put_artifact(staged.digest, staged.size_bytes, staged.files)
                     self._store.put_version(made)
             except BaseException:
@@ -229,6 +234,9 @@ class Catalogue:
             target = self.entry(name).find(version)
             with self._changing(name):
                 self._store.put_alias(name, alias, target.version)
+            traffic = self.traffic(name)
+            if alias == "default" and (settled := _settled(traffic, str(target.version))) != traffic:
+                self.set_traffic(name, settled)
         return target
 
     def delete_alias(self, name: ModelName, alias: str) -> None:
@@ -395,6 +403,15 @@ def _serves_alike(one: ModelVersion, other: ModelVersion | None) -> bool:
 
 def _wish(value: str, kind: type[Wish]) -> Wish:
     return msgspec.json.decode(value, type=kind)
+
+
+def _settled(traffic: Traffic, default: str) -> Traffic:
+    """The wish once this version is the default: it is on trial, or a shadow of itself, no more."""
+    if traffic.canary == default:
+        traffic = Traffic(shadow=traffic.shadow, shadow_share=traffic.shadow_share)
+    if traffic.shadow == default:
+        traffic = msgspec.structs.replace(traffic, shadow="", shadow_share=1.0)
+    return traffic
 
 
 def _digests(entry: ModelEntry | None) -> set[str]:

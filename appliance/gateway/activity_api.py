@@ -121,6 +121,7 @@ def _model_activity(state: ModelState, statistics: VersionStatistics) -> ModelAc
         failed=statistics.inference_stats.fail.count,
         p50_s=centile_s(statistics.durations, 50),
         p99_s=centile_s(statistics.durations, 99),
+        durations=statistics.durations,
         run_s=state.profile.run_s.get(1, 0.0),
         memory_bytes=sum(worker.memory_bytes for worker in state.workers),
         cpu_s=state.profile.cpu_s,

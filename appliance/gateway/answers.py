@@ -355,7 +355,11 @@ class SchedulerCounts(msgspec.Struct):
 
 
 class ModelActivity(msgspec.Struct):
-    """One version that has workers or calls. Latencies are of answered calls since the start, upper bounds."""
+    """One version that has workers or calls. Latencies are of answered calls since the start.
+
+    `durations` counts those calls by the bit length of their nanoseconds: the differences of two answers tell of the
+    time between them.
+    """
 
     model: str
     version: str
@@ -369,6 +373,7 @@ class ModelActivity(msgspec.Struct):
     failed: int
     p50_s: float
     p99_s: float
+    durations: list[int]
     run_s: float
     memory_bytes: int
     cpu_s: float

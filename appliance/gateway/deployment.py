@@ -13,12 +13,14 @@ from pathlib import Path
 
 from appliance.catalogue.catalogue import Catalogue
 from appliance.catalogue.staging import stage
-from appliance.core.errors import BadInputError, NotFoundError
+from appliance.core.errors import BadInputError, ConflictError, NotFoundError
 from appliance.core.manifest import Manifest
 from appliance.core.models import ModelVersion
 from appliance.core.names import ModelName, parse_name
+from appliance.core.traffic import Traffic
 from appliance.core.versions import Version, parse_version
 from appliance.gateway.states import DeployResult
+from appliance.gateway.trial import NONE, Trial
 from appliance.security.scopes import Principal
 from appliance.workers.inspector import Inspector
 
@@ -56,12 +58,14 @@ class Deployer:
         version: str,
         source: str = "deploy",
         ordinal: int | None = None,
+        trial: Trial = NONE,
         on_step: Callable[[str], None] | None = None,
     ) -> DeployResult:
         """Publishes a file that lies complete in `incoming`, which the caller discards afterwards.
 
         `name` and `version` empty: as the bundle's manifest says. Raises ForbiddenError, RefusedError, ConflictError,
-        BadInputError; nothing is stored then.
+        BadInputError; nothing is stored then. With a trial, UnavailableError too, where the version is stored but
+        cannot be tried.
         """
         if name:
             principal.require("deploy", parse_name(name))
@@ -71,6 +75,8 @@ class Deployer:
         principal.require("deploy", target)
         wanted = version or manifest.version
         number: Version | None = parse_version(wanted) if wanted and ordinal is None else None
+        if trial.canary_share and self._default(target) is None:
+            raise ConflictError(f"{target} has no version yet that the other calls could go to: deploy it as it is")
         inspection = await self._inspector.inspect(str(staged.folder), manifest, on_step)
         replaced = self._load_made(target, ordinal)
         before = self._default(target)
@@ -83,11 +89,24 @@ class Deployer:
             manifest=manifest,
             source=source,
             ordinal=ordinal,
+            keep_default=trial.canary_share > 0,
         )
         warnings = inspection.warnings
         if created and (warning := await self._swapped(replaced, before, model)):
             warnings = (*warnings, warning)
+        if trial.wanted and before is not None:
+            warnings = (*warnings, *await self._try(model, trial, before))
         return DeployResult(model, created, warnings)
+
+    async def _try(self, made: ModelVersion, trial: Trial, before: ModelVersion) -> tuple[str, ...]:
+        """Puts a new version on trial against the default, or, as the default, against what was that before it. A
+        sentence where it is neither."""
+        default = self._catalogue.entry(made.name).default
+        if not trial.canary_share and default != made:
+            return (f"calls stay with {default}, and {made} gets none to be judged by: give it a share of them",)
+        beside = default if trial.canary_share else before
+        await self.set_traffic(made.name, trial.traffic(self._catalogue.traffic(made.name), made, beside))
+        return ()
 
     async def _swapped(self, replaced: ModelVersion | None, before: ModelVersion | None, made: ModelVersion) -> str:
         """Has the version that was made warm where the one that it replaced, or that was the default, is."""
@@ -106,6 +125,13 @@ class Deployer:
     async def set_alias(self, name: ModelName, alias: str, version: str) -> ModelVersion:
         """Points an alias at a version, and has that warm where the alias' earlier one was. Raises NotFoundError."""
         return await self._move(name, alias, lambda: self._catalogue.set_alias(name, alias, version))
+
+    async def set_traffic(self, name: ModelName, traffic: Traffic) -> None:
+        """Spreads the model's calls so. A canary is warm first: nobody's call pays for its start, and it is not judged
+        by that. Raises NotFoundError, and UnavailableError where it does not get warm; nothing is changed then."""
+        if traffic.canary and traffic.canary_share:
+            await self._warm(self._catalogue.resolve(str(name), traffic.canary))
+        await asyncio.to_thread(self._catalogue.set_traffic, name, traffic)
 
     async def rollback(self, name: ModelName) -> ModelVersion:
         """Lets `default` mean what it meant before. Raises NotFoundError, ConflictError."""

@@ -13,6 +13,7 @@ from aiohttp import StreamReader, web
 
 from appliance.core.errors import BadInputError, TooLargeError, UnavailableError, UnsupportedError
 from appliance.core.names import ModelName
+from appliance.gateway import trial
 from appliance.gateway.answers import DeployAnswer, deploy_answer
 from appliance.gateway.asked import NEW_NAME, OWNER, asked_new_version, broken_bodies, who
 from appliance.gateway.dataplane import DataPlane
@@ -20,6 +21,7 @@ from appliance.gateway.deployment import Deployer
 from appliance.gateway.http_body import refuse_encoding
 from appliance.gateway.operations import Body, Operation, Reply
 from appliance.gateway.replies import json_reply
+from appliance.gateway.trial import Trial, asked_trial
 from appliance.security.scopes import Principal
 
 _log = logging.getLogger("ingle.deploys")
@@ -40,9 +42,27 @@ _ERRORS = (409, 413, 415, 422, 503, 504)
 
 OPERATIONS = (
     Operation(
-        "deploy", "PUT", "/v1/models/{owner}/{name}", "models", _SUMMARY, _REPLIES, _ERRORS, (OWNER, NEW_NAME), _BODY
+        "deploy",
+        "PUT",
+        "/v1/models/{owner}/{name}",
+        "models",
+        _SUMMARY,
+        _REPLIES,
+        _ERRORS,
+        (OWNER, NEW_NAME, *trial.PARAMETERS),
+        _BODY,
     ),
-    Operation("deploy_local", "PUT", "/v1/models/{name}", "models", _SUMMARY, _REPLIES, _ERRORS, (NEW_NAME,), _BODY),
+    Operation(
+        "deploy_local",
+        "PUT",
+        "/v1/models/{name}",
+        "models",
+        _SUMMARY,
+        _REPLIES,
+        _ERRORS,
+        (NEW_NAME, *trial.PARAMETERS),
+        _BODY,
+    ),
 )
 
 
@@ -58,6 +78,7 @@ class Deploys:
         principal = who(request, self._dataplane)
         name, version = asked_new_version(request)
         principal.require("deploy", name)
+        asked = asked_trial(request)
         refuse_encoding(request)
         if request.content_type.startswith("multipart/"):
             raise UnsupportedError(
@@ -70,17 +91,21 @@ class Deploys:
             )
         self._uploads += 1
         try:
-            return await self._take(request, principal, name, version)
+            return await self._take(request, principal, name, version, asked)
         finally:
             self._uploads -= 1
 
-    async def _take(self, request: web.Request, principal: Principal, name: ModelName, version: str) -> web.Response:
+    async def _take(
+        self, request: web.Request, principal: Principal, name: ModelName, version: str, asked: Trial
+    ) -> web.Response:
         incoming = await asyncio.to_thread(self._dataplane.catalogue.new_incoming)
         try:
             check_room(request.content_length, incoming)
             upload = incoming / "upload"
             await receive(request.content, upload)
-            result = await self._deployer.deploy(upload, incoming, principal, name=str(name), version=version)
+            result = await self._deployer.deploy(
+                upload, incoming, principal, name=str(name), version=version, trial=asked
+            )
         finally:
             await asyncio.to_thread(self._dataplane.catalogue.discard, incoming)
         answer = deploy_answer(result.model, created=result.created, warnings=result.warnings)

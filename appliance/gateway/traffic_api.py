@@ -38,7 +38,7 @@ OPERATIONS = (
         "models",
         "Give a share of the calls to a canary, copies to a shadow, and say when a new version is taken back",
         _SPREAD,
-        (404, 409, 413, 415),
+        (404, 409, 413, 415, 503),
         (OWNER, PLAIN_NAME),
         Body({"application/json": TrafficRequest}),
     ),
@@ -72,7 +72,7 @@ class TrafficApi:
         name = asked_name(request)
         principal.require("deploy", name)
         asked = await asked_json(request, TrafficRequest)
-        await asyncio.to_thread(self._dataplane.catalogue.set_traffic, name, self._wish(name, asked))
+        await self._dataplane.deployer.set_traffic(name, self._wish(name, asked))
         return json_reply(self._described(name))
 
     async def delete_traffic(self, request: web.Request) -> web.Response:

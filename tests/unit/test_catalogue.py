@@ -23,6 +23,7 @@ from appliance.core.manifest import ImageInput, Limits, Manifest
 from appliance.core.models import ModelVersion
 from appliance.core.names import parse_name
 from appliance.core.tensors import Signature, TensorSpec
+from appliance.core.traffic import Traffic
 from appliance.core.versions import Version
 
 NAME = parse_name("acme/digits")
@@ -474,3 +475,44 @@ def test_a_deploy_that_the_database_turns_down_leaves_no_artifact(
     other.close()
     assert [path.name for path in tmp_path.glob("artifacts/*/*")] == [made.digest]
     held.close()
+
+
+def test_a_canary_is_never_the_default_and_stays_none_when_more_is_deployed(
+    catalogue: Catalogue, deploy: Deploy
+) -> None:
+    seen = []
+    deploy(b"one")
+    entry = catalogue.entry(NAME)
+    deploy(b"two", keep_default=True)
+    seen.append(str(catalogue.entry(NAME).default.version))
+    deploy(b"three")
+    seen.append(str(catalogue.entry(NAME).default.version))
+    assert (str(entry.default.version), seen) == ("1.0.0", ["1.0.0", "1.0.0"])
+    assert catalogue.entry(NAME).aliases == {"default": Version(1, 0, 0)}
+
+
+def test_a_first_version_is_the_default_whatever_was_asked(catalogue: Catalogue, deploy: Deploy) -> None:
+    deploy(b"one", keep_default=True)
+    assert catalogue.entry(NAME).aliases == {}
+
+
+@pytest.mark.parametrize(
+    ("wish", "then"),
+    [
+        (
+            Traffic(canary="1.1.0", canary_share=0.1, max_error_share=0.1, shadow="1.2.0", shadow_share=0.5),
+            Traffic(shadow="1.2.0", shadow_share=0.5),
+        ),
+        (Traffic(canary="1.2.0", canary_share=0.1, shadow="1.1.0"), Traffic(canary="1.2.0", canary_share=0.1)),
+        (Traffic(canary="1.2.0", canary_share=0.1), Traffic(canary="1.2.0", canary_share=0.1)),
+    ],
+)
+def test_what_becomes_the_default_is_neither_on_trial_nor_a_shadow_any_more(
+    catalogue: Catalogue, deploy: Deploy, wish: Traffic, then: Traffic
+) -> None:
+    for content in (b"one", b"two", b"three"):
+        deploy(content)
+    catalogue.set_alias(NAME, "default", "1.0.0")
+    catalogue.set_traffic(NAME, wish)
+    catalogue.set_alias(NAME, "default", "1.1.0")
+    assert catalogue.traffic(NAME) == then

@@ -6,7 +6,7 @@ import pytest
 from appliance.core.frames import Answer
 from appliance.core.requests import Seconds
 from appliance.observability.calls import CallRecord, RecentCalls
-from appliance.observability.statistics import DURATION_BUCKETS, VersionCounters, duration_bounds_s
+from appliance.observability.statistics import DURATION_BUCKETS, VersionCounters, centile_s, duration_bounds_s
 
 
 def answer(**fields: int) -> Answer:
@@ -136,3 +136,22 @@ def test_a_sum_of_counters_says_what_one_would_have_said() -> None:
     told, expected = total.read("m", "1"), together.read("m", "1")
     assert msgspec.structs.replace(told, last_inference_ms=0) == msgspec.structs.replace(expected, last_inference_ms=0)
     assert total.last_call_ms == max(counters.last_call_ms for counters in apart)
+
+
+@pytest.mark.parametrize("took_ns", [700, 50_000, 3_000_000, 2**30])
+def test_a_centile_is_within_a_factor_of_two_and_in_order(took_ns: int) -> None:
+    counters = VersionCounters()
+    for _ in range(100):
+        counters.record(answer(), took_ns, 0)
+    durations = counters.read("m", "1").durations
+    found = [centile_s(durations, centile) * 1e9 for centile in (1, 50, 99, 100)]
+    assert found == sorted(found)
+    assert took_ns / 2 <= found[0] <= found[-1] <= took_ns * 2
+
+
+def test_a_centile_of_nothing_is_nothing_and_the_slowest_are_found() -> None:
+    assert centile_s([0] * DURATION_BUCKETS, 99) == 0
+    durations = [0] * DURATION_BUCKETS
+    durations[20], durations[30] = 98, 2
+    assert centile_s(durations, 50) < 0.00105
+    assert 0.5 < centile_s(durations, 99) < 1.1
