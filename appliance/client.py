@@ -21,7 +21,21 @@ from urllib.parse import quote
 import msgspec
 import urllib3
 
-from appliance.client_answers import Alias, Called, Deleted, Deployed, Key, Model, ModelDetails, Restored
+from appliance.client_answers import (
+    Activity,
+    Alias,
+    Called,
+    Deleted,
+    Deployed,
+    Key,
+    Model,
+    ModelDetails,
+    Restored,
+    Scale,
+    Statistics,
+    Traffic,
+    TrafficWish,
+)
 from appliance.client_async import GRACE_S, AsyncClient
 from appliance.client_tensors import Tensor, tensor_of
 from appliance.client_wire import (
@@ -58,6 +72,10 @@ class _Lines(msgspec.Struct):
 
 class _Keys(msgspec.Struct):
     keys: list[Key]
+
+
+class _Statistics(msgspec.Struct):
+    model_stats: list[Statistics]
 
 
 class Client:
@@ -195,10 +213,46 @@ class Client:
             headers["X-Ingle-Deadline-Ms"] = str(max(1, round(deadline_s * 1000)))
         return self._ask("POST", _path(name, version), Called, body=content, headers=headers)
 
-    def deploy(self, name: ModelName, upload: Iterable[bytes], *, version: str = "") -> Deployed:
-        """Streams an ONNX file or a bundle to the node, which validates it before it is there for anyone."""
+    def deploy(
+        self, name: ModelName, upload: Iterable[bytes], *, version: str = "", trial: TrafficWish | None = None
+    ) -> Deployed:
+        """Streams an ONNX file or a bundle to the node, which validates it before it is there for anyone.
+
+        With a trial's `canary_share` the default stays what it is and the version gets that share of the calls; with
+        its limits alone the version is the default until it exceeds one of them.
+        """
         headers = {"Content-Type": "application/octet-stream"}
-        return self._ask("PUT", _path(name, version), Deployed, body=upload, headers=headers)
+        return self._ask("PUT", _path(name, version) + _query(trial), Deployed, body=upload, headers=headers)
+
+    def activity(self) -> Activity:
+        """What the node does right now: its memory, its workers, and the models that are warm or called."""
+        return self._ask("GET", "/v1/activity", Activity)
+
+    def statistics(self, name: ModelName, ordinal: int) -> Statistics:
+        """What became of the calls of one version since the node started."""
+        return self._ask("GET", f"/v2/models/{name}/versions/{ordinal}/stats", _Statistics).model_stats[0]
+
+    def unload(self, name: ModelName) -> None:
+        """Ends the model's workers once they have answered; the next call starts one again."""
+        self._ask("POST", f"/v2/repository/models/{name}/unload", Any, body=b"{}", headers=_JSON)
+
+    def set_scale(self, name: ModelName, scale: Scale) -> Scale:
+        """Says how many replicas the model is to have, and how soon its calls are to be answered."""
+        body = msgspec.json.encode(scale)
+        return self._ask("PUT", f"{_path(name)}/scale", Scale, body=body, headers=_JSON)
+
+    def traffic(self, name: ModelName) -> Traffic:
+        """How the calls that name no version are spread, and how the versions fare."""
+        return self._ask("GET", f"{_path(name)}/traffic", Traffic)
+
+    def set_traffic(self, name: ModelName, wish: TrafficWish) -> Traffic:
+        """Spreads the calls that name no version anew; what was wished before is gone."""
+        asked = {word: getattr(wish, word) for word in TrafficWish.__struct_fields__}
+        return self._ask("PUT", f"{_path(name)}/traffic", Traffic, body=msgspec.json.encode(asked), headers=_JSON)
+
+    def delete_traffic(self, name: ModelName) -> Traffic:
+        """Gives all calls that name no version to the default one."""
+        return self._ask("DELETE", f"{_path(name)}/traffic", Traffic)
 
     def set_alias(self, name: ModelName, alias: str, version: str) -> Alias:
         """Makes the alias mean what `version` (`1.2.3`, `1.2`, `latest`, another alias) means now."""
@@ -274,6 +328,10 @@ class Client:
         among them."""
         return self._ask("POST", "/v1/restore", Restored, body=backup, headers={"Content-Type": "application/x-tar"})
 
+    def send(self, path: str, body: bytes, headers: dict[str, str]) -> bytes:
+        """A POST of the caller's own making to a path behind the node's URL; what it answers, unread."""
+        return self._exchange("POST", path, body=body, headers=headers)
+
     def _ask(
         self,
         method: str,
@@ -284,6 +342,21 @@ class Client:
         headers: dict[str, str] | None = None,
         fields: dict[str, str] | None = None,
     ) -> Answer:
+        said = self._exchange(method, path, body=body, headers=headers, fields=fields)
+        try:
+            return msgspec.json.decode(said or b"null", type=answer)
+        except msgspec.MsgspecError as error:
+            raise IngleError(f"what answers at {self.url} does not speak as a node of Ingle does: {error}") from None
+
+    def _exchange(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: bytes | Iterable[bytes] | None = None,
+        headers: dict[str, str] | None = None,
+        fields: dict[str, str] | None = None,
+    ) -> bytes:
         with self._faults():
             response = self._pool.request(
                 method,
@@ -295,10 +368,7 @@ class Client:
             )
         if response.status >= 300:
             raise http_fault(self.url, _answer(response))
-        try:
-            return msgspec.json.decode(response.data, type=answer)
-        except msgspec.MsgspecError as error:
-            raise IngleError(f"what answers at {self.url} does not speak as a node of Ingle does: {error}") from None
+        return response.data
 
     @contextmanager
     def _faults(self) -> Iterator[None]:
@@ -353,6 +423,14 @@ def _distrust(url: str, error: Exception) -> str:
 
 def _path(name: ModelName | str, version: str = "") -> str:
     return f"/v1/models/{name}" + (f":{quote(version, safe='')}" if version else "")
+
+
+def _query(trial: TrafficWish | None) -> str:
+    if trial is None:
+        return ""
+    words = ("canary_share", "max_error_share", "max_latency_ratio", "least_calls")
+    # As the node's grammar wants numbers: no exponents.
+    return "?" + "&".join(f"{word}={getattr(trial, word):.12f}".rstrip("0").rstrip(".") for word in words)
 
 
 def _reason(error: Exception) -> str:

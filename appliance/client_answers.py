@@ -185,3 +185,129 @@ class Key(msgspec.Struct):
     burst: int = 0
     quota: str = ""
     used_calls: int = 0
+
+
+class TrafficWish(msgspec.Struct):
+    """How a model's calls without a version are to be spread; empty and 0 leave a thing out.
+
+    `max_latency_ratio` is against the mean of the version beside it. `shadow_share` is of copies.
+    """
+
+    canary: str = ""
+    canary_share: float = 0.0
+    shadow: str = ""
+    shadow_share: float = 1.0
+    return_to: str = ""
+    max_error_share: float = 0.0
+    max_latency_ratio: float = 0.0
+    least_calls: int = 50
+
+
+class Tally(msgspec.Struct):
+    """A version's calls since the wish was made; `failed` are those that the version is to blame for."""
+
+    answered: int = 0
+    failed: int = 0
+    mean_s: float = 0.0
+
+
+class ShadowReport(msgspec.Struct):
+    """How a shadow's answers compare. Seconds are sums of runs over the calls that were compared."""
+
+    same: int = 0
+    close: int = 0
+    different: int = 0
+    failed: int = 0
+    skipped: int = 0
+    largest_difference: float = 0.0
+    largest_relative_difference: float = 0.0
+    run_s: float = 0.0
+    own_run_s: float = 0.0
+    last_failure: str = ""
+
+
+class Traffic(TrafficWish, kw_only=True):
+    """How calls are spread, and how the versions fare. `ended` says why a version was taken back."""
+
+    model: str
+    default: str = ""
+    ended: str = ""
+    versions: dict[str, Tally] = {}
+    compared: ShadowReport | None = None
+
+
+class NodeMemory(msgspec.Struct):
+    budget_bytes: int = 0
+    used_bytes: int = 0
+    gateway_bytes: int = 0
+
+
+class WorkerCounts(msgspec.Struct):
+    """Workers since the node started, and models that wait for memory now."""
+
+    started: int = 0
+    started_ahead: int = 0
+    evicted: int = 0
+    ended_idle: int = 0
+    waiting_for_memory: int = 0
+
+
+class ModelActivity(msgspec.Struct):
+    """A version that has workers or calls. `answered`, `failed`, `durations` and `cpu_s` only grow."""
+
+    model: str
+    version: str
+    state: str = ""
+    reason: str = ""
+    replicas: int = 0
+    in_flight: int = 0
+    waiting: int = 0
+    arrivals_per_s: float = 0.0
+    answered: int = 0
+    failed: int = 0
+    p50_s: float = 0.0
+    p99_s: float = 0.0
+    durations: list[int] = []
+    run_s: float = 0.0
+    memory_bytes: int = 0
+    cpu_s: float = 0.0
+    cold_start_s: float = 0.0
+    worth: float = 0.0
+    providers: list[str] = []
+
+
+class Activity(msgspec.Struct):
+    """What a node does right now."""
+
+    node: str
+    release: str = ""
+    uptime_s: float = 0.0
+    cores: int = 0
+    memory: NodeMemory = msgspec.field(default_factory=NodeMemory)
+    workers: WorkerCounts = msgspec.field(default_factory=WorkerCounts)
+    models: list[ModelActivity] = []
+
+
+class Timed(msgspec.Struct):
+    """How often something was timed, and the sum of its times."""
+
+    count: int = 0
+    ns: int = 0
+
+
+class CallTimes(msgspec.Struct):
+    """V2's `inference_stats`: whole calls, and the parts of them, since the start."""
+
+    success: Timed = msgspec.field(default_factory=Timed)
+    queue: Timed = msgspec.field(default_factory=Timed)
+    compute_input: Timed = msgspec.field(default_factory=Timed)
+    compute_infer: Timed = msgspec.field(default_factory=Timed)
+    compute_output: Timed = msgspec.field(default_factory=Timed)
+
+
+class Statistics(msgspec.Struct):
+    """V2's statistics of one version. `inference_count` is rows, `execution_count` runs."""
+
+    inference_count: int = 0
+    execution_count: int = 0
+    inference_stats: CallTimes = msgspec.field(default_factory=CallTimes)

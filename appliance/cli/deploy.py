@@ -7,8 +7,10 @@ from pathlib import Path
 import click
 
 from appliance.cli.output import print_json, size_words
+from appliance.cli.quantities import Share, share_words
 from appliance.cli.target import Target, talks_to_a_node
-from appliance.client_answers import Deployed
+from appliance.cli.trial_limits import trial_limits
+from appliance.client_answers import Deployed, TrafficWish
 from appliance.core.errors import BadInputError
 from appliance.core.names import ModelName, name_from_stem, parse_name, parse_reference
 from appliance.core.versions import check_alias, parse_version
@@ -23,6 +25,10 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.option("--manifest", type=_FILE, help="What the model wants and is, in TOML.")
 @click.option("--labels", type=_FILE, help="Its labels, one a line.")
 @click.option("--alias", "aliases", multiple=True, metavar="WORD", help="Let this alias mean it; may be given again.")
+@click.option(
+    "--canary", type=Share(), default=0.0, metavar="5%", help="Let it get this share of the calls, and no more."
+)
+@trial_limits("--max-errors", "--max-latency")
 @talks_to_a_node
 def command(
     target: Target,
@@ -32,17 +38,28 @@ def command(
     manifest: Path | None,
     labels: Path | None,
     aliases: tuple[str, ...],
+    canary: float,
+    trial: TrafficWish,
 ) -> None:
     """Send FILE to a node: an ONNX file (external data beside it comes along), a bundle, or a folder with model.onnx,
     manifest.toml and labels.txt.
 
     The node checks the model before it stores anything. The same model as that version again is no error; another
     model as a version that is there already is refused.
+
+    With --canary the default version stays what it is and the new one gets a share of the calls. With --max-errors or
+    --max-latency it is taken back by itself where it exceeds them against the version beside it.
+
+    \b
+    ingle deploy iris.onnx --name me/iris --canary 5% --max-errors 2%
     """
     from appliance.catalogue.packing import find_package, stream
 
     try:
         model, version = _asked(name, version)
+        trial.canary_share = canary
+        if canary and "default" in aliases:
+            raise BadInputError("a canary is not the default: leave out --canary or --alias default")
         for alias in aliases:
             check_alias(alias)
         package = find_package(source, manifest, labels)
@@ -59,13 +76,13 @@ def command(
             hidden=target.json or not sys.stderr.isatty(),
         ) as bar,
     ):
-        made = client.deploy(model, _until_sent(stream(package, bar.update)), version=version)
+        made = client.deploy(model, _until_sent(stream(package, bar.update)), version=version, trial=trial)
         for alias in aliases:
             client.set_alias(model, alias, made.version)
     if target.json:
         print_json(made)
     else:
-        _tell(made, aliases)
+        _tell(made, aliases, trial)
 
 
 def _until_sent(chunks: Iterator[bytes]) -> Iterator[bytes]:
@@ -82,10 +99,15 @@ def _asked(name: str, version: str) -> tuple[ModelName | None, str]:
     return model, str(parse_version(version)) if version else ""
 
 
-def _tell(made: Deployed, aliases: tuple[str, ...]) -> None:
+def _tell(made: Deployed, aliases: tuple[str, ...], trial: TrafficWish) -> None:
     for warning in made.warnings:
         click.echo(f"Warning: {warning}", err=True)
     done = "is deployed" if made.created else "was there already: nothing to do"
     click.echo(f"{made.model}:{made.version} {done} (sha256:{made.digest[:12]}).")
     for alias in aliases:
         click.echo(f"'{alias}' means {made.version} now.")
+    if trial.canary_share:
+        click.echo(
+            f"{share_words(trial.canary_share)} of the calls without a version go to it. 'ingle traffic {made.model}' "
+            f"shows how it fares, 'ingle alias {made.model} default {made.version}' gives it all of them."
+        )

@@ -3,8 +3,10 @@
 import click
 
 from appliance.cli.output import print_json, print_table, shape_words, size_words, time_words
+from appliance.cli.quantities import duration_words, rate_words
+from appliance.cli.scale import scale_words
 from appliance.cli.target import MODEL, Reference, Target, talks_to_a_node
-from appliance.client_answers import ModelDetails, Worker
+from appliance.client_answers import Measured, ModelDetails, Worker
 
 
 @click.command("show", short_help="Say what a model wants and gives.")
@@ -37,6 +39,10 @@ def _show(details: ModelDetails, target: Target) -> None:
         ("state", f"{details.state}: {details.reason}" if details.reason else details.state),
         ("workers", "; ".join(_worker_words(worker) for worker in details.workers)),
         ("loads", f"from {details.loads_from}" if details.loads_from else ""),
+        ("measured", measured_words(details.measured)),
+        ("runs", runs_words(details.measured)),
+        ("calls", calls_words(details)),
+        ("scale", scale_words(details.scale)),
         ("batching", details.batch_reason or ("yes" if details.batchable else "no")),
         ("takes", ", ".join(details.accepts)),
         ("labels", f"{len(details.labels)}, the best {details.top_k} are answered" if details.labels else ""),
@@ -78,3 +84,32 @@ def _show(details: ModelDetails, target: Target) -> None:
     if details.curl:
         click.echo("\nCall it from anywhere with")
         click.echo(f"    {details.curl.replace('{url}', target.url)}")
+
+
+def measured_words(measured: Measured) -> str:
+    """What one worker of the model costs on this box; empty before its first start."""
+    words = []
+    if measured.memory_bytes:
+        words.append(f"{size_words(measured.memory_bytes)} of memory")
+    if measured.gpu_bytes:
+        words.append(f"{size_words(measured.gpu_bytes)} of the GPU's")
+    if measured.cold_start_s:
+        words.append(f"cold start {duration_words(measured.cold_start_s)}, {duration_words(measured.load_s)} to load")
+    if measured.calls and measured.cpu_s:
+        words.append(f"{duration_words(measured.cpu_s / measured.calls)} of a processor a call")
+    return ", ".join(words)
+
+
+def runs_words(measured: Measured) -> str:
+    """How long one run takes by its rows, fewest rows first."""
+    times = sorted((int(rows), seconds) for rows, seconds in measured.run_s.items())
+    return ", ".join(f"{rows} row{'s' if rows > 1 else ''} {duration_words(seconds)}" for rows, seconds in times)
+
+
+def calls_words(details: ModelDetails) -> str:
+    """What comes in now, and how much staying warm is worth; empty where the model rests."""
+    measured = details.measured
+    rate = f"{rate_words(measured.arrivals_per_s)} a second" if measured.arrivals_per_s else ""
+    waiting = f"{details.waiting} waiting" if details.waiting else ""
+    worth = f"worth {measured.worth:.3g} s of cold start a gigabyte and hour" if measured.worth else ""
+    return ", ".join(word for word in (rate, waiting, worth) if word)

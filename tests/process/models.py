@@ -93,3 +93,13 @@ def normalised(path: Path, *, random: bool = False, seed: int = 5) -> Path:
     x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 3, 8, 8])
     y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", channels])
     return _save(helper.make_graph(nodes, "normalised", [x], [y], weights), path)
+
+
+def plus(path: Path, add: float, external: str = "") -> Path:
+    """`y = x + add` over rows of three."""
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, ["rows", 3]) for name in "xy")
+    w = numpy_helper.from_array(np.full(3, add, dtype=np.float32), "w")
+    graph = helper.make_graph([helper.make_node("Add", ["x", "w"], ["y"])], "plus", [x], [y], [w])
+    whole = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=10)
+    onnx.save_model(whole, path, save_as_external_data=bool(external), location=external or None, size_threshold=0)
+    return path

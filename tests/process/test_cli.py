@@ -8,56 +8,17 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
 
-import numpy as np
-import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
 
 from appliance.cli.main import run
 from tests.conftest import RunningNode
-
-
-class Shown(NamedTuple):
-    """What a command line did."""
-
-    status: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
-
-
-Ingle = Callable[..., Shown]
-
-
-@pytest.fixture
-def ingle(node: RunningNode, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Ingle:
-    """Runs a verb as the node's owner would on the node's own box: told nothing but where the data lies."""
-    monkeypatch.setenv("INGLE_DATA_DIR", str(node.data_dir))
-
-    def call(*arguments: object) -> Shown:
-        status = run([str(argument) for argument in arguments])
-        return Shown(status, *capsys.readouterr())
-
-    return call
-
-
-def write_model(path: Path, add: float, external: str = "") -> Path:
-    """`y = x + add` over rows of three."""
-    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, ["rows", 3]) for name in "xy")
-    w = numpy_helper.from_array(np.full(3, add, dtype=np.float32), "w")
-    graph = helper.make_graph([helper.make_node("Add", ["x", "w"], ["y"])], "plus", [x], [y], [w])
-    whole = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=10)
-    onnx.save_model(whole, path, save_as_external_data=bool(external), location=external or None, size_threshold=0)
-    return path
+from tests.process.conftest import Ingle
+from tests.process.models import plus
 
 
 def test_a_model_is_deployed_listed_shown_called_and_removed(ingle: Ingle, tmp_path: Path) -> None:
-    model = write_model(tmp_path / "plus.onnx", 1.0)
+    model = plus(tmp_path / "plus.onnx", 1.0)
     deployed = ingle("deploy", model, "--name", "cli/whole", "--json")
     assert (deployed.status, deployed.json["version"], deployed.json["created"]) == (0, "1.0.0", True)
     assert "cli/whole" in ingle("models").out
@@ -75,7 +36,7 @@ def test_a_model_is_deployed_listed_shown_called_and_removed(ingle: Ingle, tmp_p
 
 
 def test_data_comes_from_a_file_or_from_stdin_too(ingle: Ingle, node: RunningNode, tmp_path: Path) -> None:
-    ingle("deploy", write_model(tmp_path / "plus.onnx", 1.0), "--name", "cli/data")
+    ingle("deploy", plus(tmp_path / "plus.onnx", 1.0), "--name", "cli/data")
     (tmp_path / "row.csv").write_text("1,2,3\n4,5,6\n")
     (tmp_path / "rows.json").write_text("[[1, 2, 3], [4, 5, 6]]")
     expected = [[2.0, 3.0, 4.0], [5.0, 6.0, 7.0]]
@@ -91,7 +52,7 @@ def test_data_comes_from_a_file_or_from_stdin_too(ingle: Ingle, node: RunningNod
 
 
 def test_versions_aliases_and_rollback(ingle: Ingle, tmp_path: Path) -> None:
-    first, second = write_model(tmp_path / "a.onnx", 1.0), write_model(tmp_path / "b.onnx", 2.0)
+    first, second = plus(tmp_path / "a.onnx", 1.0), plus(tmp_path / "b.onnx", 2.0)
     assert ingle("deploy", first, "--name", "cli/several", "--alias", "default").status == 0
     assert "nothing to do" in ingle("deploy", first, "--name", "cli/several:1.0.0").out
     assert ingle("deploy", second, "--name", "cli/several", "--version", "1.0.0").status == 6
@@ -114,7 +75,7 @@ def test_search_finds_by_words_and_tags_of_the_manifest(ingle: Ingle, tmp_path: 
         "labels = 'words.txt'\n[[output]]\nname = 'y'\nlabels = true\n"
     )
     (tmp_path / "words.txt").write_text("newt\neft\naxolotl\n")
-    write_model(tmp_path / "model.onnx", 1.0, external="weights.bin")
+    plus(tmp_path / "model.onnx", 1.0, external="weights.bin")
     assert ingle("deploy", tmp_path, "--json").json["version"] == "2.5.0"
     assert [row["model"] for row in ingle("search", "newts", "--json").json] == ["cli/searched"]
     assert [row["model"] for row in ingle("search", "efts", "--tag", "amphibia", "--json").json] == ["cli/searched"]
@@ -125,7 +86,7 @@ def test_search_finds_by_words_and_tags_of_the_manifest(ingle: Ingle, tmp_path: 
 
 
 def test_what_is_no_model_is_refused_and_nothing_is_stored(ingle: Ingle, tmp_path: Path) -> None:
-    whole = write_model(tmp_path / "whole.onnx", 1.0).read_bytes()
+    whole = plus(tmp_path / "whole.onnx", 1.0).read_bytes()
     cut, page = tmp_path / "cut.onnx", tmp_path / "page.onnx"
     cut.write_bytes(whole[: len(whole) // 2])
     page.write_text("<!DOCTYPE html><html></html>")
@@ -137,14 +98,14 @@ def test_what_is_no_model_is_refused_and_nothing_is_stored(ingle: Ingle, tmp_pat
 
 
 def test_a_wrong_call_is_a_sentence_and_status_1(ingle: Ingle, tmp_path: Path) -> None:
-    ingle("deploy", write_model(tmp_path / "plus.onnx", 1.0), "--name", "cli/wrong")
+    ingle("deploy", plus(tmp_path / "plus.onnx", 1.0), "--name", "cli/wrong")
     wrong = ingle("call", "cli/wrong", "[1, 2]")
     assert (wrong.status, wrong.out) == (1, "")
     assert wrong.err.count("\n") == 1
 
 
 def test_deleting_asks_first(ingle: Ingle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    model = write_model(tmp_path / "plus.onnx", 1.0)
+    model = plus(tmp_path / "plus.onnx", 1.0)
     ingle("deploy", model, "--name", "cli/asked")
     for said in ("", "n\n"):
         monkeypatch.setattr("sys.stdin", io.StringIO(said))
@@ -156,7 +117,7 @@ def test_deleting_asks_first(ingle: Ingle, tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_keys_are_made_used_and_revoked(ingle: Ingle, node: RunningNode, tmp_path: Path) -> None:
-    ingle("deploy", write_model(tmp_path / "plus.onnx", 1.0), "--name", "cli/keyed")
+    ingle("deploy", plus(tmp_path / "plus.onnx", 1.0), "--name", "cli/keyed")
     made = ingle("keys", "create", "the camera", "--scope", "call:cli/keyed", "--json").json
     asked = ("--node", node.url, "--key", made["key"])
     assert ingle("call", "cli/keyed", "[1, 2, 3]", *asked).status == 0
@@ -172,14 +133,14 @@ def test_keys_are_made_used_and_revoked(ingle: Ingle, node: RunningNode, tmp_pat
 
 
 def test_logs_are_read(ingle: Ingle, tmp_path: Path) -> None:
-    ingle("deploy", write_model(tmp_path / "plus.onnx", 1.0), "--name", "cli/logged")
+    ingle("deploy", plus(tmp_path / "plus.onnx", 1.0), "--name", "cli/logged")
     assert isinstance(ingle("logs", "cli/logged", "--json").json, list)
     assert ingle("logs", "cli/logged").status == 0
     assert ingle("logs", "cli/nothing").status == 3
 
 
 def test_completion_knows_the_models(ingle: Ingle, node: RunningNode, tmp_path: Path) -> None:
-    ingle("deploy", write_model(tmp_path / "plus.onnx", 1.0), "--name", "cli/completed")
+    ingle("deploy", plus(tmp_path / "plus.onnx", 1.0), "--name", "cli/completed")
     script = ingle("completion", "bash")
     assert "_INGLE_COMPLETE" in script.out
     done = subprocess.run(
@@ -227,7 +188,7 @@ def test_serve_with_files_serves_them_under_their_stems_and_ends_in_order(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    served = nodes(str(write_model(tmp_path / "plus.onnx", 1.0)))
+    served = nodes(str(plus(tmp_path / "plus.onnx", 1.0)))
     monkeypatch.setenv("INGLE_DATA_DIR", str(served.data_dir))
     assert run(["models", "--json"]) == 0
     assert [row["model"] for row in json.loads(capsys.readouterr().out)] == ["local/plus"]

@@ -182,6 +182,13 @@ def test_numbers_are_shown_for_people() -> None:
         (answers.PlainAnswer, client.Called),
         (answers.KeyDescription, client.Key),
         (answers.NewKey, client.Key),
+        (answers.TrafficDescription, client.Traffic),
+        (answers.TallyDescription, client.Tally),
+        (answers.ShadowReport, client.ShadowReport),
+        (answers.Activity, client.Activity),
+        (answers.Memory, client.NodeMemory),
+        (answers.SchedulerCounts, client.WorkerCounts),
+        (answers.ModelActivity, client.ModelActivity),
     ],
 )
 def test_the_client_reads_everything_that_the_gateway_says(
