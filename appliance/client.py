@@ -429,8 +429,7 @@ def _query(trial: TrafficWish | None) -> str:
     if trial is None:
         return ""
     words = ("canary_share", "max_error_share", "max_latency_ratio", "least_calls")
-    # As the node's grammar wants numbers: no exponents.
-    return "?" + "&".join(f"{word}={getattr(trial, word):.12f}".rstrip("0").rstrip(".") for word in words)
+    return "?" + "&".join(f"{word}={getattr(trial, word)}" for word in words)
 
 
 def _reason(error: Exception) -> str:

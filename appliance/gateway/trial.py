@@ -14,7 +14,7 @@ from appliance.core.models import ModelVersion
 from appliance.core.traffic import Traffic
 from appliance.gateway.operations import Parameter
 
-_NUMBER = re.compile(r"(0|[1-9]\d{0,8})(\.\d{1,12})?", re.ASCII)
+_NUMBER = re.compile(r"(0|[1-9]\d{0,8})(\.\d{1,20})?([eE][+-]?\d{1,3})?", re.ASCII)
 _MOST = {"canary_share": 1.0, "max_error_share": 1.0, "max_latency_ratio": 1e6, "least_calls": 1e6}
 _MEANING = {
     "canary_share": "its share of the calls that name no version; the default stays what it is (0: it becomes that)",
