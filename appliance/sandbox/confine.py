@@ -99,14 +99,15 @@ def limit_resources(*, data_bytes: int, open_files: int = 256, file_bytes: int =
     return Layer("rlimits", True, "data, open files, core and file size are bounded")
 
 
-def confine_files(readable: Iterable[str], writable: Iterable[str] = ()) -> Layer:
-    """Leaves this process, and all it forks, only these files and folders to open; what is open stays open.
+def confine_files(readable: Iterable[str], writable: Iterable[str] = (), folders: Iterable[str] = ()) -> Layer:
+    """Leaves this process, and all it forks, only these files and folders to open; what is open stays open. In
+    `folders` it may also make and remove folders.
 
     Paths that do not exist are passed over. no_new_privs must be set, and the process be single-threaded.
     """
     try:
         handled = landlock.offered()
-        landlock.restrict_files(handled, readable, writable)
+        landlock.restrict_files(handled, readable, writable, folders)
     except OSError as error:
         why = f"the kernel does not offer it ({error.strerror}): models can read what the node can"
         return Layer("Landlock", False, why)

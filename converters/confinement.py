@@ -1,0 +1,43 @@
+"""What the process of a conversion may touch: to read the system and the model, to write into its own folder.
+
+No network, no new privileges, bounded memory and files, and no other program, unless the framework needs one.
+"""
+
+import os
+import sys
+import sysconfig
+from collections.abc import Callable
+from pathlib import Path
+
+from appliance.sandbox import confine as sandbox
+from appliance.sandbox.confine import Layer
+from converters.job import Job, Word
+
+SayWord = Callable[[Word], None]
+
+# Frameworks read what they find: processors, locales, time zones, libraries. Not home folders, keys or other data.
+_SYSTEM = (
+    "/usr", "/lib", "/lib64", "/bin", "/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/localtime",
+    "/etc/alternatives", "/etc/nsswitch.conf", "/etc/passwd", "/etc/java*", "/opt/java", "/proc/self", "/proc/cpuinfo",
+    "/proc/meminfo", "/proc/stat", "/proc/sys", "/sys/devices", "/sys/fs/cgroup", "/dev/urandom", "/dev/random",
+)  # fmt: skip
+
+
+def confine(job: Job) -> tuple[Layer, ...]:
+    """Confines this process, which must be single-threaded, for good; what each layer came to."""
+    layers = [
+        sandbox.leave_network(),
+        sandbox.forbid_new_privileges(),
+        sandbox.limit_resources(data_bytes=job.data_bytes, open_files=1024, file_bytes=job.file_bytes),
+        sandbox.confine_files(_readable(job), ("/dev/null",), folders=(str(Path(job.folder).parent),)),
+    ]
+    return tuple(layers)
+
+
+def _readable(job: Job) -> tuple[str, ...]:
+    own = [path for path in sys.path if path and Path(path).exists()]
+    prefixes = {sys.prefix, sys.base_prefix, sys.exec_prefix, *sysconfig.get_paths().values()}
+    given = [path for path in (job.source, job.sample, job.options.weights) if path]
+    beside = [str(Path(path).parent) for path in given if job.detected.format in ("onnx", "paddle-pir", "tfjs")]
+    libraries = filter(None, os.environ.get("LD_LIBRARY_PATH", "").split(os.pathsep))
+    return (*_SYSTEM, *own, *prefixes, *given, *beside, *libraries)
