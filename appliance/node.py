@@ -21,6 +21,7 @@ from appliance.catalogue.catalogue import Catalogue
 from appliance.catalogue.packing import Package, find_package, stream
 from appliance.catalogue.profiles import Profiles
 from appliance.core.addresses import Address, parse_address
+from appliance.core.allocator import TRIM_EVERY_S, give_back_freed, set_up_allocator
 from appliance.core.database import drop_snapshots
 from appliance.core.durable import write_durably
 from appliance.core.errors import BusyError, IngleError, UnavailableError
@@ -127,7 +128,7 @@ class Node:
         # Also with several fronts: ZeroMQ's callers stay with the process that has the workers.
         self._zmq = ZmqFront(self.dataplane, zmq) if zmq else None
         self._saving: asyncio.Task[None] | None = None
-        self._watching: asyncio.Task[None] | None = None
+        self._watching: list[asyncio.Task[None]] = []
         self.http_address: Address | None = None
         self.grpc_address: Address | None = None
         self.zmq_address: Address | None = None
@@ -145,7 +146,11 @@ class Node:
         await self._optimiser.start(self._catalogue.digests())
         await self._gpu.start()
         await self._supervisor.start()
-        self._watching = asyncio.get_running_loop().create_task(self.dataplane.watch.watch_for_ever())
+        loop = asyncio.get_running_loop()
+        self._watching = [
+            loop.create_task(self.dataplane.watch.watch_for_ever()),
+            loop.create_task(_give_back_for_ever()),
+        ]
         self._saving = asyncio.create_task(self._save_usage())
         for file in files:
             await self._deploy(file)
@@ -234,8 +239,8 @@ class Node:
             await self._http.stop()
         if self._saving is not None:
             self._saving.cancel()
-        if self._watching is not None:
-            self._watching.cancel()
+        for task in self._watching:
+            task.cancel()
         await self.dataplane.tracer.stop()
         await self._supervisor.stop()
         await self._optimiser.stop()
@@ -257,6 +262,12 @@ def _tls(settings: Settings) -> Tls | None:
     if settings.tls_cert is None or settings.tls_key is None:
         return None
     return read_tls(settings.tls_cert, settings.tls_key)
+
+
+async def _give_back_for_ever() -> None:
+    while True:
+        await asyncio.sleep(TRIM_EVERY_S)
+        give_back_freed()
 
 
 def _copy(file: Path, upload: Path) -> Package:
@@ -324,6 +335,7 @@ async def serve(settings: Settings, files: Sequence[Path]) -> int:
 
     A second signal ends it without draining. Raises IngleError and OSError where it cannot start.
     """
+    set_up_allocator()
     set_up_logs()
     raise_descriptor_limit()
     node = Node(settings)

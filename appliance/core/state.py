@@ -38,7 +38,7 @@ def check_states(manifest: Manifest, signature: Signature) -> None:
             raise RefusedError(
                 f"the state '{state.input}' of shape {list(taken.shape)} cannot begin as zeros of shape {list(shape)}"
             )
-    if not inputs:
+    if manifest.state and not inputs:
         raise RefusedError("every input of the model is declared as its state: one must be the caller's")
 
 

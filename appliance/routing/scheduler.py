@@ -13,6 +13,7 @@ import psutil
 
 from appliance.core.models import ModelVersion
 from appliance.core.scale import Scale
+from appliance.routing.arrival_rate import ArrivalRate
 from appliance.routing.keep_warm import Candidate, KeepWarm
 from appliance.routing.scaling import Demand, Wanted, share_cores, threads_for, wanted_replicas
 from appliance.routing.settings import RoutingSettings
@@ -23,7 +24,6 @@ from appliance.workers.supervisor import Supervisor
 # its cold starts: less would spend the box on loading.
 _LEAST_TURN_S = 0.25
 _TURN_STARTS = 4.0
-_RATE_S = 1.0  # over which arrivals are averaged
 _AHEAD_S = 5.0  # a start ahead that found no room by then is given up
 _SLOW_TICK_S = 1.0
 # Of the box's memory, what warm models may use where the owner does not say, and what is always left to others.
@@ -51,19 +51,11 @@ class _Need(NamedTuple):
 class _Flow:
     """What is remembered of one pool between ticks."""
 
-    __slots__ = ("arrivals_per_s", "seen_s", "wanted")
+    __slots__ = ("rate", "wanted")
 
     def __init__(self, now_s: float) -> None:
-        self.arrivals_per_s = 0.0
+        self.rate = ArrivalRate(now_s)
         self.wanted = Wanted()
-        self.seen_s = now_s
-
-    def count(self, arrived: int, now_s: float) -> None:
-        """A mean over _RATE_S that follows a rise at once, as far as the span since the last count tells."""
-        span_s = max(1e-3, now_s - self.seen_s)
-        weight = min(1.0, span_s / _RATE_S)
-        self.arrivals_per_s += weight * (arrived / span_s - self.arrivals_per_s)
-        self.seen_s = now_s
 
 
 class Scheduler:
@@ -111,7 +103,7 @@ class Scheduler:
 
     def arrivals_per_s(self, pool: Pool) -> float:
         flow = self._flows.get(pool)
-        return flow.arrivals_per_s if flow else 0.0
+        return flow.rate.per_s if flow else 0.0
 
     def worth(self, pool: Pool) -> float:
         """Seconds of cold start that its worker is expected to save, for each gigabyte and hour that it stays."""
@@ -271,15 +263,10 @@ class Scheduler:
         arrived = pool.take_arrivals()
         flow = self._flows.get(pool)
         if flow is None:
-            flow = self._flows[pool] = _Flow(now_s - _RATE_S)
+            flow = self._flows[pool] = _Flow(now_s)
         if arrived:
             self._keep.called(pool.model.key, now_s)
-        if arrived or flow.arrivals_per_s:
-            flow.count(arrived, now_s)
-            if flow.arrivals_per_s < 1e-3:
-                flow.arrivals_per_s = 0.0
-        else:
-            flow.seen_s = now_s
+        flow.rate.count(arrived, now_s)
 
     def _learn(self, pool: Pool) -> None:
         measures = pool.measures
@@ -294,7 +281,7 @@ class Scheduler:
         wanted: dict[Pool, int] = {}
         for pool in self._supervisor.active_pools():
             flow = self._flows[pool]
-            if pool.closed or not pool.replicas or not (flow.arrivals_per_s or pool.waiting or len(pool.replicas) > 1):
+            if pool.closed or not pool.replicas or not (flow.rate.per_s or pool.waiting or len(pool.replicas) > 1):
                 continue
             flow.wanted = wanted_replicas(self._demand(pool, flow), flow.wanted, now_s)
             wanted[pool] = flow.wanted.replicas
@@ -315,7 +302,7 @@ class Scheduler:
         return Demand(
             waiting=pool.waiting,
             in_flight=pool.in_flight,
-            arrivals_per_s=flow.arrivals_per_s,
+            arrivals_per_s=flow.rate.per_s,
             run_s=pool.run_times.call_s,
             replicas=pool.replicas_that_are("ready"),
             starting=pool.replicas_that_are("starting"),
