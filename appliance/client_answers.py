@@ -21,6 +21,8 @@ class Model(msgspec.Struct):
     size_bytes: int = 0
     created_s: float = 0.0
     state: str = ""
+    replicas: int = 0
+    memory_bytes: int = 0
     runs_on: list[str] = []
 
 

@@ -1,7 +1,9 @@
 """`ingle bench`: how fast this node answers with this model, and where the time goes."""
 
+import contextlib
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -149,11 +151,11 @@ def command(
         if target.key:
             request.headers["Authorization"] = f"Bearer {target.key}"
         runner = _Runner(client, details, place, request, quiet=target.json)
-        report.steps = [runner.step(count, seconds) for count in callers]
-    if target.json:
-        print_json(report)
-    else:
-        _show(report)
+        try:
+            for count in callers:
+                report.steps.append(runner.step(count, seconds))
+        finally:  # also where the node goes, or at Ctrl-C: what was measured until then is told
+            _show(report, target)
 
 
 def _request(details: ModelDetails, protocol: str, file: Path | None, content_type: str) -> "Request":
@@ -234,7 +236,8 @@ class _Runner:
         looks: list[Statistics] = []
 
         def look(_begins: bool) -> None:
-            looks.append(self._client.statistics(parse_name(self._details.model), self._details.ordinal))
+            with contextlib.suppress(UnavailableError):  # the callers' own figures are there all the same
+                looks.append(self._client.statistics(parse_name(self._details.model), self._details.ordinal))
 
         with click.progressbar(
             length=round((warm_s + seconds) * 1000), label=f"{callers:>4} at once", file=sys.stderr, hidden=self._quiet
@@ -251,13 +254,15 @@ class _Runner:
                     on_time=lambda passed_s: bar.update(round(passed_s * 1000)),
                 )
             )
-        return summed(callers, answers, *looks)
+        return summed(callers, answers, looks)
 
 
-def summed(callers: int, answers: "Answers", before: Statistics, after: Statistics) -> Step:
-    """A step's figures. Where the time went is the node's own mean over all calls that it answered meanwhile."""
+def summed(callers: int, answers: "Answers", looks: Sequence[Statistics]) -> Step:
+    """A step's figures. Where the time went is the node's own mean over all calls that it answered between two looks;
+    with fewer looks it is not known."""
     count = len(answers.answered_ns)
     mean_s = sum(answers.answered_ns) / count / 1e9 if count else 0.0
+    before, after = looks if len(looks) == 2 else (Statistics(), Statistics())
     runs = after.execution_count - before.execution_count
     return Step(
         callers=callers,
@@ -311,7 +316,14 @@ def _tell_first(report: Report) -> None:
     click.echo(f"{said}.")
 
 
-def _show(report: Report) -> None:
+def _show(report: Report, target: Target) -> None:
+    if target.json:
+        print_json(report)
+    elif report.steps:
+        _show_steps(report)
+
+
+def _show_steps(report: Report) -> None:
     click.echo()
     print_table(
         ("CALLERS", "CALLS/S", "MEAN", "P50", "P90", "P99", "FAILED", "ROWS/RUN"),

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from appliance.core.errors import BadInputError, UnavailableError
 
 _CONNECT_S = 10.0
-_PAUSE_S = 0.05  # before a caller whose connection broke makes another
+_PAUSE_S = 0.05  # before a caller that was refused, or whose connection broke, calls again
 _ANSWER_BYTES = 1024 * 1024
 MAX_KEPT_ERROR = 500
 
@@ -157,9 +157,15 @@ class _Caller(asyncio.Protocol):
     def _done(self) -> None:
         self.waits = False
         self._step.answered(time.perf_counter_ns() - self._began_ns, self._status, b"".join(self._pieces))
+        if self._status == b"200":
+            self._again()
+        else:
+            asyncio.get_running_loop().call_later(_PAUSE_S, self._again)
+
+    def _again(self) -> None:
         if self._closes or not self._step.running:
             self._transport.close()
-        else:
+        elif not self._transport.is_closing():
             self.call()
 
     def connection_lost(self, exc: Exception | None) -> None:

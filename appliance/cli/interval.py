@@ -10,6 +10,7 @@ from typing import Literal
 
 import msgspec
 
+from appliance.cli.output import device_words
 from appliance.client_answers import Activity, ModelActivity, NodeMemory, WorkerCounts
 from appliance.observability.statistics import centile_s
 
@@ -126,11 +127,6 @@ def _line(
         worth=now.worth,
         device=device_words(now.providers),
     )
-
-
-def device_words(providers: Sequence[str]) -> str:
-    """`CUDA/CPU`, from execution providers' names."""
-    return "/".join(name.removesuffix("ExecutionProvider") for name in providers)
 
 
 def _matches(name: str, pattern: str) -> bool:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import click
 
-from appliance.cli.output import print_json, print_table, size_words
+from appliance.cli.output import device_words, print_json, print_table, size_words
 from appliance.cli.target import Target, talks_to_a_node
 from appliance.client_answers import Model
 
@@ -28,13 +28,15 @@ def show_models(models: Sequence[Model], target: Target, *, empty: str) -> None:
         click.echo(empty, err=True)
     else:
         print_table(
-            ("MODEL", "VERSION", "STATE", "RUNS ON", "SIZE", "ALIASES", "TAGS", "DESCRIPTION"),
+            ("MODEL", "VERSION", "STATE", "REPLICAS", "MEMORY", "RUNS ON", "SIZE", "ALIASES", "TAGS", "DESCRIPTION"),
             [
                 (
                     model.model,
                     f"{model.version} (of {len(model.versions)})" if len(model.versions) > 1 else model.version,
                     model.state,
-                    ", ".join(name.removesuffix("ExecutionProvider") for name in model.runs_on),
+                    model.replicas or "",
+                    size_words(model.memory_bytes) if model.replicas else "",
+                    device_words(model.runs_on),
                     size_words(model.size_bytes),
                     ", ".join(f"{alias}={version}" for alias, version in sorted(model.aliases.items())),
                     ", ".join(model.tags),
@@ -42,5 +44,5 @@ def show_models(models: Sequence[Model], target: Target, *, empty: str) -> None:
                 )
                 for model in models
             ],
-            right=("SIZE",),
+            right=("REPLICAS", "MEMORY", "SIZE"),
         )

@@ -49,3 +49,8 @@ def time_words(unix_s: float) -> str:
 def shape_words(dtype: str, shape: Sequence[int]) -> str:
     """`FP32[?, 3, 224, 224]`."""
     return f"{dtype}[{', '.join('?' if size < 0 else str(size) for size in shape)}]"
+
+
+def device_words(providers: Sequence[str]) -> str:
+    """`CUDA`, from execution providers' names."""
+    return ", ".join(name.removesuffix("ExecutionProvider") for name in providers)

@@ -15,7 +15,7 @@ from appliance.core.scale import Scale
 from appliance.gateway.answers import Activity, Memory, ModelActivity, ScaleDescription, SchedulerCounts
 from appliance.gateway.asked import OWNER, PLAIN_NAME, asked_json, asked_name, who
 from appliance.gateway.dataplane import DataPlane
-from appliance.gateway.descriptions import scale_description
+from appliance.gateway.descriptions import runs_on, scale_description
 from appliance.gateway.operations import Body, Operation, Reply
 from appliance.gateway.replies import json_reply
 from appliance.gateway.states import ModelState
@@ -127,5 +127,5 @@ def _model_activity(state: ModelState, statistics: VersionStatistics) -> ModelAc
         cpu_s=state.profile.cpu_s,
         cold_start_s=state.profile.cold_start_s,
         worth=state.worth,
-        providers=sorted({provider for worker in state.workers for provider in worker.providers}),
+        providers=runs_on(state.workers),
     )

@@ -27,8 +27,8 @@ class ErrorAnswer(msgspec.Struct):
 
 
 class ModelSummary(msgspec.Struct):
-    """One model in a list. `version` is the default one; `state` is that version's, and `runs_on` are the execution
-    providers that its workers' sessions got."""
+    """One model in a list. `version` is the default one; state, replicas and their memory are that version's, and
+    `runs_on` are the execution providers that its workers' sessions got."""
 
     model: str
     version: str
@@ -39,6 +39,8 @@ class ModelSummary(msgspec.Struct):
     size_bytes: int
     created_s: float
     state: str
+    replicas: int
+    memory_bytes: int
     runs_on: list[str]
 
 

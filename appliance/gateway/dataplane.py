@@ -370,11 +370,6 @@ class DataPlane:
         """How one version fares, in a word."""
         return self._state(model)[0]
 
-    def runs_on(self, model: ModelVersion) -> list[str]:
-        """The first provider that each worker's session really got, without repeats."""
-        pool = self._supervisor.existing_pool(model)
-        return sorted({replica.providers[0] for replica in (pool.replicas if pool else ()) if replica.providers})
-
     @property
     def device(self) -> str:
         """What models run on here, as a phrase."""
@@ -384,7 +379,22 @@ class DataPlane:
         """How one version fares."""
         pool = self._supervisor.existing_pool(model)
         state, reason = self._state(model)
-        workers = [
+        return ModelState(
+            model,
+            state,
+            reason,
+            self.workers(model),
+            pool.waiting if pool else 0,
+            self._supervisor.loads_from(model),
+            self._supervisor.profile(model) or Profile(),
+            self.scheduler.arrivals_per_s(pool) if pool else 0.0,
+            self.scheduler.worth(pool) if pool else 0.0,
+        )
+
+    def workers(self, model: ModelVersion) -> list[WorkerState]:
+        """The workers of one version, those that are still starting among them."""
+        pool = self._supervisor.existing_pool(model)
+        return [
             WorkerState(
                 pid=replica.pid,
                 providers=tuple(replica.providers),
@@ -399,17 +409,6 @@ class DataPlane:
             )
             for replica in (pool.replicas if pool else ())
         ]
-        return ModelState(
-            model,
-            state,
-            reason,
-            workers,
-            pool.waiting if pool else 0,
-            self._supervisor.loads_from(model),
-            self._supervisor.profile(model) or Profile(),
-            self.scheduler.arrivals_per_s(pool) if pool else 0.0,
-            self.scheduler.worth(pool) if pool else 0.0,
-        )
 
     def active(self) -> list[ModelVersion]:
         """The versions that have a worker, or calls that wait for one."""

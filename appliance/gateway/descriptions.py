@@ -3,7 +3,7 @@
 Pure; used by the management handlers in the gateway.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 
 from appliance.catalogue.index import ModelEntry
 from appliance.core.manifest import Manifest
@@ -19,12 +19,12 @@ from appliance.gateway.answers import (
     VersionSummary,
     WorkerDescription,
 )
-from appliance.gateway.states import ModelState
+from appliance.gateway.states import ModelState, WorkerState
 from appliance.workers.plain.example import usage
 
 
-def summarise(entry: ModelEntry, state: str, runs_on: list[str]) -> ModelSummary:
-    """One line of a list; `state` is the default version's."""
+def summarise(entry: ModelEntry, state: str, workers: Sequence[WorkerState]) -> ModelSummary:
+    """One line of a list; state and workers are the default version's."""
     default = entry.default
     return ModelSummary(
         model=str(entry.name),
@@ -36,8 +36,15 @@ def summarise(entry: ModelEntry, state: str, runs_on: list[str]) -> ModelSummary
         size_bytes=default.size_bytes,
         created_s=default.created_s,
         state=state,
-        runs_on=runs_on,
+        replicas=len(workers),
+        memory_bytes=sum(worker.memory_bytes for worker in workers),
+        runs_on=runs_on(workers),
     )
+
+
+def runs_on(workers: Iterable[WorkerState]) -> list[str]:
+    """The first provider that each worker's session really got, without repeats."""
+    return sorted({worker.providers[0] for worker in workers if worker.providers})
 
 
 def describe(

@@ -152,7 +152,7 @@ class Models:
 
     def _summary(self, entry: ModelEntry) -> ModelSummary:
         default = entry.default
-        return summarise(entry, self._dataplane.state_word(default), self._dataplane.runs_on(default))
+        return summarise(entry, self._dataplane.state_word(default), self._dataplane.workers(default))
 
     async def describe_model(self, request: web.Request) -> web.Response:
         principal = who(request, self._dataplane)

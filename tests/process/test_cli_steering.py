@@ -36,6 +36,9 @@ def test_a_pinned_model_is_warm_without_a_call(ingle: Ingle, model: str) -> None
     pinned = ingle("scale", model, "--pin", "--max", "2", "--latency", "50ms", "--json").json
     assert pinned == {"model": model, "min_replicas": 1, "max_replicas": 2, "target_latency_s": 0.05}
     wait_until(lambda: ingle("show", model, "--json").json["state"] == "warm", "the model is warm")
+    (listed,) = [row for row in ingle("models", "--json").json if row["model"] == model]
+    assert (listed["state"], listed["replicas"], listed["runs_on"]) == ("warm", 1, ["CPUExecutionProvider"])
+    assert listed["memory_bytes"] > 0
     assert "at least 1 always warm, at most 2, calls within 50 ms" in ingle("show", model).out
     assert ingle("scale", model, "--unpin", "--json").json["min_replicas"] == 0
     assert ingle("scale", model, "--min", "3").status == 2
@@ -53,11 +56,12 @@ def test_a_canary_gets_its_share_and_is_promoted(ingle: Ingle, node: RunningNode
     )
     assert deployed.status == 0
     assert "25% of the calls" in deployed.out
-    assert ingle("show", model, "--json").json["default"] == "1.0.0"
+    shown = ingle("show", model, "--json").json
+    assert (shown["default"], [row["state"] for row in shown["versions"]]) == ("1.0.0", ["asleep", "warm"])
     assert sorted(outputs(node, model, 20)) == [1.0] * 15 + [2.0] * 5
-    shown = ingle("traffic", model)
-    assert "75% to 1.0.0, the default, 25% to 1.1.0, the canary" in shown.out
-    assert "more than 2% of its calls fail" in shown.out
+    told = ingle("traffic", model).out
+    assert "75% to 1.0.0, the default, 25% to 1.1.0, the canary" in told
+    assert "more than 2% of its calls fail" in told
     assert ingle("alias", model, "default", "1.1.0").status == 0
     assert outputs(node, model, 4) == [2.0] * 4
     assert ingle("traffic", model, "--json").json["canary"] == ""

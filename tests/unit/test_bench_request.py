@@ -140,7 +140,7 @@ def statistics(calls: int, queue_ns: int, run_ns: int, whole_ns: int, rows: int,
 def test_a_steps_figures_are_of_its_calls_and_its_times_of_the_difference() -> None:
     before, after = statistics(10, 100, 100, 1000, 10, 10), statistics(12, 1100, 3100, 9000, 18, 14)
     answers = Answers(2.0, [1000, 2000, 3000, 10_000], 1, '{"error": "too busy", "code": "busy"}')
-    step = summed(8, answers, before, after)
+    step = summed(8, answers, [before, after])
     assert (step.answered, step.failed, step.calls_per_s, step.rows_per_run) == (4, 1, 2.0, 2.0)
     assert (step.p50_s, step.p99_s, step.mean_s) == (3e-6, 1e-5, 4e-6)
     assert step.spent is not None
@@ -150,7 +150,6 @@ def test_a_steps_figures_are_of_its_calls_and_its_times_of_the_difference() -> N
 
 
 def test_a_step_without_answers_has_no_times() -> None:
-    still = statistics(10, 0, 0, 0, 0, 0)
-    step = summed(1, Answers(1.0, [], 3, "the connection broke"), still, still)
+    step = summed(1, Answers(1.0, [], 3, "the connection broke"), [statistics(10, 0, 0, 0, 0, 0)])
     assert (step.calls_per_s, step.p99_s, step.spent, step.first_error) == (0, 0, None, "the connection broke")
     assert sentence_of('{"error": 3}') == '{"error": 3}'
