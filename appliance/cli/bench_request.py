@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from appliance.client_answers import ModelDetails, Tensor
+from appliance.client_tensors import Tensor as RawTensor
 from appliance.core.errors import BadInputError
 from appliance.core.tensors import DTYPES, element_count
 
@@ -80,6 +81,12 @@ def binary_request(details: ModelDetails) -> Request:
     )
     headers = {"Content-Type": "application/octet-stream", "Inference-Header-Content-Length": str(len(head))}
     return _checked(Request(_v2_path(details), headers, head + b"".join(parts), source))
+
+
+def raw_tensors(details: ModelDetails) -> tuple[dict[str, RawTensor], str]:
+    """The tensors of a call by name, for the Python client, and where they are from."""
+    tensors, source = _tensors(details)
+    return {one.name: RawTensor(one.dtype, one.shape, _packed(one)) for one in tensors}, source
 
 
 def plain_request(details: ModelDetails) -> Request:

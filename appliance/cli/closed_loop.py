@@ -8,12 +8,12 @@ import asyncio
 import hashlib
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 from urllib.parse import urlsplit
 
-from appliance.core.errors import BadInputError, UnavailableError
+from appliance.core.errors import BadInputError, IngleError, UnavailableError
 
 _CONNECT_S = 10.0
 _PAUSE_S = 0.05  # before a caller that was refused, or whose connection broke, calls again
@@ -181,43 +181,62 @@ class _Caller(asyncio.Protocol):
         return tls.getpeercert(binary_form=True) or b"" if tls else b""
 
 
-async def run_step(
-    place: Endpoint,
-    request: bytes,
-    callers: int,
-    *,
-    warm_s: float,
-    seconds: float,
-    patience_s: float,
-    counting: Callable[[bool], object] = lambda _: None,
-    on_time: Callable[[float], object] = lambda _: None,
-) -> Answers:
-    """Runs so many callers for `warm_s` that do not count and `seconds` that do.
+class Timing(NamedTuple):
+    """`warm_s` that do not count, then `seconds` that do. Calls that are not answered `patience_s` after the end are
+    given up, and counted as failed. `counting` is told when the counting begins and ends, `on_time` how much more time
+    has passed."""
 
-    `counting` is told when the counting begins and ends, `on_time` how much more time has passed. Calls that are not
-    answered `patience_s` after the end are given up, and counted as failed. Raises UnavailableError where no connection
-    can be made.
-    """
+    warm_s: float
+    seconds: float
+    patience_s: float
+    counting: Callable[[bool], object] = lambda _: None
+    on_time: Callable[[float], object] = lambda _: None
+
+
+async def run_step(place: Endpoint, request: bytes, callers: int, timing: Timing) -> Answers:
+    """Runs so many callers, each over a connection of its own. Raises UnavailableError where none can be made."""
     step = _Step(request)
     connections = [await _connected(place, step) for _ in range(callers)]
-    tasks = [asyncio.ensure_future(_keep_calling(place, step, one)) for one in connections]
+    return await _timed(step, [_keep_calling(place, step, one) for one in connections], timing)
+
+
+async def run_asking(ask: Callable[[], Awaitable[object]], callers: int, timing: Timing) -> Answers:
+    """The same with calls that `ask` makes, over whatever it makes them; an IngleError of its is a failed call."""
+    step = _Step(b"")
+    return await _timed(step, [_keep_asking(step, ask) for _ in range(callers)], timing)
+
+
+async def _timed(step: _Step, loops: Iterable[Coroutine[Any, Any, None]], timing: Timing) -> Answers:
+    tasks = [asyncio.ensure_future(loop) for loop in loops]
     try:
-        await _pass(warm_s, on_time)
-        await asyncio.to_thread(counting, True)
+        await _pass(timing.warm_s, timing.on_time)
+        await asyncio.to_thread(timing.counting, True)
         step.counting, began_s = True, time.perf_counter()
-        await _pass(seconds, on_time)
+        await _pass(timing.seconds, timing.on_time)
         took_s = time.perf_counter() - began_s
         step.running = False
-        await asyncio.to_thread(counting, False)
-        _, late = await asyncio.wait(tasks, timeout=patience_s)
+        await asyncio.to_thread(timing.counting, False)
+        _, late = await asyncio.wait(tasks, timeout=timing.patience_s)
     finally:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
     if late:
         step.failed += len(late)
-        step.first_error = step.first_error or f"no answer within {patience_s:g} seconds"
+        step.first_error = step.first_error or f"no answer within {timing.patience_s:g} seconds"
     return Answers(took_s, sorted(step.times_ns), step.failed, step.first_error)
+
+
+async def _keep_asking(step: _Step, ask: Callable[[], Awaitable[object]]) -> None:
+    while step.running:
+        began_ns = time.perf_counter_ns()
+        try:
+            await ask()
+        except IngleError as error:
+            step.fail(error.sentence)
+            await asyncio.sleep(_PAUSE_S)
+        else:
+            step.answered(time.perf_counter_ns() - began_ns, b"200", b"")
 
 
 async def _keep_calling(place: Endpoint, step: _Step, caller: _Caller | None) -> None:

@@ -1,5 +1,6 @@
 """`ingle top` and `ingle bench` against a real node; and what a node measured, after its restart."""
 
+import json
 import os
 import pty
 import re
@@ -93,6 +94,17 @@ def test_bench_measures_with_each_protocol(ingle: Ingle, model: str, protocol: s
         assert 0 < step["spent"]["run"] < step["mean_s"]
 
 
+def test_bench_goes_over_zeromq_too(ingle: Ingle, node: RunningNode, model: str) -> None:
+    report = ingle("bench", model, "-c", "1,4", "--seconds", "0.2", "--zmq", f"tcp://{node.zmq}", "--json").json
+    assert (report["protocol"], report["request_bytes"]) == ("zmq", 12)
+    for step in report["steps"]:
+        assert (step["failed"], step["first_error"]) == (0, "")
+        assert step["answered"] > 0
+        assert step["spent"]["run"] > 0
+    nobody = ingle("bench", model, "--zmq", "tcp://127.0.0.1:1")
+    assert (nobody.status, nobody.out) == (5, "")
+
+
 def test_bench_tells_people_of_the_cold_start_first(ingle: Ingle, model: str) -> None:
     shown = ingle("bench", model, "-c", "2", "--seconds", "0.2", "--cold")
     assert shown.status == 0
@@ -124,6 +136,8 @@ def test_bench_sends_a_file_as_it_is(ingle: Ingle, model: str, tmp_path: Path) -
         (("seen/plus", "--seconds", "3600"), 2),
         (("seen/plus", "--http", "telepathy"), 2),
         (("seen/plus", "--type", "image/jpeg"), 2),
+        (("seen/plus", "--zmq", "http://box"), 2),
+        (("seen/plus", "--zmq", "tcp://box:1", "--http", "json"), 2),
         (("seen/plus", "--node", "http://127.0.0.1:1"), 5),
     ],
 )
@@ -138,10 +152,9 @@ def test_bench_refuses_nonsense_in_one_sentence(
 def test_bench_over_tls_trusts_the_fingerprint_it_was_given(nodes: Callable[..., RunningNode], tmp_path: Path) -> None:
     served = nodes(str(plus(tmp_path / "plus.onnx", 1.0)), "--tls", "self", "--open")
     url = served.url.replace("http://", "https://")
-    found = re.search(r"[0-9a-f]{64}", served.log.read_text())
-    assert found is not None
+    fingerprint = json.loads((served.data_dir / "node.json").read_text())["tls_fingerprint"]
     asked = ["bench", "local/plus", "-c", "2", "--seconds", "0.2", "--node", url]
-    assert run([*asked, "--fingerprint", found[0]]) == 0
+    assert run([*asked, "--fingerprint", fingerprint]) == 0
     assert run([*asked, "--fingerprint", "0" * 64]) == 5
     assert run([*asked, "--ca", str(served.data_dir / "tls.crt")]) == 0
 

@@ -6,7 +6,8 @@ import msgspec
 import orjson
 import pytest
 
-from appliance.cli.bench import Callers, sentence_of, summed
+from appliance.cli.bench import Callers
+from appliance.cli.bench_report import sentence_of, summed
 from appliance.cli.bench_request import binary_request, file_request, flattened, json_request, plain_request
 from appliance.cli.closed_loop import Answers, endpoint, request_bytes
 from appliance.client_answers import CallTimes, ModelDetails, Statistics, Tensor, Timed
