@@ -21,6 +21,7 @@ class Spans:
     """First-fit allocation over `size_bytes`, with neighbours merged on release."""
 
     def __init__(self, size_bytes: int) -> None:
+        self._size_bytes = size_bytes
         self._free: list[tuple[int, int]] = [(0, size_bytes)]  # (start, length) by start, never adjacent
 
     def take(self, size_bytes: int) -> int | None:
@@ -46,6 +47,11 @@ class Spans:
             length += before
         insort(self._free, (start, length))
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether nothing is taken."""
+        return len(self._free) == 1 and self._free[0] == (0, self._size_bytes)
+
     def free_spans(self) -> list[tuple[int, int]]:
         return list(self._free)
 
@@ -66,13 +72,14 @@ class SharedRegion:
         self._map = mmap.mmap(self.fd, size_bytes)
         self._address = ctypes.addressof(ctypes.c_char.from_buffer(self._map))
         self._spans = Spans(size_bytes)
+        self._touched_bytes = 0  # up to here pages were taken from the system
 
     def put(self, data: Part) -> int | None:
         """Copies `data` in and tells where, or None when it is full; the sender then falls back to the socket.
 
         Raises BadInputError where a caller's memory cannot be read.
         """
-        start = self._spans.take(len(data))
+        start = self.take(len(data))
         if start is None:
             return None
         if isinstance(data, MemorySpan):
@@ -88,7 +95,10 @@ class SharedRegion:
 
     def take(self, size_bytes: int) -> int | None:
         """A place for the worker to write to, or None when it is full."""
-        return self._spans.take(size_bytes)
+        start = self._spans.take(size_bytes)
+        if start is not None:
+            self._touched_bytes = max(self._touched_bytes, start + size_bytes)
+        return start
 
     def view(self, start: int, size_bytes: int) -> memoryview:
         """The memory there. Release it before close()."""
@@ -104,6 +114,13 @@ class SharedRegion:
 
     def give_back(self, start: int, size_bytes: int) -> None:
         self._spans.give_back(start, size_bytes)
+
+    def release_pages(self) -> None:
+        """Returns the pages to the system where nothing is taken. They would count for nobody's worker and stay."""
+        if self._touched_bytes and self._spans.is_whole:
+            length = -(-self._touched_bytes // mmap.PAGESIZE) * mmap.PAGESIZE
+            self._map.madvise(mmap.MADV_REMOVE, 0, min(length, len(self._map)))
+            self._touched_bytes = 0
 
     def close(self) -> None:
         self._map.close()

@@ -72,6 +72,10 @@ class Replica(Child):
         """Loaded, and owing nothing: it can be ended at once and nobody notices."""
         return self.state == "ready" and not self.in_flight and not self.sequences
 
+    def release_pages(self) -> None:
+        """Returns to the system what large tensors took of shared memory, where none is under way."""
+        self._region.release_pages()
+
     def attach(self, link: Link) -> None:
         self._link = link
         if self.ended.is_set():

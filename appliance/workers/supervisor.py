@@ -259,6 +259,11 @@ class Supervisor:
     async def _look_for_ever(self) -> None:
         while True:
             await asyncio.sleep(_LOOK_S)
+            idle_before_s = time.monotonic() - _LOOK_S
+            for pool in self._active:
+                for replica in pool.replicas:
+                    if replica.idle and replica.idle_since_s < idle_before_s:
+                        replica.release_pages()
             await self._look_at(
                 [
                     (pool, replica)

@@ -1,6 +1,7 @@
 """Where tensors go in shared memory: spans never overlap, and all of it comes back."""
 
 import itertools
+import os
 import random
 
 import pytest
@@ -50,3 +51,23 @@ def test_a_full_region_says_so_and_takes_again_once_room_is_made() -> None:
     region.give_back(start, 4096)
     assert region.put(b"y") == 0
     region.close()
+
+
+def test_pages_go_back_to_the_system_once_nothing_is_taken() -> None:
+    region = SharedRegion(1024 * 1024)
+    try:
+        start, other = region.put(b"x" * 300_000), region.put(b"y" * 100)
+        assert start is not None
+        assert other is not None
+        region.give_back(start, 300_000)
+        region.release_pages()
+        assert os.fstat(region.fd).st_blocks > 0  # somebody's tensor is still there
+        region.give_back(other, 100)
+        region.release_pages()
+        assert os.fstat(region.fd).st_blocks == 0
+        again = region.put(b"z" * 10)
+        assert again is not None
+        with region.view(again, 10) as view:
+            assert bytes(view) == b"z" * 10
+    finally:
+        region.close()
