@@ -25,6 +25,8 @@ def main(arguments: list[str]) -> None:
     words = int(arguments[0])
     confine.die_with_parent()
     job = msgspec.json.decode(sys.stdin.buffer.read(), type=Job)
+    if job.code_folder:
+        sys.path.insert(0, job.code_folder)
     os.dup2(2, 1)  # a framework that prints must not be taken for an answer
 
     def say(word: Word) -> None:
@@ -40,7 +42,7 @@ def main(arguments: list[str]) -> None:
 
 def _outcome(job: Job, say: "confinement.SayWord") -> Word:
     try:
-        layers = confinement.confine(job)
+        layers = confinement.confine(job, processes=job.processes)
         from converters import conversion
 
         record = conversion.convert(job, lambda step: say(Step(step)))

@@ -23,14 +23,20 @@ _SYSTEM = (
 )  # fmt: skip
 
 
-def confine(job: Job) -> tuple[Layer, ...]:
-    """Confines this process, which must be single-threaded, for good; what each layer came to."""
+def confine(job: Job, *, processes: bool) -> tuple[Layer, ...]:
+    """Confines this process, which must be single-threaded, for good; what each layer came to.
+
+    `processes`: the framework starts programs of its own.
+    """
+    readable, folders = _readable(job), (str(Path(job.folder).parent),)
     layers = [
         sandbox.leave_network(),
         sandbox.forbid_new_privileges(),
         sandbox.limit_resources(data_bytes=job.data_bytes, open_files=1024, file_bytes=job.file_bytes),
-        sandbox.confine_files(_readable(job), ("/dev/null",), folders=(str(Path(job.folder).parent),)),
+        sandbox.confine_files(readable, ("/dev/null",), folders=folders, programs=readable if processes else ()),
     ]
+    if not processes:
+        layers.append(sandbox.confine_to_building())
     return tuple(layers)
 
 
@@ -38,6 +44,7 @@ def _readable(job: Job) -> tuple[str, ...]:
     own = [path for path in sys.path if path and Path(path).exists()]
     prefixes = {sys.prefix, sys.base_prefix, sys.exec_prefix, *sysconfig.get_paths().values()}
     given = [path for path in (job.source, job.sample, job.options.weights) if path]
+    given += [job.code_folder] if job.code_folder else []
     beside = [str(Path(path).parent) for path in given if job.detected.format in ("onnx", "paddle-pir", "tfjs")]
     libraries = filter(None, os.environ.get("LD_LIBRARY_PATH", "").split(os.pathsep))
     return (*_SYSTEM, *own, *prefixes, *given, *beside, *libraries)

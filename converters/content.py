@@ -44,6 +44,14 @@ class Content:
             file.seek(start)
             return file.read(min(size, MAX_TEXT_BYTES))
 
+    def holds(self, words: bytes) -> bool:
+        """Whether these bytes are within the first and last MAX_TEXT_BYTES."""
+        if words in self.read(0, MAX_TEXT_BYTES):
+            return True
+        return self.size_bytes > MAX_TEXT_BYTES and words in self.read(
+            max(0, self.size_bytes - MAX_TEXT_BYTES), MAX_TEXT_BYTES
+        )
+
     @cached_property
     def names(self) -> frozenset[str]:
         """A folder's files, and those one level down as `folder/name`; a ZIP's entries. At most MAX_ENTRIES."""
@@ -93,7 +101,7 @@ class Content:
         try:
             if self.is_folder:
                 inside = self.path / name
-                if not inside.is_file():
+                if not inside.is_file() or inside.is_symlink():
                     return b""
                 with inside.open("rb") as plain:
                     return plain.read(min(size, MAX_TEXT_BYTES))

@@ -14,6 +14,7 @@ import msgspec
 from appliance.core.digests import file_digest, folder_digest
 from appliance.core.errors import RefusedError
 from converters import registry
+from converters.conversion_files import MODEL, RECORD, TABLE, VECTORS
 from converters.converter import Conversion, Converter
 from converters.job import Job
 from converters.parity import check
@@ -22,12 +23,10 @@ from converters.samples import read_sample
 from converters.session import Session
 from converters.vectors import test_vectors
 
-MODEL, RECORD, TABLE, VECTORS = "model.onnx", "parity.json", "manifest.json", "vectors/parity.json"
-
 
 def convert(job: Job, say: Callable[[str], None]) -> ConversionRecord:
     """Fills the job's folder; the record, which may say that the two differ too much. Raises RefusedError."""
-    converter = registry.converter_of(job.detected, trusted=job.options.trusted)
+    converter = registry.converters()[job.framework]
     folder, source = Path(job.folder), Path(job.source)
     began_s = time.monotonic()
     made = converter.convert(source, job.detected, folder, job.options, say)
@@ -60,11 +59,11 @@ def convert(job: Job, say: Callable[[str], None]) -> ConversionRecord:
 
 
 def source_digest(source: Path) -> str:
-    """Of a file its sha256; of a folder that of its files' list; of a model given as code that of its name."""
+    """Of a file its sha256; of a folder that of its files' list; of a model given as code none."""
     if source.is_dir():
         files = sorted(path for path in source.rglob("*") if path.is_file())
         return folder_digest({path.relative_to(source).as_posix(): file_digest(path) for path in files})
-    return file_digest(source)
+    return file_digest(source) if source.exists() else ""
 
 
 def _reduce(made: Conversion, job: Job, say: Callable[[str], None]) -> str:

@@ -11,14 +11,18 @@ from converters.report import ConversionRecord
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
-    """One conversion. `folder` is empty and becomes the bundle's content; `sample` is the user's file of rows or "".
+    """One conversion. `folder` is empty and becomes the bundle's content; `sample` is the user's file of rows or "";
+    `code_folder` is where modules are looked for, of a model given as code. `processes`: the framework starts programs.
     `data_bytes` and `file_bytes` are what the process may use, which isolation.run() fills in."""
 
     source: str
     detected: Detected
+    framework: str
     folder: str
     options: Options
     sample: str = ""
+    code_folder: str = ""
+    processes: bool = False
     rows: int = 64
     seed: int = 0
     data_bytes: int = 0

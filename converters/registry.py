@@ -40,12 +40,15 @@ def listed() -> list[Listed]:
     return [Listed(c.name, c.title, c.takes, c.extra, c.missing()) for c in converters().values()]
 
 
-def converter_of(detected: Detected, *, trusted: bool = False) -> Converter:
-    """Who converts what was found. Raises RefusedError with the way out where nobody does, or where it takes trust."""
+def converter_of(detected: Detected, *, trusted: bool = False, name: str = "") -> Converter:
+    """Who converts what was found, of several the one of this name. Raises RefusedError with the way out where nobody
+    does, or where it takes trust."""
+    if name and name not in converters():
+        raise RefusedError(f"there is no converter '{name[:40]}': there are {', '.join(converters())}")
     if detected.refusal and not (trusted and detected.runs_code):
         raise RefusedError(f"this is {detected.what}: {detected.refusal}")
     for converter in converters().values():
-        if detected.format in converter.formats:
+        if detected.format in converter.formats and name in ("", converter.name):
             return converter
     raise RefusedError(f"this is {detected.what}, which no converter here takes: export it to ONNX where it was made")
 

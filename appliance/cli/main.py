@@ -36,6 +36,8 @@ EXIT_CODES: tuple[tuple[int, str, tuple[type[IngleError], ...]], ...] = (
 VERBS = (
     "serve",
     "deploy",
+    "convert",
+    "pack",
     "models",
     "show",
     "call",

@@ -99,15 +99,17 @@ def limit_resources(*, data_bytes: int, open_files: int = 256, file_bytes: int =
     return Layer("rlimits", True, "data, open files, core and file size are bounded")
 
 
-def confine_files(readable: Iterable[str], writable: Iterable[str] = (), folders: Iterable[str] = ()) -> Layer:
+def confine_files(
+    readable: Iterable[str], writable: Iterable[str] = (), folders: Iterable[str] = (), programs: Iterable[str] = ()
+) -> Layer:
     """Leaves this process, and all it forks, only these files and folders to open; what is open stays open. In
-    `folders` it may also make and remove folders.
+    `folders` it may also make and remove folders; what is in `programs` it may run.
 
     Paths that do not exist are passed over. no_new_privs must be set, and the process be single-threaded.
     """
     try:
         handled = landlock.offered()
-        landlock.restrict_files(handled, readable, writable, folders)
+        landlock.restrict_files(handled, readable, writable, folders, programs)
     except OSError as error:
         why = f"the kernel does not offer it ({error.strerror}): models can read what the node can"
         return Layer("Landlock", False, why)
@@ -127,6 +129,12 @@ def confine_to_computing(*, writes: bool = False, devices: bool = False) -> Laye
     makes before the fork saves each child the time. The process must be single-threaded.
     """
     return _filtered(partial(seccomp.computing, writes=writes, devices=devices))
+
+
+def confine_to_building() -> Layer:
+    """Leaves this process what a framework may want, and takes what reaches beyond the process: see
+    seccomp.building_program(). no_new_privs must be set, and the process be single-threaded."""
+    return _filtered(seccomp.building)
 
 
 def _filtered(chosen: Callable[[], seccomp.Filter]) -> Layer:

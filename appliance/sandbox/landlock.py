@@ -21,7 +21,7 @@ _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446
 _VERSION_FLAG = 1
 _RULE_PATH_BENEATH = 1
 
-WRITE_FILE, READ_FILE, READ_DIR = 1 << 1, 1 << 2, 1 << 3
+EXECUTE, WRITE_FILE, READ_FILE, READ_DIR = 1, 1 << 1, 1 << 2, 1 << 3
 REMOVE_FILE, MAKE_REGULAR, TRUNCATE, IOCTL_DEVICE = 1 << 5, 1 << 8, 1 << 14, 1 << 15
 REMOVE_FOLDER, MAKE_FOLDER, MOVE_BETWEEN_FOLDERS = 1 << 4, 1 << 7, 1 << 13
 # How many rights over files each ABI knows: what is handled and not granted is refused.
@@ -33,7 +33,7 @@ _READ = READ_FILE | READ_DIR
 _WRITE = _READ | WRITE_FILE | TRUNCATE | REMOVE_FILE | MAKE_REGULAR | IOCTL_DEVICE
 _BUILD = _WRITE | REMOVE_FOLDER | MAKE_FOLDER | MOVE_BETWEEN_FOLDERS
 # Of these, what can be granted on something that is no folder.
-_OF_A_FILE = WRITE_FILE | READ_FILE | TRUNCATE | IOCTL_DEVICE
+_OF_A_FILE = EXECUTE | WRITE_FILE | READ_FILE | TRUNCATE | IOCTL_DEVICE
 
 
 class Ruleset(NamedTuple):
@@ -67,16 +67,20 @@ def offered() -> Ruleset:
 
 
 def restrict_files(
-    handled: Ruleset, readable: Iterable[str], writable: Iterable[str], folders: Iterable[str] = ()
+    handled: Ruleset,
+    readable: Iterable[str],
+    writable: Iterable[str],
+    folders: Iterable[str] = (),
+    programs: Iterable[str] = (),
 ) -> None:
     """Leaves this thread, and what it makes, only these files and folders and what is beneath them.
 
-    `writable` may also be read; in `folders` folders may be made and removed too. Paths that do not exist are passed
-    over. Raises OSError where the kernel refuses.
+    `writable` may also be read; in `folders` folders may be made and removed too; `programs` may be run. Paths
+    that do not exist are passed over. Raises OSError where the kernel refuses.
     """
     handle = system_call(_CREATE_RULESET, ctypes.addressof(handled.attributes), len(handled.attributes), 0)
     try:
-        for paths, wanted in ((readable, _READ), (writable, _WRITE), (folders, _BUILD)):
+        for paths, wanted in ((readable, _READ), (writable, _WRITE), (folders, _BUILD), (programs, EXECUTE)):
             for path in paths:
                 _allow(handle, path, wanted & handled.rights)
         system_call(_RESTRICT_SELF, handle, 0, 0)

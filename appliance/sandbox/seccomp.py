@@ -30,6 +30,8 @@ _SET_MODE_FILTER = 1
 # Else older kernels slow the whole process down, against a process that speculates on its own memory.
 _FLAG_SPEC_ALLOW = 4
 
+_X32_FROM = 0x40000000  # where x86-64's third way of calling has its numbers
+_PR_SET_PDEATHSIG = 1
 _CLONE_THREAD = 0x00010000
 _CLONE_NEW_ANYTHING = 0x7E020080  # CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET and NEWTIME
 _OPEN_TO_WRITE = 0o1 | 0o2 | 0o100 | 0o1000  # O_WRONLY, O_RDWR, O_CREAT, O_TRUNC
@@ -167,6 +169,34 @@ def computing_program(machine: str, *, writes: bool, devices: bool) -> Block:
     return _found(table, _ALLOWED)
 
 
+def building_program(machine: str) -> Block:
+    """The filter of a process that runs a framework, which does much that nobody can list: all is allowed but what
+    reaches beyond it. No other process or program, no socket to anywhere, no signal to others, nothing of a kernel's
+    administration; and nothing that would let it outlive its parent.
+    """
+    table = _table(
+        machine,
+        (syscalls.FORBIDDEN, _FORBIDDEN),
+        (syscalls.WITHIN, _ALLOWED),
+        # Its flags lie in memory, where no filter looks: libc then makes its threads by the older call.
+        (syscalls.UNSEEN, _UNKNOWN),
+        clone=(_argument(0), (_IF_ANY_BIT, 0, 1, _CLONE_THREAD), *_ALLOWED, *_FORBIDDEN),
+        kill=_only(0, (_OWN_PID,)),
+        tgkill=_only(0, (_OWN_PID,)),
+        prctl=_none_of(0, (_PR_SET_PDEATHSIG,)),
+        ioctl=_none_of(1, _TERMINAL_IOCTLS),
+    )
+    return (
+        (_LOAD, 0, 0, _ARCHITECTURE_AT),
+        (_IF_EQUAL, 1, 0, _AUDIT_ARCH_BY_MACHINE[machine]),
+        _answer(_KILL_PROCESS),
+        (_LOAD, 0, 0, _NUMBER_AT),
+        (_IF_AT_LEAST, 0, 1, _X32_FROM),
+        *_UNKNOWN,
+        *_found(table, _ALLOWED),
+    )
+
+
 class Filter(NamedTuple):
     """A program in memory, as the kernel takes it: all but the process's own id, which goes into it at `own_pid_at`."""
 
@@ -196,6 +226,11 @@ def forking() -> Filter:
 def computing(*, writes: bool, devices: bool) -> Filter:
     """A fork's filter for this machine, made once: ask for it before forking. Raises LookupError as forking() does."""
     return _assembled(partial(computing_program, writes=writes, devices=devices))
+
+
+def building() -> Filter:
+    """The filter of a framework's process for this machine. Raises LookupError as forking() does."""
+    return _assembled(building_program)
 
 
 def install(chosen: Filter, pid: int) -> None:

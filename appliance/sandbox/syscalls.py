@@ -73,6 +73,15 @@ FORBIDDEN = """
     setrlimit 160 164,
 """
 
+# Of those, what a framework does within its own process.
+WITHIN = """
+    socketpair 53 199, setrlimit 160 164,
+"""
+
+UNSEEN = """
+    clone3 435 435,
+"""
+
 
 def numbers(table: str, machine: str) -> Iterator[tuple[str, int]]:
     """The names in one of the tables above and their numbers on this machine, one of MACHINES."""

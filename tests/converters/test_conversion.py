@@ -23,7 +23,7 @@ def model(tmp_path: Path) -> Path:
 
 
 def converted(source: Path, bundle: Path, options: Options) -> Done:
-    job = Job(source=str(source), detected=detect(source), folder=str(bundle), options=options)
+    job = Job(source=str(source), detected=detect(source), framework="onnx", folder=str(bundle), options=options)
     return isolation.run(job, Limits(seconds=60))
 
 

@@ -1,0 +1,57 @@
+"""A throw-away environment for one conversion, made with `uv` from the pins of the framework's extra.
+
+Runs in the command line's process. It has the framework, what a conversion itself needs, and a copy of this code.
+"""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import appliance
+import converters
+from appliance.core.errors import RefusedError, UnsupportedError
+from converters.converter import Converter
+from converters.isolation import Environment
+from converters.registry import pins
+
+INSTALL_S = 1800.0
+_NEEDED = ("msgspec>=0.19", "numpy>=2.1", "onnxruntime>=1.31", "pillow>=11.1", "tomli-w>=1.2")
+
+
+def make_environment(converter: Converter, work: Path) -> Environment:
+    """The environment, in `work`, with which it goes. Raises UnsupportedError where uv is not there, RefusedError where
+    it cannot be made."""
+    uv = find_uv()
+    wanted = pins(converter.extra)
+    if not wanted and converter.modules:
+        raise UnsupportedError(f"no pins are known for {converter.title}: install ingle itself with pip")
+    home = work / "env"
+    _run([uv, "venv", "--quiet", "--python", sys.executable, str(home)])
+    python = home / "bin" / "python"
+    _run([uv, "pip", "install", "--quiet", "--python", str(python), *dict.fromkeys((*wanted, *_NEEDED))])
+    code = work / "code"
+    for package in (appliance, converters):
+        source = Path(package.__path__[0])
+        shutil.copytree(source, code / source.name, ignore=shutil.ignore_patterns("__pycache__"))
+    return Environment(str(python), str(code))
+
+
+def find_uv() -> str:
+    """The program's path. Raises UnsupportedError where it is not there."""
+    beside = Path(sys.executable).with_name("uv")
+    if beside.is_file():
+        return str(beside)
+    if found := shutil.which("uv"):
+        return found
+    raise UnsupportedError("--isolate needs uv, which makes environments: pip install uv")
+
+
+def _run(command: list[str]) -> None:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=INSTALL_S, check=False)
+    except subprocess.TimeoutExpired:
+        raise RefusedError(f"the environment was not made within {INSTALL_S:.0f} s: {' '.join(command[:3])}") from None
+    if done.returncode:
+        last = " ".join(done.stderr.split())[-600:]
+        raise RefusedError(f"the environment could not be made: {last}")
