@@ -7,6 +7,7 @@ import re
 import select
 import signal
 import subprocess
+import time
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -47,7 +48,13 @@ def test_top_is_live_on_a_terminal_and_ends_at_ctrl_c(node: RunningNode, model: 
     leader, follower = pty.openpty()
     environ = {**os.environ, "INGLE_DATA_DIR": str(node.data_dir), "TERM": "xterm", "COLUMNS": "80", "LINES": "24"}
     top = subprocess.Popen(
-        [*_MAIN, "top", "--interval", "0.1"], stdin=follower, stdout=follower, stderr=follower, env=environ
+        [*_MAIN, "top", "--interval", "0.1"],
+        stdin=follower,
+        stdout=follower,
+        stderr=follower,
+        env=environ,
+        # Whoever started the tests in the background had the interrupt ignored, and that is inherited.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # type: ignore[arg-type,return-value]
     )
     os.close(follower)
     seen = b""
@@ -57,7 +64,8 @@ def test_top_is_live_on_a_terminal_and_ends_at_ctrl_c(node: RunningNode, model: 
             seen += os.read(leader, 65536)
         top.send_signal(signal.SIGINT)
         # What it writes on its way out must be taken, or it waits for ever.
-        while select.select([leader], [], [], 60)[0]:
+        ends_s = time.monotonic() + 60
+        while time.monotonic() < ends_s and select.select([leader], [], [], 60)[0]:
             try:
                 if not (piece := os.read(leader, 65536)):
                     break
