@@ -7,8 +7,8 @@ import re
 import select
 import signal
 import subprocess
-import time
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
