@@ -22,6 +22,7 @@ from appliance.catalogue.artifacts import Artifacts, artifact_path, is_intact
 from appliance.catalogue.index import ModelEntry, Query, Snapshot
 from appliance.catalogue.inspection import Inspection
 from appliance.catalogue.plan import Offer, plan
+from appliance.catalogue.settled import settled
 from appliance.catalogue.staging import StagedArtifact
 from appliance.catalogue.store import MIGRATIONS, Store
 from appliance.core.database import DamagedError, keep_damaged
@@ -234,9 +235,6 @@ class Catalogue:
             target = self.entry(name).find(version)
             with self._changing(name):
                 self._store.put_alias(name, alias, target.version)
-            traffic = self.traffic(name)
-            if alias == "default" and (settled := _settled(traffic, str(target.version))) != traffic:
-                self.set_traffic(name, settled)
         return target
 
     def delete_alias(self, name: ModelName, alias: str) -> None:
@@ -290,12 +288,18 @@ class Catalogue:
             for version in (traffic.canary, traffic.shadow, traffic.return_to):
                 if version:
                     entry.find(version)
-            wished = traffic != TO_THE_DEFAULT
             with self._store.transaction():
-                self._store.put_wish(name, "traffic", msgspec.json.encode(traffic).decode() if wished else "")
-            traffics = {key: value for key, value in self._traffics.items() if key != name}
-            self._traffics = {**traffics, name: traffic} if wished else traffics
+                self._put_traffic(name, traffic)
+            self._remember_traffic(name, traffic)
             self._snapshot = self._snapshot.changed(name, entry)  # who derived routes derives them again
+
+    def _put_traffic(self, name: ModelName, traffic: Traffic) -> None:
+        wished = traffic != TO_THE_DEFAULT
+        self._store.put_wish(name, "traffic", msgspec.json.encode(traffic).decode() if wished else "")
+
+    def _remember_traffic(self, name: ModelName, traffic: Traffic) -> None:
+        others = {key: value for key, value in self._traffics.items() if key != name}
+        self._traffics = {**others, name: traffic} if traffic != TO_THE_DEFAULT else others
 
     def rollback(self, name: ModelName) -> ModelVersion:
         """Points `default` at what a call without a version got before; again, and it goes one further back.
@@ -381,11 +385,14 @@ class Catalogue:
             after = self._store.entry(name)
             if remember and before and after and _default_moved(before, after):
                 self._store.push_default(name, before.default.version)
+            traffic = settled(self.traffic(name), after) if after else TO_THE_DEFAULT
+            if after and traffic != self.traffic(name):
+                self._put_traffic(name, traffic)
             orphans = self._store.drop_unreferenced(_digests(before) - _digests(after))
+        self._remember_traffic(name, traffic)  # first: no route is made of a wish for what is gone
         self._snapshot = self._snapshot.changed(name, after)
         if after is None:
             self._scales.pop(name, None)
-            self._traffics = {key: value for key, value in self._traffics.items() if key != name}
         for digest in orphans:
             with suppress(OSError):  # the change is made; what stays behind goes at the next start
                 self._artifacts.remove(digest)
@@ -403,15 +410,6 @@ def _serves_alike(one: ModelVersion, other: ModelVersion | None) -> bool:
 
 def _wish(value: str, kind: type[Wish]) -> Wish:
     return msgspec.json.decode(value, type=kind)
-
-
-def _settled(traffic: Traffic, default: str) -> Traffic:
-    """The wish once this version is the default: it is on trial, or a shadow of itself, no more."""
-    if traffic.canary == default:
-        traffic = Traffic(shadow=traffic.shadow, shadow_share=traffic.shadow_share)
-    if traffic.shadow == default:
-        traffic = msgspec.structs.replace(traffic, shadow="", shadow_share=1.0)
-    return traffic
 
 
 def _digests(entry: ModelEntry | None) -> set[str]:

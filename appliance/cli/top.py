@@ -36,7 +36,7 @@ def command(target: Target, sort: SortKey, pattern: str, interval_s: float, once
     with target.client(timeout_s=10.0) as client:
         looks = deque([_look(client)], _CPU_LOOKS)
         try:
-            if target.json or once or not console.is_terminal:
+            if target.json or once or not console.is_terminal or console.is_dumb_terminal:
                 time.sleep(interval_s)
                 looks.append(_look(client))
                 _show(between(tuple(looks), sort=sort, pattern=pattern), target, console)

@@ -93,6 +93,16 @@ def test_a_canary_without_a_version_beside_it_is_refused(ingle: Ingle, tmp_path:
     assert ingle("show", "steered/alone").status == 3
 
 
+def test_a_canary_that_is_deleted_takes_no_call_with_it(
+    ingle: Ingle, node: RunningNode, model: str, tmp_path: Path
+) -> None:
+    ingle("deploy", plus(tmp_path / "two.onnx", 2.0), "--name", model, "--canary", "50%")
+    assert set(outputs(node, model, 4)) == {1.0, 2.0}
+    assert ingle("rm", f"{model}:1.1.0", "--yes").status == 0
+    assert outputs(node, model, 4) == [1.0] * 4
+    assert ingle("traffic", model, "--json").json["canary"] == ""
+
+
 def test_copies_for_a_shadow_are_compared(ingle: Ingle, node: RunningNode, model: str, tmp_path: Path) -> None:
     ingle("alias", model, "default", "1.0.0")
     ingle("deploy", plus(tmp_path / "two.onnx", 2.0), "--name", model)

@@ -516,3 +516,30 @@ def test_what_becomes_the_default_is_neither_on_trial_nor_a_shadow_any_more(
     catalogue.set_traffic(NAME, wish)
     catalogue.set_alias(NAME, "default", "1.1.0")
     assert catalogue.traffic(NAME) == then
+
+
+def test_a_version_that_is_deleted_is_on_trial_no_more_and_calls_go_on(
+    catalogue: Catalogue, deploy: Deploy, tmp_path: Path
+) -> None:
+    for content in (b"one", b"two", b"three"):
+        deploy(content)
+    catalogue.set_alias(NAME, "default", "1.0.0")
+    wish = Traffic(canary="1.1.0", canary_share=0.1, shadow="1.2.0", max_error_share=0.1)
+    catalogue.set_traffic(NAME, wish)
+    catalogue.delete(NAME, "1.1.0")
+    assert catalogue.traffic(NAME) == Traffic(shadow="1.2.0")
+    catalogue.delete(NAME, "1.2.0")
+    assert (catalogue.traffic(NAME), catalogue.traffics()) == (Traffic(), {})
+    catalogue.close()
+    reopened = Catalogue(tmp_path)
+    assert reopened.traffics() == {}
+    reopened.close()
+
+
+def test_a_rollback_to_what_is_on_trial_ends_the_trial(catalogue: Catalogue, deploy: Deploy) -> None:
+    deploy(b"one")
+    deploy(b"two")
+    catalogue.set_alias(NAME, "default", "1.0.0")  # from 1.1.0, which was the highest
+    catalogue.set_traffic(NAME, Traffic(canary="1.1.0", canary_share=0.1, return_to="1.0.0", max_error_share=0.5))
+    catalogue.rollback(NAME)
+    assert catalogue.traffic(NAME) == Traffic(return_to="1.0.0", max_error_share=0.5)
