@@ -16,7 +16,7 @@ PYTEST_ARGS ?=
 # The stamp's name carries the runtime: changing it, or pyproject.toml, installs anew.
 STAMP := $(VENV)/.installed-$(RUNTIME)
 
-.PHONY: install demo test check bench clean
+.PHONY: install demo test check bench clean tools binary test-binary
 
 install: $(STAMP)
 
@@ -48,6 +48,26 @@ check: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks
+
+# What the one file's stub is made with: Debian's packages, installed where this may install them.
+tools:
+	@missing=$$(for package in gcc libc6-dev libzstd-dev binutils; do \
+		dpkg -s $$package >/dev/null 2>&1 || echo $$package; done); \
+	test -z "$$missing" || { test $$(id -u) = 0 && apt-get update -qq && apt-get install -y -qq $$missing >/dev/null; } || \
+		echo "The one file needs these to be built: $$missing. Install them (apt-get install $$missing)." >&2
+
+# The product as one file: dist/ingle, with SHA256SUMS and a list of what is inside (CycloneDX) beside it.
+BASE ?=
+LEVEL ?= 19
+binary: $(STAMP) tools
+	@case "$(BASE)" in "") ;; bullseye) exec build/bullseye.sh "$(RUNTIME)" "$(LEVEL)";; *) echo "BASE is '$(BASE)': expected bullseye or nothing." >&2; exit 2;; esac
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$(RUNTIME),build]'
+	$(BIN)/python build/binary.py dist --level $(LEVEL)
+
+# The one file, built quickly and tried in a bare root (as root, with debootstrap) beside the rest of tests/binary.
+test-binary: $(STAMP) tools
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$(RUNTIME),build]'
+	$(BIN)/python -m pytest tests/binary $(PYTEST_ARGS)
 
 clean:
 	rm -rf $(VENV) .demo

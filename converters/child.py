@@ -20,9 +20,9 @@ from converters import confinement
 from converters.job import Done, Failed, Job, Refused, Step, Word, encode
 
 
-def main(arguments: list[str]) -> None:
+def main(words_fd: str) -> None:
     """Reads the job, does it, and ends the process at once: threads and exit handlers of a framework have no say."""
-    words = int(arguments[0])
+    words = int(words_fd)
     confine.die_with_parent()
     job = msgspec.json.decode(sys.stdin.buffer.read(), type=Job)
     if job.code_folder:
@@ -64,4 +64,4 @@ def _outcome(job: Job, say: "confinement.SayWord") -> Word:
 if __name__ == "__main__":
     if Path(sys.path[0]).name == "converters":  # `python -m` never puts it there, running the file does
         del sys.path[0]
-    main(sys.argv[1:])
+    main(*sys.argv[1:])

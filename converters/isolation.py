@@ -22,6 +22,7 @@ from typing import NamedTuple
 import msgspec
 
 from appliance.core.errors import RefusedError
+from appliance.core.own_program import foreign_environment, own_command
 from converters.job import Done, Failed, Job, Refused, Step, Word, decode_word, encode
 
 MAX_WORD_BYTES = 16 * 2**20
@@ -101,16 +102,15 @@ def run(
 
 
 def _command(environment: Environment, fd: int) -> list[str]:
-    if getattr(sys, "frozen", False) and environment.python == sys.executable:
-        return [sys.executable, "__convert", str(fd)]
+    if environment.python == sys.executable:
+        return own_command("convert", str(fd))
     return [environment.python, "-m", "converters.child", str(fd)]
 
 
 def _variables(environment: Environment, work: Path) -> dict[str, str]:
     """None of the user's but where programs and libraries are: keys and tokens stay outside."""
-    kept = {
-        name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH", "JAVA_HOME", "PYTHONPATH") if name in os.environ
-    }
+    known = foreign_environment()
+    kept = {name: known[name] for name in ("PATH", "LD_LIBRARY_PATH", "JAVA_HOME", "PYTHONPATH") if name in known}
     # The child's path is the parent's: it may run from a checkout.
     own = [path for path in sys.path if path] if environment.python == sys.executable else []
     path = os.pathsep.join(filter(None, (environment.path, *own)))

@@ -27,6 +27,7 @@ from appliance.cli.target import NodeFile, url_of
 from appliance.client import Client
 from appliance.core.errors import IngleError
 from appliance.core.names import parse_name
+from appliance.core.own_program import own_command
 
 START_S = 60.0
 MANIFEST = Path(__file__).with_name("magika.toml")
@@ -91,7 +92,7 @@ def _running_node(folder: Path) -> Iterator[tuple[subprocess.Popen[bytes], NodeF
     with log.open("wb") as output:
         # A session of its own: Ctrl-C is for the demo, which then ends the node in order.
         process = subprocess.Popen(
-            [sys.executable, "-m", "appliance.cli.main", "serve", *map(str, arguments)],
+            own_command("ingle", "serve", *map(str, arguments)),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,

@@ -19,23 +19,13 @@ import msgspec
 
 from appliance.core.addresses import parse_address
 from appliance.core.errors import BadInputError
+from appliance.core.own_program import own_command
 from appliance.security.tls import TLS_BUNDLE, read_tls
 from appliance.settings import Settings
 
 MIN_FREE_DISK_BYTES = 2**30
 MIN_AVAILABLE_MEMORY_BYTES = 512 * 2**20
 _CHILD_S = 60.0
-
-_RUNTIME_PROGRAM = """
-import json, onnxruntime
-print(json.dumps([onnxruntime.__version__, onnxruntime.get_available_providers()]))
-"""
-_LAYERS_PROGRAM = """
-import json
-from appliance.sandbox.confine import forbid_new_privileges, leave_network
-from appliance.workers.confinement import confine_zygote
-print(json.dumps([leave_network(), forbid_new_privileges(), *confine_zygote()]))
-"""
 
 
 class Finding(msgspec.Struct, frozen=True):
@@ -75,13 +65,17 @@ def _system() -> Iterator[Finding]:
     )
 
 
-def _child(program: str) -> tuple[str, str]:
-    """The program's output and, where it failed, its last word; run by this Python, knowing where our packages are."""
+def _apart(what: str) -> tuple[str, str]:
+    """What the role `examine` prints of this and, where it failed, its last word."""
     paths = os.pathsep.join(path or str(Path.cwd()) for path in sys.path)
-    environ = {**os.environ, "PYTHONPATH": paths, "ORT_DISABLE_TELEMETRY": "1", "OPENBLAS_NUM_THREADS": "1"}
     try:
         done = subprocess.run(
-            [sys.executable, "-c", program], env=environ, capture_output=True, text=True, timeout=_CHILD_S, check=False
+            own_command("examine", what),
+            env={**os.environ, "PYTHONPATH": paths},
+            capture_output=True,
+            text=True,
+            timeout=_CHILD_S,
+            check=False,
         )
     except subprocess.TimeoutExpired:
         return "", f"no answer within {_CHILD_S:.0f} seconds"
@@ -90,7 +84,7 @@ def _child(program: str) -> tuple[str, str]:
 
 
 def _runtime() -> Iterator[Finding]:
-    output, fault = _child(_RUNTIME_PROGRAM)
+    output, fault = _apart("runtime")
     if fault:
         yield Finding("onnxruntime", "fail", f"it cannot be imported ({fault}): install ingle[cpu] or ingle[gpu]")
         return
@@ -113,7 +107,7 @@ def _runtime() -> Iterator[Finding]:
 
 
 def _sandbox() -> Iterator[Finding]:
-    output, fault = _child(_LAYERS_PROGRAM)
+    output, fault = _apart("layers")
     if fault:
         yield Finding("sandbox", "warn", f"its layers could not be tried: {fault}")
     else:

@@ -54,6 +54,7 @@ VERBS = (
     "backup",
     "restore",
     "doctor",
+    "licenses",
     "completion",
     "version",
     "demo",

@@ -135,15 +135,15 @@ async def _main(control_fd: int, region_fd: int, folder_fd: int) -> None:
     await FrontProcess(region_fd, folder_fd).run(socket.socket(fileno=control_fd))
 
 
-def main(control_fd: int, region_fd: int, folder_fd: int) -> None:
-    """The hidden verb's body: a stream socket to the main process, the memory that both share, and the folder of the
-    main process's private sockets."""
+def main(control_fd: str, region_fd: str, folder_fd: str) -> None:
+    """The role's body, given three descriptors by number: a stream socket to the main process, the memory that both
+    share, and the folder of the main process's private sockets."""
     confine.die_with_parent()
     confine.forbid_new_privileges()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the main process's to handle: it drains first
     set_up_logs()
-    uvloop.run(_main(control_fd, region_fd, folder_fd))
+    uvloop.run(_main(int(control_fd), int(region_fd), int(folder_fd)))
 
 
 if __name__ == "__main__":
-    main(*map(int, sys.argv[1:4]))
+    main(*sys.argv[1:])

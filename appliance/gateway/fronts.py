@@ -14,6 +14,7 @@ from asyncio.subprocess import Process
 from pathlib import Path
 
 from appliance.core.addresses import Address
+from appliance.core.own_program import own_command
 from appliance.gateway.dataplane import DataPlane
 from appliance.gateway.front_desk import FrontDesk
 from appliance.gateway.front_frames import REGION_BYTES, FrontKind, Hello, Stop, decode_ready
@@ -29,13 +30,6 @@ _STEADY_S = 30.0  # one that lived so long has not failed to start
 _END_S = 2.0
 
 _log = logging.getLogger("ingle.fronts")
-
-
-def _command(*fds: int) -> list[str]:
-    words = [str(fd) for fd in fds]
-    if getattr(sys, "frozen", False):
-        return [sys.executable, "__front", *words]
-    return [sys.executable, "-m", "appliance.gateway.front_process", *words]
 
 
 def _environment() -> dict[str, str]:
@@ -193,7 +187,7 @@ class _Front:
         with theirs:
             fds = (theirs.fileno(), region_fd, self._fronts.folder_fd)
             self._process = await asyncio.create_subprocess_exec(
-                *_command(*fds),
+                *own_command("front", *map(str, fds)),
                 pass_fds=fds,
                 stdin=asyncio.subprocess.DEVNULL,
                 env=_environment(),

@@ -175,17 +175,17 @@ def confine_and_warm_up() -> Ready:
     return Ready(runtime, providers, tuple(layers), _thread_count())
 
 
-def main(control_fd: int) -> None:
-    """The hidden verb's body. `control_fd` is a SOCK_SEQPACKET socket whose other end the gateway holds."""
+def main(control_fd: str) -> None:
+    """The role's body. `control_fd` numbers a SOCK_SEQPACKET socket whose other end the gateway holds."""
     confine.die_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the gateway's to handle: it drains first
     # onnxruntime may refuse to import in ways of its own; its output goes where the gateway's does.
     ready = confine_and_warm_up()
-    with socket.socket(fileno=control_fd) as control:
+    with socket.socket(fileno=int(control_fd)) as control:
         zygote = Zygote(control, frozenset(name for name, active, _ in ready.layers if active))
         zygote._say(ready)
         zygote.run()
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    main(*sys.argv[1:])

@@ -10,17 +10,12 @@ import sys
 from asyncio.subprocess import Process
 from collections.abc import Callable, Sequence
 
+from appliance.core.own_program import own_command
 from appliance.workers import spec as words
 from appliance.workers.spec import Exited, Forked, ForkFailed, Ready, WorkerSpec
 
 START_TIMEOUT_S = 60.0
 _MAX_WORD_BYTES = 64 * 1024
-
-
-def _command(fd: int) -> list[str]:
-    if getattr(sys, "frozen", False):
-        return [sys.executable, "__zygote", str(fd)]
-    return [sys.executable, "-m", "appliance.workers.zygote", str(fd)]
 
 
 def _environment() -> dict[str, str]:
@@ -63,7 +58,7 @@ class ZygoteLink:
         ours.setblocking(False)
         with theirs:
             self._process = await asyncio.create_subprocess_exec(
-                *_command(theirs.fileno()),
+                *own_command("zygote", str(theirs.fileno())),
                 pass_fds=[theirs.fileno()],
                 stdin=asyncio.subprocess.DEVNULL,
                 env=_environment(),

@@ -1,0 +1,79 @@
+"""`make binary`: the product as one executable file, with what goes beside it, in a folder.
+
+    python build/binary.py OUT [--level N] [--work FOLDER]
+
+Run by the Python whose packages are to be inside. In order: PyInstaller makes a folder, its libraries are stripped,
+what is inside is written down, and all is packed behind the stub. Two runs on one commit and one environment give the
+same bytes: whatever depends on the day, on a hash's seed or on where the work lies is set here.
+"""
+
+import argparse
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import components
+import pack
+import strip
+from compile_stub import compile_stub
+
+BUILD = Path(__file__).resolve().parent  # and, since this is a script, where its imports come from
+ROOT = BUILD.parent
+
+
+def freeze(work: Path) -> Path:
+    """PyInstaller's one-folder build of the working tree."""
+    environment = os.environ | {
+        "SOURCE_DATE_EPOCH": _commit_time(),
+        "PYTHONHASHSEED": "0",
+        # zstd packs all of it better, and a module is read sooner, where zlib has not been there before.
+        "PYINSTALLER_ZLIB_COMPRESSION_LEVEL": "0",
+        "PYINSTALLER_CONFIG_DIR": str(work / "pyinstaller"),
+    }
+    folders = ["--distpath", str(work / "frozen"), "--workpath", str(work)]
+    command = [sys.executable, "-m", "PyInstaller", "--noconfirm", "--log-level", "WARN", *folders]
+    subprocess.run([*command, str(BUILD / "ingle.spec")], cwd=ROOT, env=environment, check=True)
+    return work / "frozen" / "ingle"
+
+
+def _commit_time() -> str:
+    asked = ["git", "log", "-1", "--format=%ct"]
+    told = subprocess.run(asked, cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
+    return os.environ.get("SOURCE_DATE_EPOCH") or told or "0"
+
+
+def build(out: Path, work: Path, level: int) -> Path:
+    """Makes `ingle`, `ingle.cdx.json` and `SHA256SUMS` in `out`; the first."""
+    out.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(parents=True)
+    compile_stub(work / "stub")
+    folder = freeze(work)
+    inside = components.find(work / "ingle" / "inside.json")
+    kept = strip.strip(folder)
+    print(f"kept with their symbols, since strip would break them: {', '.join(kept) or 'none'}")
+    (folder / "_internal" / "licences.json").write_text(components.licences(inside))
+    (out / "ingle.cdx.json").write_text(components.bill_of_materials(inside, _commit_time()))
+    pack.pack(folder, work / "stub", out / "ingle", level)
+    sums = [
+        f"{hashlib.sha256((out / name).read_bytes()).hexdigest()}  {name}\n" for name in ("ingle", "ingle.cdx.json")
+    ]
+    (out / "SHA256SUMS").write_text("".join(sums))
+    return out / "ingle"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Builds the one file.")
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--level", type=int, default=pack.BEST, help="zstd's, 3 to be quick")
+    parser.add_argument("--work", type=Path, default=ROOT / "dist" / "work")
+    given = parser.parse_args()
+    file = build(given.out, given.work.resolve(), given.level)
+    print(f"{file}: {file.stat().st_size / 1e6:.1f} MB")
+
+
+if __name__ == "__main__":
+    main()

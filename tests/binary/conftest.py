@@ -1,0 +1,72 @@
+"""The stub, compiled once, and files packed behind it with a tiny program inside; and the real one file, built once."""
+
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+BUILD = ROOT / "build"
+# Says what it was given, where it lies, and waits for the end of its input where it is told to.
+PROGRAM = """#!/bin/sh
+[ "$1" = wait ] && echo ready && read line
+echo "{version} $*"
+echo "$0 $INGLE_ONE_FILE" >&2
+"""
+
+Pack = Callable[..., Path]
+
+
+def run(*words: object, cache: Path | str | None, **more: str) -> "subprocess.CompletedProcess[str]":
+    """Runs a one file with nothing in its environment but PATH, the cache folder and what is given."""
+    environment = {"PATH": os.environ["PATH"], **more}
+    if cache is not None:
+        environment["INGLE_CACHE_DIR"] = str(cache)
+    return subprocess.run(
+        list(map(str, words)), env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+@pytest.fixture(scope="session")
+def stub(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The compiled stub."""
+    if shutil.which("gcc") is None or importlib.util.find_spec("zstandard") is None:
+        pytest.skip("gcc and zstandard are needed to make the one file: 'make test-binary' installs them")
+    out = tmp_path_factory.mktemp("stub") / "stub"
+    command = [sys.executable, str(BUILD / "compile_stub.py"), str(out)]
+    compiled = subprocess.run(command, capture_output=True, text=True, check=False)
+    if "zstd.h" in compiled.stderr or "-lzstd" in compiled.stderr:
+        pytest.skip("zstd's static library is needed to make the one file: 'make test-binary' installs it")
+    assert compiled.returncode == 0, compiled.stderr
+    return out
+
+
+@pytest.fixture(scope="session")
+def pack_tiny(stub: Path, tmp_path_factory: pytest.TempPathFactory) -> Pack:
+    """Makes a one file of a version with a tiny program in it, and files of its own beside that."""
+
+    def pack(version: str = "1", **files: bytes) -> Path:
+        place = tmp_path_factory.mktemp("tiny")
+        folder = place / "program"
+        (folder / "inner" / "deep").mkdir(parents=True)
+        (folder / "ingle").write_text(PROGRAM.format(version=version))
+        (folder / "ingle").chmod(0o755)
+        (folder / "inner" / "deep" / "data").write_bytes(version.encode() * 3000)
+        for name, content in files.items():
+            (folder / name).write_bytes(content)
+        command = [sys.executable, BUILD / "pack.py", folder, stub, place / "ingle", "--level", "3"]
+        subprocess.run(list(map(str, command)), check=True)
+        return place / "ingle"
+
+    return pack
+
+
+@pytest.fixture(scope="session")
+def tiny(pack_tiny: Pack) -> Path:
+    """A one file with a tiny program in it."""
+    return pack_tiny()
