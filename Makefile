@@ -16,7 +16,7 @@ PYTEST_ARGS ?=
 # The stamp's name carries the runtime: changing it, or pyproject.toml, installs anew.
 STAMP := $(VENV)/.installed-$(RUNTIME)
 
-.PHONY: install demo test check bench clean tools binary test-binary
+.PHONY: install demo test test-converters check bench clean tools binary test-binary
 
 install: $(STAMP)
 
@@ -38,6 +38,15 @@ demo: $(STAMP)
 
 test: $(STAMP)
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+# Conversions of frameworks that are too heavy for `test`: pinned as pyproject.toml says, in an environment of their own.
+# ROWS=FILE also writes the documentation's table there.
+CONVERTERS := xgboost,lightgbm,catboost,sklearn
+test-converters: $(STAMP)
+	@test -x .venv-converters/bin/python || "$(PYTHON)" -m venv .venv-converters
+	.venv-converters/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[cpu,test,$(CONVERTERS)]'
+	$(if $(ROWS),rm -f $(ROWS).lines && INGLE_CONVERSION_ROWS=$(ROWS).lines) .venv-converters/bin/python -m pytest $(PYTEST_ARGS) tests/converters
+	$(if $(ROWS),.venv-converters/bin/python -m tests.converters.converting $(ROWS).lines > $(ROWS))
 
 # What `test` checks of the code's form, by itself, and the formatting put right.
 check: $(STAMP)

@@ -1,0 +1,65 @@
+"""An ONNX graph being written, node by node, for converters that need no other library to write theirs.
+
+In the process of a conversion alone.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from converters import onnx_model
+
+OPSET, ML_OPSET, IR_VERSION = 18, 5, 10
+
+_TYPES = {
+    np.dtype(np.float32): TensorProto.FLOAT,
+    np.dtype(np.float64): TensorProto.DOUBLE,
+    np.dtype(np.int64): TensorProto.INT64,
+    np.dtype(object): TensorProto.STRING,
+}
+
+
+class Graph:
+    """Names of values are made up but for the inputs and outputs; nodes stand in the order in which they are added."""
+
+    def __init__(self) -> None:
+        self._nodes: list[Any] = []
+        self._constants: list[Any] = []
+        self._inputs: list[Any] = []
+        self._outputs: list[Any] = []
+
+    def input(self, name: str, dtype: Any, shape: list[str | int]) -> str:
+        self._inputs.append(helper.make_tensor_value_info(name, _TYPES[np.dtype(dtype)], shape))
+        return name
+
+    def constant(self, array: NDArray[Any]) -> str:
+        name = f"c{len(self._constants)}"
+        self._constants.append(numpy_helper.from_array(array, name))
+        return name
+
+    def node(self, operator: str, *inputs: str, domain: str = "", **attributes: Any) -> str:
+        """The name of the operator's one output."""
+        name = f"v{len(self._nodes)}"
+        self._nodes.append(helper.make_node(operator, inputs, [name], domain=domain, **attributes))
+        return name
+
+    def cast(self, value: str, dtype: Any) -> str:
+        return self.node("Cast", value, to=_TYPES[np.dtype(dtype)])
+
+    def output(self, name: str, value: str, dtype: Any, shape: list[str | int]) -> None:
+        self._nodes.append(helper.make_node("Identity", [value], [name]))
+        self._outputs.append(helper.make_tensor_value_info(name, _TYPES[np.dtype(dtype)], shape))
+
+    def save(self, path: Path) -> None:
+        """Raises what onnx' checker raises where the graph is none."""
+        graph = helper.make_graph(self._nodes, "converted", self._inputs, self._outputs, self._constants)
+        opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid("ai.onnx.ml", ML_OPSET)]
+        model = helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="ingle")
+        arguments = onnx_model.external_if_large(model)
+        if not arguments:
+            onnx.checker.check_model(model)
+        onnx.save_model(model, str(path), **arguments)
