@@ -214,15 +214,25 @@ class Client:
         return self._ask("POST", _path(name, version), Called, body=content, headers=headers)
 
     def deploy(
-        self, name: ModelName, upload: Iterable[bytes], *, version: str = "", trial: TrafficWish | None = None
+        self,
+        name: ModelName,
+        upload: Iterable[bytes],
+        *,
+        version: str = "",
+        trial: TrafficWish | None = None,
+        require_signature: bool = False,
     ) -> Deployed:
         """Streams an ONNX file or a bundle to the node, which validates it before it is there for anyone.
 
         With a trial's `canary_share` the default stays what it is and the version gets that share of the calls; with
-        its limits alone the version is the default until it exceeds one of them.
+        its limits alone the version is the default until it exceeds one of them. With `require_signature` the node
+        refuses what is not signed by a key that it trusts.
         """
         headers = {"Content-Type": "application/octet-stream"}
-        return self._ask("PUT", _path(name, version) + _query(trial), Deployed, body=upload, headers=headers)
+        query = _query(trial)
+        if require_signature:
+            query += ("&" if query else "?") + "signature=required"
+        return self._ask("PUT", _path(name, version) + query, Deployed, body=upload, headers=headers)
 
     def activity(self) -> Activity:
         """What the node does right now: its memory, its workers, and the models that are warm or called."""

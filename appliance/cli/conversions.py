@@ -5,6 +5,7 @@ The process of the conversion is another one; this one shows its steps and the c
 
 import re
 import sys
+import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any, NamedTuple
 import click
 
 from appliance.cli.output import print_table
-from appliance.core.errors import RefusedError
+from appliance.core.errors import BadInputError, RefusedError
 from converters.detected import Detected
 from converters.job import Done
 from converters.options import Options
@@ -49,6 +50,48 @@ def what_is(model: str) -> Detected:
         module, _, factory = model.partition(":")
         return Detected(format="code", what="a model given as code", facts={"module": module, "factory": factory})
     return detect(Path(model))
+
+
+class ModelSource(click.Path):
+    """A file or folder that is there, or `module:factory`."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if isinstance(value, str) and _CODE.fullmatch(value) and not Path(value).exists():
+            return Path(value)
+        return super().convert(value, param, ctx)
+
+
+def to_be_converted(source: Path, asked: Asked) -> Detected | None:
+    """What the source is, if it is to be converted before it is sent; None where the node takes it, or knows better
+    what it is not."""
+    if source.is_dir() and any(source.glob("*.onnx")):
+        return None
+    try:
+        detected = what_is(str(source))
+    except RefusedError:
+        return None
+    options = asked.options
+    if detected.format == "onnx":
+        return detected if options.opset or options.float16 or options.int8 else None
+    return None if detected.format in ("bundle", "npz") else detected
+
+
+def owner_table(manifest: Path | None, labels: Path | None) -> dict[str, Any]:
+    """What the owner says of a model that is converted, as a manifest's table. Raises BadInputError."""
+    from appliance.catalogue.bundle import parse_labels
+
+    table: dict[str, Any] = {}
+    try:
+        if manifest:
+            table = tomllib.loads(manifest.read_text(encoding="utf-8"))
+        said = table.get("labels")
+        if isinstance(said, str) and labels is None and manifest is not None:
+            labels = manifest.parent / said
+        if labels:
+            table["labels"] = parse_labels(labels.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise BadInputError(f"{labels or manifest} cannot be read: {error}") from None
+    return table
 
 
 @contextmanager

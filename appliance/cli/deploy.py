@@ -2,24 +2,32 @@
 
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from appliance.cli.conversions import Asked, ModelSource, converted, owner_table, to_be_converted
+from appliance.cli.convert import asked, conversion_options
 from appliance.cli.output import print_json, size_words
 from appliance.cli.quantities import Share, share_words
 from appliance.cli.target import Target, talks_to_a_node
 from appliance.cli.trial_limits import trial_limits
 from appliance.client_answers import Deployed, TrafficWish
 from appliance.core.errors import BadInputError
+from appliance.core.manifest import manifest_from_table
 from appliance.core.names import ModelName, name_from_stem, parse_name, parse_reference
 from appliance.core.versions import check_alias, parse_version
+
+if TYPE_CHECKING:
+    from appliance.catalogue.packing import Package
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
 @click.command("deploy", short_help="Send a model to a node.")
-@click.argument("source", metavar="FILE", type=click.Path(exists=True, path_type=Path))
+@click.argument("source", metavar="MODEL", type=ModelSource(exists=True, path_type=Path))
 @click.option("--name", default="", metavar="OWNER/NAME", help="Its name (default: the manifest's, else the file's).")
 @click.option("--version", default="", metavar="1.2.3", help="Its version (default: the manifest's, else the next).")
 @click.option("--manifest", type=_FILE, help="What the model wants and is, in TOML.")
@@ -29,6 +37,8 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
     "--canary", type=Share(), default=0.0, metavar="5%", help="Let it get this share of the calls, and no more."
 )
 @trial_limits("--max-errors", "--max-latency")
+@click.option("--require-signature", is_flag=True, help="Have it refused unless a key that the node trusts signed it.")
+@conversion_options
 @talks_to_a_node
 def command(
     target: Target,
@@ -40,9 +50,11 @@ def command(
     aliases: tuple[str, ...],
     canary: float,
     trial: TrafficWish,
+    require_signature: bool,
+    **said: Any,
 ) -> None:
-    """Send FILE to a node: an ONNX file (external data beside it comes along), a bundle, or a folder with model.onnx,
-    manifest.toml and labels.txt.
+    """Send MODEL to a node: an ONNX file (external data beside it comes along), a bundle, or a folder with model.onnx,
+    manifest.toml and labels.txt. What is of another framework is converted first, as 'ingle convert' does.
 
     The node checks the model before it stores anything. The same model as that version again is no error; another
     model as a version that is there already is refused.
@@ -53,7 +65,7 @@ def command(
     \b
     ingle deploy iris.onnx --name me/iris --canary 5% --max-errors 2%
     """
-    from appliance.catalogue.packing import find_package, stream
+    from appliance.catalogue.packing import stream
 
     try:
         model, version = _asked(name, version)
@@ -62,27 +74,53 @@ def command(
             raise BadInputError("a canary is not the default: leave out --canary or --alias default")
         for alias in aliases:
             check_alias(alias)
-        package = find_package(source, manifest, labels)
+        wanted = asked(quiet=target.json, **said)
     except BadInputError as error:
         raise click.UsageError(error.sentence, click.get_current_context()) from None
-    model = model or parse_name(package.manifest.name or name_from_stem(package.stem))
-    version = version or package.manifest.version
-    with (
-        target.client() as client,
-        click.progressbar(
-            length=package.size_bytes,
-            label=f"Sending {size_words(package.size_bytes)}",
-            file=sys.stderr,
-            hidden=target.json or not sys.stderr.isatty(),
-        ) as bar,
-    ):
-        made = client.deploy(model, _until_sent(stream(package, bar.update)), version=version, trial=trial)
+    with ExitStack() as stack:
+        try:
+            package = _package(source, wanted, manifest, labels, stack)
+        except BadInputError as error:
+            raise click.UsageError(error.sentence, click.get_current_context()) from None
+        model = model or parse_name(package.manifest.name or name_from_stem(package.stem))
+        client = stack.enter_context(target.client())
+        bar = stack.enter_context(
+            click.progressbar(
+                length=package.size_bytes,
+                label=f"Sending {size_words(package.size_bytes)}",
+                file=sys.stderr,
+                hidden=target.json or not sys.stderr.isatty(),
+            )
+        )
+        made = client.deploy(
+            model,
+            _until_sent(stream(package, bar.update)),
+            version=version or package.manifest.version,
+            trial=trial,
+            require_signature=require_signature,
+        )
         for alias in aliases:
             client.set_alias(model, alias, made.version)
     if target.json:
         print_json(made)
     else:
         _tell(made, aliases, trial)
+
+
+def _package(source: Path, wanted: Asked, manifest: Path | None, labels: Path | None, stack: ExitStack) -> "Package":
+    """What is sent, converted first where that is needed; it is there until the stack is closed."""
+    from appliance.catalogue.bundle import MODEL
+    from appliance.catalogue.packing import Package, find_package
+
+    detected = to_be_converted(source, wanted)
+    if detected is None:
+        return find_package(source, manifest, labels)
+    owner = owner_table(manifest, labels)
+    made = stack.enter_context(converted(str(source), detected, wanted, owner))
+    checked = manifest_from_table(owner)
+    return Package(
+        made.members[MODEL], tuple(made.members.items()), checked, source.name.rpartition(":")[2].split(".")[0]
+    )
 
 
 def _until_sent(chunks: Iterator[bytes]) -> Iterator[bytes]:

@@ -33,6 +33,7 @@ from appliance.gateway.shadow import Pair, Shadow, ShadowReport
 from appliance.gateway.shared_memory import SharedMemory
 from appliance.gateway.states import IndexRow, ModelState, WorkerState
 from appliance.gateway.traffic_watch import TrafficWatch
+from appliance.gateway.vouching import Vouching
 from appliance.observability.calls import CallRecord, RecentCalls
 from appliance.observability.log_switch import LogSwitch
 from appliance.observability.statistics import VersionCounters, VersionStatistics
@@ -103,7 +104,13 @@ class DataPlane:
         self.settings = settings
         self.node_name = node_name
         self.deployer = Deployer(
-            catalogue, inspector, warm=self.warm, swap=self.swap, forget=self.forget, unload=self.unload
+            catalogue,
+            inspector,
+            warm=self.warm,
+            swap=self.swap,
+            forget=self.forget,
+            unload=self.unload,
+            vouching=Vouching(settings.trusted_keys),
         )
         self.scheduler = scheduler
         self.shared_memory = shared_memory

@@ -21,10 +21,14 @@ from appliance.core.traffic import Traffic
 from appliance.core.versions import Version, parse_version
 from appliance.gateway.states import DeployResult
 from appliance.gateway.trial import NONE, Trial
+from appliance.gateway.vouching import Vouching
 from appliance.security.scopes import Principal
 from appliance.workers.inspector import Inspector
 
 _FILE = re.compile(r"(?:file:)?([1-9]\d{0,8})/(.+)", re.ASCII)
+
+
+NO_VOUCHING = Vouching()
 
 
 class Deployer:
@@ -40,6 +44,7 @@ class Deployer:
         swap: Callable[[ModelVersion | None, ModelVersion], Awaitable[str]],
         forget: Callable[[ModelVersion, ModelVersion | None], None],
         unload: Callable[[ModelName], None],
+        vouching: Vouching = NO_VOUCHING,
     ) -> None:
         self._catalogue = catalogue
         self._inspector = inspector
@@ -47,6 +52,7 @@ class Deployer:
         self._swap = swap
         self._forget = forget
         self._unload = unload
+        self._vouching = vouching
 
     async def deploy(
         self,
@@ -59,6 +65,7 @@ class Deployer:
         source: str = "deploy",
         ordinal: int | None = None,
         trial: Trial = NONE,
+        signature_required: bool = False,
         on_step: Callable[[str], None] | None = None,
     ) -> DeployResult:
         """Publishes a file that lies complete in `incoming`, which the caller discards afterwards.
@@ -69,6 +76,7 @@ class Deployer:
         """
         if name:
             principal.require("deploy", parse_name(name))
+        await asyncio.to_thread(self._vouching.check, upload, required=signature_required)
         staged = await asyncio.to_thread(stage, upload, incoming)
         manifest = staged.manifest or Manifest()
         target = parse_name(name or manifest.name)

@@ -19,7 +19,7 @@ from appliance.gateway.asked import NEW_NAME, OWNER, asked_new_version, broken_b
 from appliance.gateway.dataplane import DataPlane
 from appliance.gateway.deployment import Deployer
 from appliance.gateway.http_body import refuse_encoding
-from appliance.gateway.operations import Body, Operation, Reply
+from appliance.gateway.operations import Body, Operation, Parameter, Reply
 from appliance.gateway.replies import json_reply
 from appliance.gateway.trial import Trial, asked_trial
 from appliance.security.scopes import Principal
@@ -40,6 +40,13 @@ _REPLIES = {
 _SUMMARY = "Deploy a model from an ONNX file or a bundle"
 _ERRORS = (409, 413, 415, 422, 503, 504)
 
+_SIGNATURE = Parameter(
+    "signature",
+    "query",
+    {"type": "string", "enum": ["required"]},
+    "`required`: refuse what is not signed by a key that this node trusts",
+)
+
 OPERATIONS = (
     Operation(
         "deploy",
@@ -49,7 +56,7 @@ OPERATIONS = (
         _SUMMARY,
         _REPLIES,
         _ERRORS,
-        (OWNER, NEW_NAME, *trial.PARAMETERS),
+        (OWNER, NEW_NAME, _SIGNATURE, *trial.PARAMETERS),
         _BODY,
     ),
     Operation(
@@ -60,7 +67,7 @@ OPERATIONS = (
         _SUMMARY,
         _REPLIES,
         _ERRORS,
-        (NEW_NAME, *trial.PARAMETERS),
+        (NEW_NAME, _SIGNATURE, *trial.PARAMETERS),
         _BODY,
     ),
 )
@@ -104,7 +111,13 @@ class Deploys:
             upload = incoming / "upload"
             await receive(request.content, upload)
             result = await self._deployer.deploy(
-                upload, incoming, principal, name=str(name), version=version, trial=asked
+                upload,
+                incoming,
+                principal,
+                name=str(name),
+                version=version,
+                trial=asked,
+                signature_required=asked_signature(request),
             )
         finally:
             await asyncio.to_thread(self._dataplane.catalogue.discard, incoming)
@@ -162,3 +175,11 @@ async def _copy(content: StreamReader, file: BinaryIO, folder: Path) -> None:
 def _write(file: BinaryIO, pieces: list[bytes], folder: Path) -> None:
     check_room(None, folder)  # others write too
     file.writelines(pieces)
+
+
+def asked_signature(request: web.Request) -> bool:
+    """Whether the deployer asks for a signature. Raises BadInputError."""
+    word = request.query.get("signature", "")
+    if word not in ("", "required"):
+        raise BadInputError(f"signature is '{word[:40]}': expected 'required', or nothing")
+    return word == "required"

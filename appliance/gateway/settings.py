@@ -1,5 +1,6 @@
 """What an owner can set of the fronts. Read by settings.py, which fills it in; handed to the gateway by node.py."""
 
+from pathlib import Path
 from typing import Annotated
 
 import msgspec
@@ -28,3 +29,7 @@ class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True):
         float,
         Meta(ge=0, description="how many seconds calls in flight may take to finish when the node ends"),
     ] = 30.0
+    trusted_keys: Annotated[
+        Path | None,
+        Meta(description="a file of public keys, one a line: bundles must be signed by one of them; unset: by nobody"),
+    ] = None

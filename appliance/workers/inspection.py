@@ -26,6 +26,7 @@ from appliance.workers.plain.declarations import check_declarations
 from appliance.workers.session import Session
 from appliance.workers.spec import WorkerSpec
 from appliance.workers.states import States
+from appliance.workers.vector_check import VECTORS, check_vectors
 from appliance.workers.verdict import Verdict
 
 Array = NDArray[Any]
@@ -74,6 +75,9 @@ def inspect(spec: WorkerSpec) -> Iterator[str | Verdict]:
             session.run({item.name: made(item, 1, 0) for item in signature.inputs if not item.optional})
         except IngleError as error:
             warnings.append(f"a made-up sample did not run, so give one in the manifest: {error.sentence}")
+    if (folder / VECTORS).is_file():
+        yield "running the bundle's test vectors"
+        check_vectors(folder, session)
     yield "checking whether calls may share a run"
     batchable, reason = may_batch(session, spec.manifest, facts)
     yield Verdict(Inspection(callers, batchable, reason, tuple(warnings)))

@@ -33,6 +33,7 @@ OTHER_VALUES = {
     "gateway.max_uploads": "12",
     "gateway.default_deadline_s": "5",
     "gateway.drain_s": "6",
+    "gateway.trusted_keys": "/tmp/cert.pem",
     "routing.target_latency_s": "0.5",
     "routing.max_replicas": "3",
     "workers.idle_s": "7",
