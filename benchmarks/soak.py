@@ -39,8 +39,8 @@ _WARM_MINUTES = 5.0
 _LOOK_S = 5.0
 _MODELS = 24
 _ENVIRONMENT = {"INGLE_MEMORY_BUDGET": "160MiB"}
-_CALLERS = 6
-_REST_S = 0.01  # between two calls of one caller: this is about what stays, not about speed
+_CALLERS = 4
+_REST_S = 0.02  # between two calls of one caller: this is about what stays, not about speed
 _GOAL_MB = 1.0
 
 
