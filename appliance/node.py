@@ -37,7 +37,8 @@ from appliance.gateway.shared_memory import SharedMemory
 from appliance.gateway.zmq_front import ZmqFront
 from appliance.observability.logs import set_up_logs
 from appliance.observability.tracing import Tracer
-from appliance.routing.scheduler import BUDGET_SHARE, Scheduler
+from appliance.routing.memory_budget import BUDGET_SHARE
+from appliance.routing.scheduler import Scheduler
 from appliance.security.keys import KeyRing
 from appliance.security.scopes import Principal, Scope
 from appliance.security.tls import CERTIFICATE_NAME, Tls, read_tls

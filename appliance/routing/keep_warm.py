@@ -6,6 +6,7 @@ stays (greedy-dual, as in FaasCache). The expectation is of the model's own idle
 it idles, so no cache-wide age is needed. Knows nothing of processes: routing's scheduler performs what is said here.
 """
 
+import math
 from collections.abc import Hashable, Iterable, Sequence
 from typing import NamedTuple
 
@@ -145,16 +146,28 @@ class KeepWarm:
         model = self._models.get(key)
         return model.saved_per_s(now_s) / max(1, memory_bytes) if model else 0.0
 
+    def worth_of_next(self, key: Hashable, memory_bytes: int, replicas: int, now_s: float) -> float:
+        """The same of one more beside so many replicas."""
+        return self.worth(key, memory_bytes, now_s) * _NEXT_REPLICA**replicas
+
     def make_room(
-        self, warm: Iterable[Candidate], need_bytes: int, now_s: float, *, for_key: Hashable
+        self,
+        warm: Iterable[Candidate],
+        need_bytes: int,
+        now_s: float,
+        *,
+        for_key: Hashable,
+        worth_below: float = math.inf,
     ) -> list[Hashable] | None:
         """Which idle replicas to end so that `need_bytes` come free, least worth first: a key once a replica.
 
-        Never `for_key`'s own. None where all that may be ended does not suffice.
+        Never `for_key`'s own, and none that is worth `worth_below` or more. None where all that may be ended does not
+        suffice.
         """
         if need_bytes <= 0:
             return []
-        chosen = fewest(self._endable((other for other in warm if other.key != for_key), now_s), need_bytes)
+        endable = self._endable((other for other in warm if other.key != for_key), now_s)
+        chosen = fewest([replica for replica in endable if replica.worth < worth_below], need_bytes)
         return None if chosen is None else [replica.key for replica in chosen]
 
     def to_end(self, warm: Iterable[Candidate], now_s: float, *, used_bytes: int, budget_bytes: int) -> list[Hashable]:
@@ -204,7 +217,7 @@ class KeepWarm:
         replicas = []
         for candidate in warm:
             key, memory_bytes, count, idle_count, floor = candidate
-            worth = self.worth(key, memory_bytes, now_s) * _NEXT_REPLICA ** (count - 1)
+            worth = self.worth_of_next(key, memory_bytes, count - 1, now_s)
             for _ in range(min(idle_count, count - floor)):
                 replicas.append(Replica(worth, memory_bytes, key))
                 worth /= _NEXT_REPLICA

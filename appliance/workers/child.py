@@ -16,6 +16,7 @@ class Child:
         self.number = number
         self.pid = 0
         self.end_reason = ""
+        self.blameless = False  # it went down with the zygote, whatever it was doing
         self.ended = asyncio.Event()
         self._pidfd = -1
         self._kill_wanted = False

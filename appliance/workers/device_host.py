@@ -180,6 +180,7 @@ class DeviceHost(Child):
         busy = [tenant for tenant in tenants if tenant.in_flight or tenant.state == "starting"]
         self._on_lost(self, [self._blamed] if self._blamed else busy)
         for tenant in tenants:
+            tenant.blameless = self.blameless
             tenant.gone(self.end_reason, asked_for=tenant.state == "starting" and tenant is not self._blamed)
         self.tenants.clear()
         self.region.close()

@@ -96,6 +96,11 @@ class Pool:
         """Whether time means anything to it: it has workers, work, or somebody who waits for it to be warm."""
         return bool(self.replicas or self._waiting or self._retries or self._warming or self.sequences.live)
 
+    @property
+    def wanted(self) -> bool:
+        """Whether somebody waits for a worker, or was promised one."""
+        return bool(self._waiting or self._retries or self._warming) or time.monotonic() < self.leased_until_s
+
     def replicas_that_are(self, *states: str) -> int:
         return sum(replica.state in states for replica in self.replicas)
 
@@ -121,8 +126,10 @@ class Pool:
         """Takes one call; its future is answered in time.
 
         Raises BusyError past the queue's bound, DeadlineError where those before it leave it no time, and
-        UnavailableError where the model is set aside.
+        UnavailableError where the version is gone.
         """
+        if self.closed:
+            raise UnavailableError(f"{self.model} was deleted or replaced: call again", retry_after_s=1.0)
         if self._waiting or self.sequences.live:
             self._check_room(work)
         self._arrived += 1
@@ -154,7 +161,9 @@ class Pool:
 
     def hand_over(self, successor: "Pool") -> None:
         """What waits here waits there from now on."""
-        while (work := self._next_retry() or self._waiting.pop()) is not None:
+        while (work := self._next_retry()) is not None:
+            successor._retries.append(work)
+        while (work := self._waiting.pop()) is not None:
             if work.sequence is not None:
                 self.sequences.hand_over(work.sequence, successor.sequences)
             successor._waiting.push(work)
@@ -276,8 +285,10 @@ class Pool:
         """Has a worker loaded, forgetting past deaths, since somebody asked for the model by name; it is theirs for
         LEASE_S.
 
-        Raises UnavailableError where it does not load, or not in time.
+        Raises UnavailableError where it does not load, or not in time, or is put to sleep or deleted meanwhile.
         """
+        if self.closed:
+            raise UnavailableError(f"{self.model} was deleted or replaced")
         self._history = History()
         self.resting = False
         self.leased_until_s = time.monotonic() + LEASE_S
@@ -291,6 +302,9 @@ class Pool:
         except TimeoutError:
             because = f": {self.waits_because}" if self.waits_because else ""
             raise UnavailableError(f"{self.model} was not loaded after {timeout_s:g} s{because}") from None
+        finally:
+            if waiter in self._warming:  # who has gone waits for nothing
+                self._warming.remove(waiter)
         self.leased_until_s = time.monotonic() + LEASE_S
 
     def _warmed(self, failure: str = "") -> None:
@@ -320,6 +334,8 @@ class Pool:
         elif replica.state == "retiring":
             replica.end_if_done()
         self.pump()
+        if self.resting and not self.waiting:
+            self._retire_all()
 
     def _lost(self, replica: Replica) -> None:
         if replica not in self.replicas:
@@ -332,11 +348,12 @@ class Pool:
         if replica.retired and not owed:
             return
         self._last_reason = replica.end_reason
-        self._warmed(replica.end_reason)
-        self._history = self._history.died(time.monotonic())
+        if not replica.blameless:
+            self._warmed(replica.end_reason)
+            self._history = self._history.died(time.monotonic())
         self.log.append(f"worker {replica.pid} was lost: {self._last_reason}")
         for work in owed:
-            work.attempts += 1
+            work.attempts += not replica.blameless
             work.spans.clear()
             if work.future.done():
                 continue
@@ -360,16 +377,24 @@ class Pool:
         return bool(idle)
 
     def retire_busy(self) -> None:
-        """Gives the worker that owes the least no new calls, and ends it when it owes nothing."""
-        ready = [replica for replica in self.replicas if replica.state == "ready"]
+        """Gives the worker that owes the least no new calls, and ends it when it owes nothing. Not one that keeps
+        sequences: these would go on, and hold its memory."""
+        ready = [replica for replica in self.replicas if replica.state == "ready" and not replica.sequences]
         if ready:
             min(ready, key=lambda replica: len(replica.in_flight)).retire()
 
     def sleep(self) -> None:
-        """Ends the workers once they owe nothing; the next call starts one."""
+        """Ends the workers once all that came before is answered; the next call starts one."""
         self.resting = True
-        for replica in self.replicas:
-            replica.retire()
+        self.leased_until_s = 0.0
+        self._warmed("it was put to sleep or deleted before it was loaded")
+        if self.closed or not self.waiting:
+            self._retire_all()
+
+    def _retire_all(self) -> None:
+        for replica in list(self.replicas):
+            if replica.state != "retiring":
+                replica.retire()
 
     def close(self) -> None:
         """No workers any more after those in flight have answered: the version is gone."""

@@ -97,6 +97,7 @@ class Processes:
         children, self._children = self._children, {}
         for child in children.values():
             child.end_reason = child.end_reason or "the process that starts workers was lost"
+            child.blameless = True
             child.reaped(0)
         if not self._stopping and self._restart is None:
             _log.error("the zygote was lost, and its workers with it; starting another")

@@ -41,7 +41,7 @@ class Scheduling(Protocol):
         """This pool has work, or somebody waits for it to be warm, and it has no worker."""
 
     def freed(self) -> None:
-        """A worker has ended."""
+        """A worker has ended, or workers can be started again."""
 
     def tick(self, now_s: float) -> None:
         """TICK_S have passed."""
@@ -82,7 +82,7 @@ class Supervisor:
         self._active: set[Pool] = set()
         self._samples: dict[Replica, tuple[Sample, int]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        processes.on_started_again = self._pump_active
+        processes.on_started_again = self._start_waiting
 
     async def start(self) -> None:
         """Reads what was measured before, and begins to give the time."""
@@ -164,9 +164,15 @@ class Supervisor:
         self._active.add(pool)
         self.scheduling.need(pool)
 
-    def _pump_active(self) -> None:
+    @property
+    def can_start(self) -> bool:
+        """Whether there is a zygote to fork workers."""
+        return self._processes.ready is not None
+
+    def _start_waiting(self) -> None:
         for pool in list(self._active):
             pool.pump()
+        self.scheduling.freed()
 
     # Replicas.
 
