@@ -85,7 +85,11 @@ class Catalogue:
                 first()
             snapshot = Snapshot.first(self._snapshot.generation + 1, self._store.entries())
             scales = {name: _wish(value, Scale) for name, value in self._store.wishes("scale").items()}
-            traffics = {name: _wish(value, Traffic) for name, value in self._store.wishes("traffic").items()}
+            traffics = {
+                name: settled(_wish(value, Traffic), snapshot.entries[name])
+                for name, value in self._store.wishes("traffic").items()
+                if name in snapshot.entries  # of a damaged file not all may have been read
+            }
         except BaseException:
             self._store.close()
             raise
@@ -283,7 +287,7 @@ class Catalogue:
 
     def set_traffic(self, name: ModelName, traffic: Traffic) -> None:
         """Keeps how the model's calls are to be spread. Raises NotFoundError for it or a version that is named."""
-        with self._lock:
+        with self._writing():
             entry = self.entry(name)
             for version in (traffic.canary, traffic.shadow, traffic.return_to):
                 if version:
@@ -392,7 +396,8 @@ class Catalogue:
         self._remember_traffic(name, traffic)  # first: no route is made of a wish for what is gone
         self._snapshot = self._snapshot.changed(name, after)
         if after is None:
-            self._scales.pop(name, None)
+            # As a new dict: the event loop may be going through the old one.
+            self._scales = {key: value for key, value in self._scales.items() if key != name}
         for digest in orphans:
             with suppress(OSError):  # the change is made; what stays behind goes at the next start
                 self._artifacts.remove(digest)
