@@ -151,6 +151,9 @@ class Catalogue:
         """All models that there are now, by name, or those behind `after`, for whoever cannot take all at once."""
         return self._snapshot.walk(after)
 
+    def has_model(self, name: ModelName) -> bool:
+        return name in self._snapshot.entries
+
     @property
     def model_count(self) -> int:
         return len(self._snapshot.entries)

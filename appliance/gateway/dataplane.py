@@ -340,6 +340,8 @@ class DataPlane:
         self._supervisor.forget(model, successor)
         self.scheduler.superseded(model)
         self._routes.drop_closed()
+        if not self.catalogue.has_model(model.name):
+            self._unloaded.discard(model.name)  # a model of that name that comes later was not unloaded
         if counters := self._counters.pop((model.name, model.ordinal), None):
             self.gone.add(counters)
 

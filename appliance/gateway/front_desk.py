@@ -105,8 +105,10 @@ class FrontDesk:
         self._link.say(FrontKind.REPLY, write_reply(number, done), (done.body,))
 
     def failed(self, waiter: "_Waiter", error: IngleError) -> None:
-        if self._calls.get(waiter.number) is waiter and waiter.begun is not None:
-            self._dataplane.failed(waiter.begun, error)
+        if waiter.begun is None:
+            return  # it was not admitted, and who asked was told
+        self._dataplane.failed(waiter.begun, error)
+        if self._calls.get(waiter.number) is waiter:  # else its caller has gone in the meantime
             self.refuse(waiter.number, error)
 
     def refuse(self, number: int, error: IngleError) -> None:

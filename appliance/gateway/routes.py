@@ -99,10 +99,12 @@ class Routes:
         return route if route.predecessor is None and route.canary is None else route.now()
 
     def drop_closed(self) -> None:
-        """Forgets routes to pools that are closed: some may have been made just before that, and seem good still."""
+        """Forgets what leads to pools that are closed: some were made just before that, and seem good still."""
         for routes in (self._routes, self._stale):
             for key in [key for key, route in routes.items() if route.pool.closed]:
                 del routes[key]
+        for name in [name for name, (_, shadow) in self._shadows.items() if shadow.pool.closed]:
+            del self._shadows[name]
 
     def _made(self, key: Key) -> Route:
         model, version, by_ordinal = key
@@ -130,7 +132,7 @@ class Routes:
     def _shadow(self, name: ModelName, traffic: Traffic) -> Shadow:
         """The model's shadow; the same as before, with its report, for as long as the wish is the same."""
         wish, shadow = self._shadows.get(name, (None, None))
-        if shadow is None or wish != traffic:
+        if shadow is None or wish != traffic or shadow.pool.closed:
             version = self._catalogue.resolve(str(name), traffic.shadow)
             shadow = Shadow(str(version.version), self._supervisor.pool(version), traffic.shadow_share)
             self._shadows[name] = (traffic, shadow)

@@ -58,6 +58,8 @@ class SequenceRoutes:
             )
         elif held.sequence.lost:
             raise held.sequence.lost_error()
+        elif held.sequence.owner is not held.route.pool.sequences:
+            held = self._handed_over(key, held.sequence, route)
         try:
             yield held
         except IngleError:
@@ -67,6 +69,15 @@ class SequenceRoutes:
             raise
         if step.end:
             self._held.pop(key, None)
+
+    def _handed_over(self, key: Key, sequence: CallSequence, route: Route) -> Held:
+        """It waited for a version that was replaced, and went to its successor. Raises SequenceLostError where the name
+        means yet another one by now."""
+        if sequence.owner is not route.pool.sequences:
+            sequence.owner.lose(sequence, "was lost, since its model's version was replaced")
+            raise sequence.lost_error()
+        held = self._held[key] = Held(route, sequence)
+        return held
 
     def _begin(self, key: Key, route: Route, id: int | str) -> Held:  # noqa: A002
         if len(self._held) >= _MAX_KNOWN:

@@ -87,7 +87,7 @@ class Shadow:
     def __init__(self, version: str, pool: Pool, share: float) -> None:
         self.version = version
         self.report = ShadowReport()
-        self._pool = pool
+        self.pool = pool
         self._share = Share(share)
         self._open: set[Pair] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -96,14 +96,14 @@ class Shadow:
         """Sends a copy of a call, if it is this one's turn and there is room. `invoke` has a number of its own."""
         if not self._share.take():
             return None
-        if self._pool.waiting >= _MAX_WAITING or len(self._open) >= _MAX_OPEN:
+        if self.pool.waiting >= _MAX_WAITING or len(self._open) >= _MAX_OPEN:
             self.report.skipped += 1
             return None
         pair = Pair(self, invoke.form)
         work = Work(invoke, parts, deadline_s, pair, began_ns)
         work.priority = _LAST
         try:
-            self._pool.submit(work)
+            self.pool.submit(work)
         except IngleError as error:
             self._note_failure(error)
             return None

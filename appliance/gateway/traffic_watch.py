@@ -40,7 +40,9 @@ class TrafficWatch:
     async def watch_for_ever(self) -> None:
         while True:
             await asyncio.sleep(LOOK_S)
-            for name, wish in self._catalogue.traffics().items():
+            wishes = self._catalogue.traffics()
+            self._began = {name: began for name, began in self._began.items() if name in wishes}
+            for name, wish in wishes.items():
                 try:
                     await self.look(name, wish)
                 except IngleError as error:

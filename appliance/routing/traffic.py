@@ -41,6 +41,9 @@ class Tally(NamedTuple):
         return self.answered_s / self.answered if self.answered else 0.0
 
     def since(self, before: "Tally") -> "Tally":
+        """What came after `before`; all of it where the version's counters have begun anew since."""
+        if self.calls < before.calls:
+            return self
         return Tally(self.answered - before.answered, self.failed - before.failed, self.answered_s - before.answered_s)
 
 

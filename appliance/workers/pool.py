@@ -65,7 +65,7 @@ class Pool:
         self._spawn = spawn
         self._need = need
         self._waiting = WorkQueue()
-        self._retries: deque[Work] = deque()
+        self._retries: list[Work] = []  # few: what a lost worker held. An empty deque would take 700 bytes a model
         self.sequences = Sequences(most=most_sequences, idle_s=sequence_idle_s, enqueue=self._waiting.push)
         self._history = History()
         self._last_reason = ""
@@ -213,7 +213,7 @@ class Pool:
 
     def _next_retry(self) -> Work | None:
         while self._retries:
-            work = self._retries.popleft()
+            work = self._retries.pop(0)
             if not work.future.done():
                 return work
         return None
@@ -423,4 +423,4 @@ class Pool:
             if now_s >= work.deadline_s:
                 work.expire()
         while self._retries and self._retries[0].future.done():
-            self._retries.popleft()
+            self._retries.pop(0)

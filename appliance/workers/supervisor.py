@@ -6,6 +6,7 @@ is said by the `Scheduling` that attends to it.
 """
 
 import asyncio
+import logging
 import socket
 import time
 from collections.abc import Callable, Hashable, Iterable
@@ -32,6 +33,8 @@ REGION_BYTES = 64 * 1024 * 1024
 TICK_S = 0.1
 _LOOK_S = 1.0  # between two looks at the workers that have been used
 _KEEP_S = 30.0  # between two writings of what was measured
+
+_log = logging.getLogger("ingle.workers")
 
 
 class Scheduling(Protocol):
@@ -80,6 +83,7 @@ class Supervisor:
         self._pools: dict[tuple[ModelName, Version, str], Pool] = {}
         self._closing: set[Pool] = set()
         self._active: set[Pool] = set()
+        self._unkept: set[Pool] = set()  # that had workers since what was measured was last written down
         self._samples: dict[Replica, tuple[Sample, int]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         processes.on_started_again = self._start_waiting
@@ -179,6 +183,7 @@ class Supervisor:
     def _start_replica(self, pool: Pool) -> Replica:
         """Raises OSError where the system has no more descriptors for it."""
         self._active.add(pool)
+        self._unkept.add(pool)
         threads = self._settings.threads or self.scheduling.threads_for(pool)
         tenant = self._gpu.tenant_for(
             pool.model,
@@ -255,12 +260,17 @@ class Supervisor:
     async def _tick_for_ever(self) -> None:
         while True:
             await asyncio.sleep(TICK_S)
-            now_s = time.monotonic()
-            for pool in list(self._active):
-                pool.tick(now_s)
-            self.scheduling.tick(now_s)
-            self._active = {pool for pool in self._active if pool.active}
-            self._closing &= self._active
+            try:
+                self._tick(time.monotonic())
+            except Exception:  # all deadlines, starts and ends hang on this: it goes on, whatever one turn found
+                _log.exception("a fault of ours in the supervisor's turn")
+
+    def _tick(self, now_s: float) -> None:
+        for pool in list(self._active):
+            pool.tick(now_s)
+        self.scheduling.tick(now_s)
+        self._active = {pool for pool in self._active if pool.active}
+        self._closing &= self._active
 
     async def _look_for_ever(self) -> None:
         while True:
@@ -306,15 +316,16 @@ class Supervisor:
             await self._keep()
 
     async def _keep(self) -> None:
-        """Writes down what was measured since the last time."""
+        """Writes down what was measured since the last time. Looks at no pool that had no worker since then."""
+        pools, self._unkept = self._unkept, {pool for pool in self._active if pool.replicas}
         changed = {
             self._profile_key(pool.model): profile
-            for pool in self._pools.values()
+            for pool in pools
             if (profile := pool.measures.take_changed()) is not None
         }
         if changed:
             self._known |= changed
-            await asyncio.to_thread(self._profiles.put, changed, self._living_digests())
+            await asyncio.to_thread(lambda: self._profiles.put(changed, self._living_digests()))
 
     def _profile_key(self, model: ModelVersion) -> ProfileKey:
         ready = self._processes.ready

@@ -1,5 +1,6 @@
 """Calls spread over versions, copied, and taken back. A real node and real models."""
 
+import base64
 import contextlib
 import json
 import urllib.error
@@ -101,3 +102,37 @@ def refusal_of(node: RunningNode, wish: dict[str, Any]) -> tuple[int, dict[str, 
         urllib.request.urlopen(request, timeout=60)
     with caught.value as error:
         return error.code, json.loads(error.read())
+
+
+def test_a_canary_or_shadow_that_is_deleted_takes_no_call_with_it(two: RunningNode, tmp_path: Path) -> None:
+    ask(two, "/v1/models/adding:3.0.0", adding(tmp_path / "3.onnx", 3), method="PUT")
+    spread(two, canary="2.0.0", canary_share=0.5, shadow="3.0.0")
+    assert {call(two, "adding") for _ in range(4)} == {1.0, 2.0}
+    for version in ("2.0.0", "3.0.0"):
+        ask(two, f"/v1/models/local/adding:{version}", method="DELETE")
+        assert {call(two, "adding") for _ in range(4)} == {1.0}
+    told = ask(two, TRAFFIC)
+    assert told["canary"] == told["shadow"] == ""
+    assert told["ended"] == "2.0.0 was deleted"
+
+
+def test_a_shadow_that_a_load_replaces_is_compared_anew(two: RunningNode, tmp_path: Path) -> None:
+    def load(number: float) -> None:
+        text = base64.b64encode(adding(tmp_path / "m.onnx", number)).decode()
+        ask(two, "/v2/repository/models/adding/load", {"parameters": {"config": "{}", "file:5/model.onnx": text}})
+
+    load(1)
+    spread(two, shadow="5.0.0")
+    call(two, "adding")
+    wait_until(lambda: ask(two, TRAFFIC)["compared"]["same"] == 1, "the copy is compared")
+    load(7)
+    call(two, "adding")
+    wait_until(lambda: ask(two, TRAFFIC)["compared"]["different"] == 1, "the copy for its successor is compared")
+
+
+def test_a_model_that_comes_after_one_that_was_unloaded_and_deleted_is_ready(two: RunningNode, tmp_path: Path) -> None:
+    ask(two, "/v2/repository/models/adding/unload", {})
+    ask(two, "/v1/models/local/adding", method="DELETE")
+    ask(two, "/v1/models/adding:1.0.0", adding(tmp_path / "one.onnx", 1), method="PUT")
+    index = ask(two, "/v2/repository/index", {})
+    assert [row["state"] for row in index if row["name"] == "adding"] == ["READY"]

@@ -47,3 +47,8 @@ def test_without_anything_beside_it_slowness_cannot_be_said() -> None:
 
 def test_a_tally_counts_from_an_earlier_one_on() -> None:
     assert Tally(10, 3, 2.0).since(Tally(4, 1, 0.5)) == Tally(6, 2, 1.5)
+
+
+def test_a_version_whose_counters_began_anew_is_judged_by_them_alone() -> None:
+    assert Tally(5, 1, 0.5).since(Tally(100, 0, 9.0)) == Tally(5, 1, 0.5)
+    assert Tally(105, 1, 9.5).since(Tally(100, 0, 9.0)) == Tally(5, 1, 0.5)
