@@ -16,7 +16,7 @@ PYTEST_ARGS ?=
 # The stamp's name carries the runtime: changing it, or pyproject.toml, installs anew.
 STAMP := $(VENV)/.installed-$(RUNTIME)
 
-.PHONY: install demo test test-converters check bench clean tools binary test-binary
+.PHONY: install demo test test-converters test-nets check bench clean tools binary test-binary
 
 install: $(STAMP)
 
@@ -47,6 +47,15 @@ test-converters: $(STAMP)
 	.venv-converters/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[cpu,test,$(CONVERTERS)]'
 	$(if $(ROWS),rm -f $(ROWS).lines && INGLE_CONVERSION_ROWS=$(ROWS).lines) .venv-converters/bin/python -m pytest $(PYTEST_ARGS) tests/converters
 	$(if $(ROWS),.venv-converters/bin/python -m tests.converters.converting $(ROWS).lines > $(ROWS))
+
+# Those of neural nets, whose libraries are some gigabytes and do not all go together: one environment for each of NETS.
+NETS := torch keras tensorflow
+test-nets: $(STAMP)
+	for extra in $(NETS); do \
+		{ test -x .venv-nets/$$extra/bin/python || "$(PYTHON)" -m venv .venv-nets/$$extra; } && \
+		.venv-nets/$$extra/bin/python -m pip install --quiet --disable-pip-version-check --editable ".[cpu,test,$$extra]" && \
+		.venv-nets/$$extra/bin/python -m pytest $(PYTEST_ARGS) tests/converters/test_$$extra.py || exit 1; \
+	done
 
 # What `test` checks of the code's form, by itself, and the formatting put right.
 check: $(STAMP)

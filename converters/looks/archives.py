@@ -50,7 +50,7 @@ def _torch(content: Content, names: dict[str, str]) -> Detected | None:
     classes = classes_of(content.entry(names["data.pkl"]))
     foreign = [name for name in classes if not name.startswith(("torch.", "collections.OrderedDict", "torch._utils."))]
     if foreign or any(name.startswith("torch.nn.modules") for name in classes):
-        shown = ", ".join((foreign or list(classes))[:12])
+        shown = ", ".join([*foreign, *(name for name in classes if name not in foreign)][:12])
         refusal = (
             f"opening it runs code that it brings (it would load {shown}); save the whole program with torch.export: "
             "`torch.export.save(torch.export.export(model, (example,)), 'model.pt2')`. "

@@ -1,0 +1,147 @@
+"""Keras 3: whole models in its own form (.keras) and in HDF5, on its PyTorch backend, through torch.export.
+
+Lambda layers run code that the file brings: safe_mode stays on, and so they are refused. Weights alone have no model.
+"""
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from appliance.core.errors import RefusedError
+from appliance.core.tensors import DTYPES, TensorSpec
+from converters.converter import Conversion, Converter, Say
+from converters.detected import Detected
+from converters.net_rows import net_rows
+from converters.options import Options
+
+
+class KerasConverter(Converter):
+    name: ClassVar[str] = "keras"
+    extra: ClassVar[str] = "keras"
+    title: ClassVar[str] = "Keras"
+    takes: ClassVar[str] = "whole models of Keras 3 (.keras) and of HDF5 (.h5), of Keras' own layers"
+    formats: ClassVar[tuple[str, ...]] = ("keras", "hdf5-keras")
+    modules: ClassVar[tuple[str, ...]] = ("keras", "torch", "h5py", "onnx", "onnxscript", "onnxruntime")
+
+    def convert(self, source: Path, detected: Detected, folder: Path, options: Options, say: Say) -> Conversion:
+        target = folder / "model.onnx"
+        say("loading Keras")
+        os.environ["KERAS_BACKEND"] = "torch"
+        import torch
+
+        from converters import torch_inputs as given
+        from converters import torch_programs as programs
+
+        torch.set_num_threads(1)
+        say("reading the model")
+        model = _loaded(source, detected, folder, options)
+        module = _flat(model)
+        specs = _specs(model)
+        example = given.example_of(specs)
+        try:
+            with given.quiet():
+                result = module(*example)  # some layers are built at the first call alone
+        except Exception as error:
+            raise RefusedError(f"Keras' own model does not run: {given.line(error)}") from None
+        outputs = _outputs(model, programs.result_names(result))
+        say("translating it")
+        written, notes = _written(module, specs, outputs, target, options)
+        return Conversion(
+            target,
+            programs.module_answer(module, written),
+            net_rows(specs, [tensor.shape for tensor in example]),
+            notes=notes,
+        )
+
+
+def _loaded(source: Path, detected: Detected, folder: Path, options: Options) -> Any:
+    import keras
+
+    # Keras goes by the name; the copy lies beside the conversion's folder, where nothing of it is kept.
+    suffix = ".keras" if detected.format == "keras" else ".h5"
+    copy = folder.parent / "tmp" / f"model{suffix}"
+    copy.parent.mkdir(exist_ok=True)
+    shutil.copyfile(source, copy)
+    try:
+        return keras.saving.load_model(copy, compile=False, safe_mode=not options.trusted)
+    except Exception as error:
+        words = " ".join(str(error).split())
+        if "ambda" in words or "safe_mode" in words:
+            way = "it has a Lambda layer, whose code runs when it is opened: replace it with a layer of Keras' own"
+            raise RefusedError(f"{way}, or give --trust") from None
+        if "Could not locate class" in words or "Unknown layer" in words or "custom object" in words:
+            way = "export it where its classes are known: model.export('model.onnx', format='onnx')"
+            raise RefusedError(f"the model has layers of its owner's own: {words[:200]}; {way}") from None
+        if "No model config found" in words:
+            way = "save the whole model with model.save('model.keras')"
+            raise RefusedError(f"the file has weights and no model: {way}") from None
+        raise RefusedError(f"Keras cannot read this model: {type(error).__name__}: {words[:300]}") from None
+    finally:
+        copy.unlink()
+
+
+def _specs(model: Any) -> list[TensorSpec]:
+    if not getattr(model, "inputs", None):
+        way = "call it once and save it again, or export it with model.export('model.onnx', format='onnx')"
+        raise RefusedError(f"the model does not say what it takes, as it is a class of its owner's own: {way}")
+    names = _unlike([tensor.name.split(":")[0] for tensor in model.inputs])
+    return [
+        TensorSpec(name, _dtype(tensor.dtype), tuple(size or -1 for size in tensor.shape))
+        for name, tensor in zip(names, model.inputs, strict=True)
+    ]
+
+
+def _dtype(name: str) -> str:
+    for dtype in DTYPES.values():
+        if dtype.name not in ("BYTES", "BF16") and np.dtype(dtype.numpy).name == name:
+            return dtype.name
+    raise RefusedError(f"the model takes {name}, which cannot be converted: put that step before the model")
+
+
+def _outputs(model: Any, found: tuple[str, ...]) -> tuple[str, ...]:
+    """As Keras calls the layers that give them; as found where it has no names for all of them."""
+    names = tuple(getattr(model, "output_names", None) or ())
+    return tuple(_unlike([*names])) if len(names) == len(found) else found
+
+
+def _unlike(names: list[str]) -> list[str]:
+    return [name if names.count(name) == 1 else f"{name}_{index}" for index, name in enumerate(names)]
+
+
+def _flat(model: Any) -> Any:
+    """The model as a module that takes its tensors in order, however it nests them."""
+    import keras
+    import torch
+
+    structure = getattr(model, "input", None)  # a Sequential has none: it takes one tensor
+
+    class Flat(torch.nn.Module):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = model
+
+        def forward(self, *tensors: Any) -> Any:
+            packed = keras.tree.pack_sequence_as(structure, list(tensors)) if len(tensors) > 1 else tensors[0]
+            return self.model(packed, training=False)
+
+    return Flat().eval()
+
+
+def _written(module: Any, specs: list[TensorSpec], outputs: tuple[str, ...], target: Path, options: Options) -> Any:
+    """By torch.export; what that cannot keep free of a fixed batch goes through the older exporter."""
+    from converters import torch_programs as programs
+
+    names = [spec.name for spec in specs]
+    try:
+        program, notes = programs.exported(module, specs)
+        if not notes:
+            return programs.write(program, target, options.opset, inputs=names, outputs=outputs), ()
+    except RefusedError:
+        target.unlink(missing_ok=True)
+    return programs.write_traced(module, specs, outputs, target, options.opset), ("traced by torch's older exporter",)
+
+
+CONVERTER = KerasConverter()

@@ -1,0 +1,199 @@
+"""PyTorch: programs of torch.export, TorchScript, and modules given as code with weights beside them.
+
+A state dict alone has no program and full pickles run what they bring: detection refuses both with the way out.
+"""
+
+from pathlib import Path
+from typing import Any, ClassVar
+
+from appliance.core.errors import RefusedError
+from converters.converter import Conversion, Converter, Say, require
+from converters.detected import Detected
+from converters.net_rows import net_rows
+from converters.options import Options
+
+FIXED = (
+    "the batch axis is fixed at {size}: the program was exported so. For free batches export it with "
+    "dynamic_shapes=({{0: torch.export.Dim.DYNAMIC}},)"
+)
+INPUTS = "say what it takes with --input 'NAME=FP32[n,3,224,224]', one for each input, in order"
+
+
+class TorchConverter(Converter):
+    name: ClassVar[str] = "torch"
+    extra: ClassVar[str] = "torch"
+    title: ClassVar[str] = "PyTorch"
+    takes: ClassVar[str] = "torch.export programs (.pt2), TorchScript, modules as module:factory with --weights"
+    formats: ClassVar[tuple[str, ...]] = (
+        "torch-export", "torchscript", "code", "torch-checkpoint", "torch-legacy",
+    )  # fmt: skip
+    modules: ClassVar[tuple[str, ...]] = ("torch", "onnx", "onnxscript", "onnxruntime")
+
+    def convert(self, source: Path, detected: Detected, folder: Path, options: Options, say: Say) -> Conversion:
+        target = folder / "model.onnx"
+        say("loading PyTorch")
+        import torch
+
+        torch.set_num_threads(1)
+        if detected.format == "torch-export":
+            return _program(source, target, options, say)
+        if detected.format == "torchscript":
+            return _script(source, target, options, say)
+        if detected.format == "code":
+            return _module(_made(detected, options, say), target, options, say)
+        require(options.trusted, "a pickled model runs code when it is opened: it takes --trust")
+        say("opening the pickle")
+        return _module(torch.load(source, map_location="cpu", weights_only=False), target, options, say)
+
+
+def _program(source: Path, target: Path, options: Options, say: Say) -> Conversion:
+    import torch
+
+    from converters import torch_inputs as given
+    from converters import torch_programs as programs
+
+    say("reading the program")
+    try:
+        program = torch.export.load(str(source))
+    except Exception as error:
+        raise RefusedError(f"torch.export cannot read this program: {given.line(error)}") from None
+    examples = _examples(program)
+    specs = programs.input_specs(program)
+    require(bool(specs), "the program takes no tensor")
+    firsts = {spec.shape[0] if spec.shape else 0 for spec in specs}
+    notes = []
+    chosen = program
+    if firsts != {-1}:
+        say("freeing the batch axis")
+        freed = programs.with_free_batch(program)
+        if freed is None:
+            notes.append(FIXED.format(size=max(firsts)))
+        else:
+            chosen = freed
+            notes.append("the batch axis was freed: the program was exported with a fixed one")
+    say("translating it")
+    written = programs.write(chosen, target, options.opset)
+    original = _in_pieces(programs.program_answer(program, written), max(firsts) if chosen is not program else 0)
+    return Conversion(
+        target,
+        original,
+        net_rows(programs.input_specs(chosen), [tensor.shape for tensor in examples]),
+        notes=tuple(notes),
+    )
+
+
+def _in_pieces(answer: Any, size: int) -> Any:
+    """An answer that takes `size` rows at once, asked for any number of them; the last piece is filled up."""
+    if size <= 0:
+        return answer
+    import numpy as np
+
+    def whole(feed: Any) -> Any:
+        rows = len(next(iter(feed.values())))
+        answers = []
+        for start in range(0, rows, size):
+            part = {name: array[start : start + size] for name, array in feed.items()}
+            missing = size - len(next(iter(part.values())))
+            filled = {name: np.concatenate([array, *([array[-1:]] * missing)]) for name, array in part.items()}
+            answers.append({name: array[: size - missing] for name, array in answer(filled).items()})
+        return {name: np.concatenate([part[name] for part in answers]) for name in answers[0]}
+
+    return whole
+
+
+def _examples(program: Any) -> list[Any]:
+    import torch
+    from torch.utils import _pytree as pytree
+
+    example = program.example_inputs or ()
+    return [leaf for leaf in pytree.tree_leaves(example) if isinstance(leaf, torch.Tensor)]
+
+
+def _script(source: Path, target: Path, options: Options, say: Say) -> Conversion:
+    import torch
+
+    from converters import torch_inputs as given
+    from converters import torch_programs as programs
+
+    say("reading the program")
+    try:
+        module = torch.jit.load(str(source), map_location="cpu").eval()
+    except Exception as error:
+        raise RefusedError(f"TorchScript cannot read this program: {given.line(error)}") from None
+    names = [value.debugName() for value in module.graph.inputs()][1:]
+    specs = _specs(module, [name.split(".")[0] for name in names], options, say)
+    example = given.example_of(specs)
+    with given.quiet():
+        try:
+            result = module(*example)
+        except Exception as error:
+            raise RefusedError(f"the program does not run on {_shown(specs)}: {given.line(error)}; {INPUTS}") from None
+    say("translating it")
+    written = programs.write_traced(module, specs, programs.result_names(result), target, options.opset)
+    return Conversion(
+        target, programs.module_answer(module, written), net_rows(specs, [tensor.shape for tensor in example])
+    )
+
+
+def _module(module: Any, target: Path, options: Options, say: Say) -> Conversion:
+    import inspect
+
+    import torch
+
+    from converters import torch_inputs as given
+    from converters import torch_programs as programs
+
+    require(
+        isinstance(module, torch.nn.Module), f"a torch.nn.Module was expected, and this is a {type(module).__name__}"
+    )
+    module = module.eval()
+    specs = _specs(module, list(inspect.signature(module.forward).parameters), options, say)
+    say("following the program")
+    program, notes = programs.exported(module, specs)
+    say("translating it")
+    written = programs.write(program, target, options.opset)
+    rows = net_rows(programs.input_specs(program), [tensor.shape for tensor in given.example_of(specs)])
+    return Conversion(target, programs.module_answer(module, written), rows, notes=notes)
+
+
+def _specs(module: Any, names: list[str], options: Options, say: Say) -> list[Any]:
+    from appliance.core.tensors import TensorSpec
+    from converters import torch_inputs as given
+    from converters.declared import declared_inputs
+
+    if options.inputs:
+        declared = declared_inputs(options.inputs)
+        filled = [*names, *(f"input_{index}" for index in range(len(names), len(declared)))]
+        return [
+            TensorSpec(spec.name or filled[index], spec.dtype, spec.shape, spec.dimension_names)
+            for index, spec in enumerate(declared)
+        ]
+    say("looking for what it takes")
+    guess = given.guessed_inputs(module, names[0]) if names else None
+    require(guess is not None, f"the model does not say what it takes: {INPUTS}")
+    return [guess]
+
+
+def _shown(specs: list[Any]) -> str:
+    return ", ".join(f"{spec.name}={spec.dtype}{list(spec.shape)}" for spec in specs)
+
+
+def _made(detected: Detected, options: Options, say: Say) -> Any:
+    """The module that the owner's own code makes, with its weights."""
+    import importlib
+
+    from converters import torch_inputs as given
+
+    module, factory = detected.facts["module"], detected.facts["factory"]
+    say(f"running {module}:{factory}")
+    try:
+        made = getattr(importlib.import_module(module), factory)()
+    except Exception as error:
+        raise RefusedError(f"{module}:{factory} failed: {type(error).__name__}: {given.line(error)}") from None
+    if options.weights:
+        say("reading the weights")
+        given.load_weights(made, Path(options.weights))
+    return made
+
+
+CONVERTER = TorchConverter()

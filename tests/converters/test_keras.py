@@ -1,0 +1,111 @@
+"""Keras' files become ONNX that answers as Keras does on its PyTorch backend; Lambda layers and mere weights do not."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from appliance.core.errors import RefusedError
+from converters.detection import detect
+from converters.frameworks.keras import CONVERTER
+from converters.registry import converter_of
+from tests.converters.converting import compared, conversion
+
+os.environ["KERAS_BACKEND"] = "torch"
+pytest.importorskip("torch", reason="PyTorch is not installed: 'make test-nets' has it")
+keras = pytest.importorskip("keras", reason="Keras is not installed: 'make test-nets' has it")
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+layers = keras.layers
+
+
+def images() -> Any:
+    return keras.Sequential(
+        [
+            layers.Input((16, 16, 3)), layers.Conv2D(8, 3, activation="relu"), layers.BatchNormalization(),
+            layers.MaxPooling2D(), layers.Flatten(), layers.Dense(4, activation="softmax"),
+        ]
+    )  # fmt: skip
+
+
+def two() -> Any:
+    left, right = layers.Input((5,), name="left"), layers.Input((3,), name="right")
+    score = layers.Dense(2, name="score")(layers.Concatenate()([left, right]))
+    return keras.Model([left, right], [score, layers.Dense(1, activation="sigmoid", name="risk")(left)])
+
+
+def words() -> Any:
+    tokens = layers.Input((None,), dtype="int32", name="tokens")
+    states = layers.Bidirectional(layers.LSTM(6))(layers.Embedding(40, 8)(tokens))
+    return keras.Model(tokens, layers.Dense(3)(states))
+
+
+def attention() -> Any:
+    given = layers.Input((12, 8))
+    mixed = layers.LayerNormalization()(layers.MultiHeadAttention(2, 4)(given, given) + given)
+    return keras.Model(given, layers.Dense(3)(layers.GlobalAveragePooling1D()(mixed)))
+
+
+FAMILIES: dict[str, Callable[[], Any]] = {
+    "convolutions": images, "two inputs and outputs": two, "embedding and LSTM": words, "attention": attention,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_whole_model_answers_as_before_in_any_batch(family: str, tmp_path: Path) -> None:
+    keras.utils.set_random_seed(0)
+    path = tmp_path / "model.keras"
+    FAMILIES[family]().save(path)
+    assert detect(path).format == "keras"
+    report = compared(conversion(CONVERTER, path, "keras", tmp_path / "to"), CONVERTER, f".keras: {family}")
+    assert report.within
+    assert report.batch_sizes[:2] == (1, 3)
+
+
+def test_hdf5_is_read_whatever_its_name(tmp_path: Path) -> None:
+    images().save(tmp_path / "model.h5")
+    path = (tmp_path / "model.h5").rename(tmp_path / "model.bin")
+    assert detect(path).format == "hdf5-keras"
+    assert compared(conversion(CONVERTER, path, "hdf5-keras", tmp_path / "to"), CONVERTER, ".h5: convolutions").within
+
+
+@pytest.mark.parametrize("suffix", ["keras", "h5"])
+def test_a_lambda_layer_is_refused_before_it_runs(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"model.{suffix}"
+    keras.Sequential([layers.Input((4,)), layers.Lambda(lambda x: x * 2)]).save(path)
+    if suffix == "keras":
+        with pytest.raises(RefusedError, match="Lambda"):
+            converter_of(detect(path))
+    word = "keras" if suffix == "keras" else "hdf5-keras"
+    with pytest.raises(RefusedError, match="Lambda"):
+        conversion(CONVERTER, path, word, tmp_path / "to")
+
+
+def test_weights_alone_are_refused(tmp_path: Path) -> None:
+    images().save_weights(tmp_path / "model.weights.h5")
+    with pytest.raises(RefusedError):
+        converter_of(detect(tmp_path / "model.weights.h5"))
+
+
+def test_a_layer_of_the_owners_own_is_refused_with_the_way_out(tmp_path: Path) -> None:
+    class Doubled(layers.Layer):  # type: ignore[misc, name-defined]
+        def call(self, x: Any) -> Any:
+            return x * 2
+
+    path = tmp_path / "model.keras"
+    keras.Sequential([layers.Input((4,)), Doubled()]).save(path)
+    with pytest.raises(RefusedError, match=r"format='onnx'"):
+        conversion(CONVERTER, path, "keras", tmp_path / "to")
+
+
+@pytest.mark.parametrize("share", [0.2, 0.6, 0.95])
+def test_a_file_that_was_cut_short_is_refused(share: float, tmp_path: Path) -> None:
+    images().save(tmp_path / "model.keras")
+    whole = (tmp_path / "model.keras").read_bytes()
+    (tmp_path / "cut.keras").write_bytes(whole[: int(len(whole) * share)])
+    with pytest.raises(RefusedError):
+        converter_of(detect(tmp_path / "cut.keras"))
+    with pytest.raises(RefusedError, match="Keras cannot read"):
+        conversion(CONVERTER, tmp_path / "cut.keras", "keras", tmp_path / "to")

@@ -1,0 +1,187 @@
+"""PyTorch's programs become ONNX that answers as they do in batches of any size; what is broken does not."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from appliance.core.errors import RefusedError
+from converters import isolation
+from converters.detected import Detected
+from converters.detection import detect
+from converters.frameworks.torch import CONVERTER
+from converters.isolation import Limits
+from converters.job import Job
+from converters.options import Options
+from converters.registry import converter_of
+from tests.converters.converting import compared, conversion
+
+torch = pytest.importorskip("torch", reason="PyTorch is not installed: 'make test-nets' has it")
+pytest.importorskip("onnxscript", reason="onnxscript is not installed: 'make test-nets' has it")
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+nn = torch.nn
+FREE = torch.export.Dim.DYNAMIC
+
+
+class Words(nn.Module):  # type: ignore[misc, name-defined]
+    """A table of outputs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.lstm, self.out = nn.Embedding(50, 16), nn.LSTM(16, 8, batch_first=True), nn.Linear(8, 3)
+
+    def forward(self, ids: Any) -> dict[str, Any]:
+        states, _ = self.lstm(self.embed(ids))
+        return {"logits": self.out(states[:, -1]), "states": states}
+
+
+class Two(nn.Module):  # type: ignore[misc, name-defined]
+    """Two inputs, numbers and labels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.left, self.right = nn.Linear(4, 8), nn.Linear(3, 8)
+
+    def forward(self, left: Any, right: Any) -> tuple[Any, Any]:
+        both = self.left(left) * self.right(right)
+        return both.sigmoid().sum(-1), both.argmax(-1)
+
+
+class Forever(nn.Module):  # type: ignore[misc, name-defined]
+    def forward(self, x):  # type: ignore[no-untyped-def]
+        while bool(x.sum() > -1.0):
+            x = x.abs()
+        return x
+
+
+def images() -> Any:
+    torch.manual_seed(0)
+    layers = (
+        nn.Conv2d(3, 8, 3, 2),
+        nn.BatchNorm2d(8),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(8, 5),
+    )
+    return nn.Sequential(*layers, nn.Softmax(-1)).eval()
+
+
+def encoder() -> Any:
+    torch.manual_seed(0)
+    return nn.TransformerEncoder(nn.TransformerEncoderLayer(16, 4, 32, batch_first=True), 2).eval()
+
+
+def saved(module: Any, example: tuple[Any, ...], path: Path, shapes: Any = None) -> Path:
+    torch.export.save(torch.export.export(module.eval(), example, dynamic_shapes=shapes), path)
+    return path
+
+
+PROGRAMS: dict[str, Callable[[Path], Path]] = {
+    "convolutions, free batch": lambda path: saved(images(), (torch.randn(2, 3, 32, 32),), path, ({0: FREE},)),
+    "convolutions, exported with a fixed batch": lambda path: saved(images(), (torch.randn(1, 3, 32, 32),), path),
+    "embedding and LSTM": lambda path: saved(Words(), (torch.zeros(2, 7, dtype=torch.long),), path, ({0: FREE},)),
+    "transformer, free length": lambda path: saved(encoder(), (torch.randn(2, 7, 16),), path, ({0: FREE, 1: FREE},)),
+    "two inputs, labels": lambda path: saved(Two(), (torch.randn(1, 4), torch.randn(1, 3)), path),
+}
+
+
+@pytest.mark.parametrize("family", PROGRAMS)
+def test_a_program_of_torch_export_answers_as_before_in_any_batch(family: str, tmp_path: Path) -> None:
+    path = PROGRAMS[family](tmp_path / "model.pt2")
+    assert detect(path).format == "torch-export"
+    report = compared(
+        conversion(CONVERTER, path, "torch-export", tmp_path / "to"), CONVERTER, f"torch.export: {family}"
+    )
+    assert report.within
+    assert report.batch_sizes[:2] == (1, 3)
+
+
+def test_a_table_of_outputs_keeps_its_names(tmp_path: Path) -> None:
+    path = PROGRAMS["embedding and LSTM"](tmp_path / "model.pt2")
+    report = compared(conversion(CONVERTER, path, "torch-export", tmp_path / "to"), CONVERTER, "torch.export: a table")
+    assert [output.name for output in report.outputs] == ["logits", "states"]
+
+
+@pytest.mark.parametrize("way", [torch.jit.script, lambda model: torch.jit.trace(model, torch.randn(1, 3, 32, 32))])
+def test_torchscript_is_asked_with_what_its_first_weights_take(way: Any, tmp_path: Path) -> None:
+    path = tmp_path / "model.pt"
+    way(images()).save(path)
+    assert detect(path).format == "torchscript"
+    report = compared(
+        conversion(CONVERTER, path, "torchscript", tmp_path / "to"), CONVERTER, "TorchScript: convolutions"
+    )
+    assert report.within
+    assert report.batch_sizes[:2] == (1, 3)
+
+
+def test_torchscript_with_two_inputs_takes_what_is_declared(tmp_path: Path) -> None:
+    path = tmp_path / "model.pt"
+    torch.jit.trace(Two().eval(), (torch.randn(2, 4), torch.randn(2, 3))).save(path)
+    with pytest.raises(RefusedError, match="--input"):
+        conversion(CONVERTER, path, "torchscript", tmp_path / "no")
+    inputs = ("FP32[n,4]", "right=FP32[n,3]")
+    made = conversion(CONVERTER, path, "torchscript", tmp_path / "to", inputs=inputs)
+    assert compared(made, CONVERTER, "TorchScript: two inputs").within
+
+
+@pytest.mark.parametrize("form", ["safetensors", "pt"])
+def test_a_module_given_as_code_gets_its_weights(form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = "import torch\n\ndef make():\n    return torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.Tanh())\n"
+    (tmp_path / f"a_net_{form}.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    state = {"0.weight": torch.full((3, 4), 0.25), "0.bias": torch.zeros(3)}
+    weights = tmp_path / f"weights.{form}"
+    if form == "pt":
+        torch.save(state, weights)
+    else:
+        pytest.importorskip("safetensors.torch").save_file(state, weights)
+    detected = Detected(format="code", what="code", facts={"module": f"a_net_{form}", "factory": "make"})
+    (tmp_path / "to").mkdir()
+    made = CONVERTER.convert(
+        Path("a_net:make"), detected, tmp_path / "to", Options(weights=str(weights)), lambda _: None
+    )
+    assert compared(made, CONVERTER, f"nn.Module with weights ({form})").within
+    import numpy as np
+
+    answer = next(iter(made.answer({"input": np.ones((1, 4), np.float32)}).values()))
+    assert answer == pytest.approx(np.tanh(np.ones((1, 3))))
+
+
+def test_weights_and_pickles_are_refused_with_the_way_out_and_what_they_would_load(tmp_path: Path) -> None:
+    torch.save(images().state_dict(), tmp_path / "state.pt")
+    torch.save(images(), tmp_path / "pickled.pt")
+    with pytest.raises(RefusedError, match="--weights"):
+        converter_of(detect(tmp_path / "state.pt"))
+    with pytest.raises(RefusedError, match=r"torch\.nn\.modules.*torch\.export"):
+        converter_of(detect(tmp_path / "pickled.pt"))
+
+
+def test_a_pickle_is_converted_where_it_is_trusted(tmp_path: Path) -> None:
+    torch.save(images(), tmp_path / "pickled.pt")
+    made = conversion(CONVERTER, tmp_path / "pickled.pt", "torch-checkpoint", tmp_path / "to", trusted=True)
+    assert compared(made, CONVERTER, "pickled nn.Module, trusted").within
+
+
+def test_a_program_that_never_ends_is_given_up(tmp_path: Path) -> None:
+    path = tmp_path / "loop.pt"
+    torch.jit.script(Forever()).save(path)
+    options, detected = Options(inputs=("x=FP32[n,2]",)), detect(path)
+    with isolation.workplace() as work:
+        job = Job(source=str(path), detected=detected, framework="torch", folder=str(work / "bundle"), options=options)
+        with pytest.raises(RefusedError, match="given up after 20 s"):
+            isolation.run(job, Limits(seconds=20))
+
+
+@pytest.mark.parametrize("share", [0.2, 0.6, 0.95])
+def test_a_file_that_was_cut_short_is_refused(share: float, tmp_path: Path) -> None:
+    whole = PROGRAMS["two inputs, labels"](tmp_path / "model.pt2").read_bytes()
+    path = tmp_path / "cut.pt2"
+    path.write_bytes(whole[: int(len(whole) * share)])
+    with pytest.raises(RefusedError):
+        converter_of(detect(path))
+    for word in ("torch-export", "torchscript"):
+        with pytest.raises(RefusedError, match="cannot read"):
+            conversion(CONVERTER, path, word, tmp_path / word)
