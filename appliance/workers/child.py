@@ -8,6 +8,8 @@ import contextlib
 import os
 import signal
 
+from appliance.workers.link import Link
+
 
 class Child:
     """From the fork to the reaping. `end_reason` says, as half a sentence, what it ended of."""
@@ -53,3 +55,40 @@ class Child:
         """It never ran."""
         self.end_reason = reason
         self.ended.set()
+
+
+class LinkedChild(Child):
+    """One that is spoken to over a socket. It is lost, once, when it is reaped and its socket is read to the end: only
+    then is it known what it answered and what it ended of."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.link: Link | None = None
+        self._socket_closed = False
+        self.lost = False
+
+    def on_socket_closed(self) -> None:
+        """It has closed its end, or the gateway its own. What still runs of it is ended."""
+        self._signal()
+        self._socket_closed = True
+        self._lost_if_gone()
+
+    def reaped(self, status: int) -> None:
+        super().reaped(status)
+        self._lost_if_gone()
+
+    def fork_failed(self, reason: str) -> None:
+        super().fork_failed(reason)
+        if self.link is not None:
+            self.link.close()
+        self._socket_closed = True
+        self._lost_if_gone()
+
+    def _lost_if_gone(self) -> None:
+        if self.ended.is_set() and self._socket_closed and not self.lost:
+            self.lost = True
+            self._when_lost()
+
+    def _when_lost(self) -> None:
+        """Told once."""
+        raise NotImplementedError

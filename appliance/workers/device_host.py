@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 
 from appliance.core.frames import Answer, Failure, Held, Kind, Load, Loaded, Unload, frame_start
-from appliance.workers.child import Child
+from appliance.workers.child import LinkedChild
 from appliance.workers.link import Link
 from appliance.workers.region import SharedRegion
 from appliance.workers.tenant import Tenant
@@ -18,7 +18,7 @@ from appliance.workers.vram_ledger import VramLedger
 _LIVES_EVERY_S = 0.1
 
 
-class DeviceHost(Child):
+class DeviceHost(LinkedChild):
     """From the fork to the end. `on_held(digest, bytes)` hears what a model was measured to hold; `on_lost(host,
     suspects)` hears of the end, with the tenants that were loading or running, before its tenants' pools do."""
 
@@ -33,7 +33,6 @@ class DeviceHost(Child):
     ) -> None:
         super().__init__(number)
         self.region = region
-        self.link: Link | None = None
         self.ledger = VramLedger()
         self.tried: asyncio.Future[Loaded] = asyncio.get_running_loop().create_future()
         self.tenants: dict[int, Tenant] = {}
@@ -43,13 +42,7 @@ class DeviceHost(Child):
         self._on_held = on_held
         self._on_unfit = on_unfit
         self._on_lost = on_lost
-        self._socket_closed = False
-        self._lost = False
         self._lived_s = 0.0
-
-    @property
-    def lost(self) -> bool:
-        return self._lost
 
     # What is said to it.
 
@@ -153,27 +146,7 @@ class DeviceHost(Child):
 
     # Its end.
 
-    def on_socket_closed(self) -> None:
-        """It has closed its end, or the gateway its own. What still runs of it is ended."""
-        self._signal()
-        self._socket_closed = True
-        self._lost_if_gone()
-
-    def reaped(self, status: int) -> None:
-        super().reaped(status)
-        self._lost_if_gone()
-
-    def fork_failed(self, reason: str) -> None:
-        super().fork_failed(reason)
-        if self.link is not None:
-            self.link.close()
-        self._socket_closed = True
-        self._lost_if_gone()
-
-    def _lost_if_gone(self) -> None:
-        if not (self.ended.is_set() and self._socket_closed) or self._lost:
-            return
-        self._lost = True
+    def _when_lost(self) -> None:
         if not self.tried.done():
             self.tried.set_result(Loaded([], 0, f"its worker was lost: {self.end_reason}"))
         tenants = list(self.tenants.values())

@@ -4,7 +4,6 @@ Runs in the gateway's event loop; what is looked at, and how, is inspection.py's
 """
 
 import asyncio
-import os
 import socket
 from collections import deque
 from collections.abc import Callable
@@ -32,11 +31,7 @@ class Inspector:
     def _fork(self, spec: WorkerSpec, child: Child, log: "deque[str]") -> socket.socket:
         reason = "the process that starts others is not there"
         try:
-            no_region = os.memfd_create("ingle-none", os.MFD_CLOEXEC)
-            try:
-                sock = self._processes.fork(spec, child, no_region, log)
-            finally:
-                os.close(no_region)
+            sock = self._processes.fork_alone(spec, child, log)
         except OSError as error:
             sock, reason = None, str(error.strerror)
         if sock is None:
@@ -50,7 +45,8 @@ class Inspector:
     ) -> Inspection:
         """What the model takes and gives, and whether calls may share a run. `on_step` hears each step as it begins.
 
-        Raises RefusedError with the reason: the file's faults, the child's death, the time it took.
+        Raises RefusedError with the reason: the file's faults, the child's death, the time it took; UnavailableError
+        where no child could look at it, or it was ended with the zygote.
         """
         child = Child(self._processes.next_number())
         log: deque[str] = deque(maxlen=20)
@@ -89,5 +85,7 @@ class Inspector:
         finally:
             child.kill()
             writer.close()
+        if child.blameless:
+            raise UnavailableError(f"the model was not looked at, since {child.end_reason}: try again in a moment")
         last = f"; its last words: {log[-1]}" if log else ""
         raise RefusedError(f"the process that looked at the model died while {step}: {child.end_reason}{last}")

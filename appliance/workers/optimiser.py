@@ -191,11 +191,7 @@ class Optimiser:
             output=str(made),
             file_bytes=2 * model.size_bytes + _SPARE_BYTES,
         )
-        no_region = os.memfd_create("ingle-none", os.MFD_CLOEXEC)
-        try:
-            sock = self._processes.fork(spec, child, no_region, log)
-        finally:
-            os.close(no_region)
+        sock = self._processes.fork_alone(spec, child, log)
         if sock is None:
             raise ConnectionError("no process could be started")
         reader, writer = await asyncio.open_unix_connection(sock=sock, limit=_MAX_VERDICT_BYTES)
@@ -212,7 +208,7 @@ class Optimiser:
         finally:
             child.kill()
             writer.close()
-        if self._processes.ready is None:
+        if child.blameless:
             raise ConnectionError("the process that starts workers was lost")
         last = f"; its last words: {log[-1]}" if log else ""
         return GraphVerdict(refused=f"the process that optimised it died: {child.end_reason}{last}")

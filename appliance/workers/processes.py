@@ -78,6 +78,14 @@ class Processes:
         _LogReader(log_out, log)
         return ours
 
+    def fork_alone(self, spec: WorkerSpec, child: Child, log: "deque[str]") -> socket.socket | None:
+        """As fork(), for a process that shares no memory with the gateway."""
+        no_region = os.memfd_create("ingle-none", os.MFD_CLOEXEC)
+        try:
+            return self.fork(spec, child, no_region, log)
+        finally:
+            os.close(no_region)
+
     def _forked(self, number: int, pid: int, pidfd: int) -> None:
         if child := self._children.get(number):
             child.forked(pid, pidfd)

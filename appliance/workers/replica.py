@@ -11,7 +11,7 @@ from typing import Literal
 from appliance.core.client_memory import MemorySpan
 from appliance.core.errors import IngleError, error_from_code
 from appliance.core.frames import Answer, Failure, Held, Invoke, Kind, Loaded, TensorHead, frame_start
-from appliance.workers.child import Child
+from appliance.workers.child import LinkedChild
 from appliance.workers.link import Link
 from appliance.workers.memory_outputs import deliver, place
 from appliance.workers.region import SharedRegion
@@ -23,7 +23,7 @@ from appliance.workers.work import Work
 _REGION_FROM_BYTES = 32 * 1024
 
 
-class Replica(Child):
+class Replica(LinkedChild):
     """A worker from its start to its end. `on_change` is called when it has room, is loaded, or is lost; `run_times`
     learns from its answers; `memory_bytes` is what it counts for in the memory budget."""
 
@@ -64,8 +64,6 @@ class Replica(Child):
         self._run_times = run_times
         self._region = region
         self._on_change = on_change
-        self._link: Link | None = None
-        self._socket_closed = False
 
     @property
     def idle(self) -> bool:
@@ -77,7 +75,7 @@ class Replica(Child):
         self._region.release_pages()
 
     def attach(self, link: Link) -> None:
-        self._link = link
+        self.link = link
         if self.ended.is_set():
             link.close()
         else:
@@ -98,10 +96,10 @@ class Replica(Child):
                 work.sequence.done(work)
             asyncio.get_running_loop().call_soon(self._on_change, self)  # the room it did not take is another's
             return
-        assert self._link is not None  # a worker that is ready has spoken through it
+        assert self.link is not None  # a worker that is ready has spoken through it
         work.sent_ns = time.perf_counter_ns()
         body_size = sum(map(len, inline))
-        self._link.send((frame_start(Kind.INVOKE, invoke, body_size), *inline), work.patience_turns)
+        self.link.send((frame_start(Kind.INVOKE, invoke, body_size), *inline), work.patience_turns)
         if not self.in_flight:
             self.busy_since_s = time.monotonic()
         self.alone = alone
@@ -188,22 +186,6 @@ class Replica(Child):
                 return
         work.future.set_result((head, body))
 
-    def on_socket_closed(self) -> None:
-        """The worker has closed its end, or the gateway its own. What still runs of it is ended."""
-        self._signal()
-        self._socket_closed = True
-        self._lost_if_gone()
-
-    def reaped(self, status: int) -> None:
-        super().reaped(status)
-        self._lost_if_gone()
-
-    def fork_failed(self, reason: str) -> None:
-        super().fork_failed(reason)
-        if self._link is not None:
-            self._link.close()
-        self._lost_if_gone()
-
     def retire(self) -> None:
         """No new calls; the worker is ended once it owes nothing."""
         if self.state != "lost":
@@ -212,8 +194,8 @@ class Replica(Child):
             self.end_if_done()
 
     def end_if_done(self) -> None:
-        if self.state == "retiring" and not self.in_flight and not self.sequences and self._link is not None:
-            self._link.close()
+        if self.state == "retiring" and not self.in_flight and not self.sequences and self.link is not None:
+            self.link.close()
 
     def let_go(self, sequence: CallSequence) -> None:
         """The sequence is over: its state is dropped with the next call."""
@@ -221,10 +203,7 @@ class Replica(Child):
         self._forget.append(sequence.number)
         self.end_if_done()
 
-    def _lost_if_gone(self) -> None:
-        """Lost is told once, when the process is reaped and its socket read to the end: only then is it known what
-        it answered and what it died of."""
-        if self.ended.is_set() and self._socket_closed and self.state != "lost":
-            self.state = "lost"
-            self._region.close()
-            self._on_change(self)
+    def _when_lost(self) -> None:
+        self.state = "lost"
+        self._region.close()
+        self._on_change(self)

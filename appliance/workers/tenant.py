@@ -57,7 +57,7 @@ class Tenant(Replica):
         self.pid = host.pid
 
     def send(self, work: Work, *, alone: bool = False) -> None:
-        self._link = self._host.link
+        self.link = self._host.link
         super().send(work, alone=alone)
         if work.invoke.call in self.in_flight:
             self._host.sent(work.invoke.call, self)
