@@ -19,6 +19,7 @@ _TYPES = {
     np.dtype(np.float32): TensorProto.FLOAT,
     np.dtype(np.float64): TensorProto.DOUBLE,
     np.dtype(np.int64): TensorProto.INT64,
+    np.dtype(bool): TensorProto.BOOL,
     np.dtype(object): TensorProto.STRING,
 }
 
@@ -26,7 +27,9 @@ _TYPES = {
 class Graph:
     """Names of values are made up but for the inputs and outputs; nodes stand in the order in which they are added."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, prefix: str = "", opset: int = OPSET, ml_opset: int = ML_OPSET) -> None:
+        """`prefix` of the names that are made up: a graph within another has names of its own."""
+        self._prefix, self._opset, self._ml_opset = prefix, opset, ml_opset
         self._nodes: list[Any] = []
         self._constants: list[Any] = []
         self._inputs: list[Any] = []
@@ -37,13 +40,13 @@ class Graph:
         return name
 
     def constant(self, array: NDArray[Any]) -> str:
-        name = f"c{len(self._constants)}"
+        name = f"{self._prefix}c{len(self._constants)}"
         self._constants.append(numpy_helper.from_array(array, name))
         return name
 
     def node(self, operator: str, *inputs: str, domain: str = "", **attributes: Any) -> str:
         """The name of the operator's one output."""
-        name = f"v{len(self._nodes)}"
+        name = f"{self._prefix}v{len(self._nodes)}"
         self._nodes.append(helper.make_node(operator, inputs, [name], domain=domain, **attributes))
         return name
 
@@ -57,7 +60,7 @@ class Graph:
     def save(self, path: Path) -> None:
         """Raises what onnx' checker raises where the graph is none."""
         graph = helper.make_graph(self._nodes, "converted", self._inputs, self._outputs, self._constants)
-        opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid("ai.onnx.ml", ML_OPSET)]
+        opsets = [helper.make_opsetid("", self._opset), helper.make_opsetid("ai.onnx.ml", self._ml_opset)]
         model = helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="ingle")
         arguments = onnx_model.external_if_large(model)
         if not arguments:
