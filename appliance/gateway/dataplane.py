@@ -168,11 +168,12 @@ class DataPlane:
         started_ns = time.perf_counter_ns()
         if self.draining:
             raise UnavailableError("the node is shutting down and takes no new calls: ask another", retry_after_s=5.0)
-        route = self._routes.find(request.model, request.version, request.by_ordinal)
+        step = request.sequence
+        goes_on = step is not None and not step.start
+        route = self._routes.find(request.model, request.version, request.by_ordinal, goes_on=goes_on)
         if principal is not route.allowed:
             principal.require("call", route.model.name)
             route.allowed = principal
-        step = request.sequence
         if step is None:
             return self._begin(request, principal, future, route, None, started_ns)
         with self._sequences.step(request, principal.key_id, route) as (place, sequence):

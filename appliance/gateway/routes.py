@@ -81,8 +81,9 @@ class Routes:
         self._shadows: dict[ModelName, tuple[Traffic, Shadow]] = {}
         self._generation = -1
 
-    def find(self, model: str, version: str, by_ordinal: bool) -> Route:
-        """Where a call that so spells its model goes now. Raises NotFoundError."""
+    def find(self, model: str, version: str, by_ordinal: bool, *, goes_on: bool = False) -> Route:
+        """Where a call that so spells its model goes now. A later call of a sequence, which `goes_on` where its first
+        call went, takes nothing of a canary's share. Raises NotFoundError."""
         if self._generation != self._catalogue.generation:
             self._generation = self._catalogue.generation
             self._stale |= self._routes
@@ -96,7 +97,9 @@ class Routes:
             if len(self._routes) >= _MAX_ROUTES:
                 self._routes.clear()
             self._routes[key] = route
-        return route if route.predecessor is None and route.canary is None else route.now()
+        if (route.predecessor is None and route.canary is None) or (goes_on and route.model.manifest.state):
+            return route
+        return route.now()
 
     def drop_closed(self) -> None:
         """Forgets what leads to pools that are closed: some were made just before that, and seem good still."""
