@@ -69,7 +69,7 @@ bench: $(STAMP)
 
 # What the one file's stub is made with: Debian's packages, installed where this may install them.
 tools:
-	@missing=$$(for package in gcc libc6-dev libzstd-dev binutils; do \
+	@missing=$$(for package in gcc libc6-dev libzstd-dev binutils busybox-static; do \
 		dpkg -s $$package >/dev/null 2>&1 || echo $$package; done); \
 	test -z "$$missing" || { test $$(id -u) = 0 && apt-get update -qq && apt-get install -y -qq $$missing >/dev/null; } || \
 		echo "The one file needs these to be built: $$missing. Install them (apt-get install $$missing)." >&2

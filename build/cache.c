@@ -1,6 +1,7 @@
 /* A cache folder: whether it can be trusted, the program in it, its unpacking once, and the removal of older ones.
  *
- *     DIGEST/            the program, whole: it came here by one rename
+ *     DIGEST/            the program, whole: it came here by one rename. Nobody waits until it is on the disk: .boot names
+ *                        the boot in which it was written, .synced says that it outlives that
  *     DIGEST.used        locked (shared) as long as a process runs that program; its time is that of the last start
  *     DIGEST.part/       being unpacked, or left by one that was killed meanwhile
  *     lock               held by whoever unpacks or removes
@@ -23,6 +24,7 @@
 #include "stub.h"
 
 #define SPARE_BYTES (8u << 20)
+#define BOOT_ID "/proc/sys/kernel/random/boot_id"
 
 static int say(char reason[REASON_BYTES], const char *sentence) {
     snprintf(reason, REASON_BYTES, "%s", sentence);
@@ -123,6 +125,49 @@ static void remove_unused(int cache, const char *but, int all) {
     }
 }
 
+static ssize_t read_word(int folder, const char *path, char word[64]) {
+    int fd = openat(folder, path, O_RDONLY | O_CLOEXEC);
+    ssize_t length = fd < 0 ? -1 : read(fd, word, 64);
+    if (fd >= 0) close(fd);
+    return length;
+}
+
+/* Notes the boot in which this folder was written: until the next one its files can be read, on the disk or not. */
+static int note_boot(int folder) {
+    char boot[64];
+    ssize_t length = read_word(AT_FDCWD, BOOT_ID, boot);
+    int fd = openat(folder, ".boot", O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+    int written = fd < 0 || write(fd, boot, length < 0 ? 0 : (size_t)length) < 0 ? -1 : 0;
+    if (fd >= 0) close(fd);
+    return written;
+}
+
+/* Whether a power cut cannot have taken what was written here. */
+static int outlived(int folder) {
+    char noted[64], now[64];
+    if (faccessat(folder, ".synced", F_OK, 0) == 0) return 1;
+    ssize_t length = read_word(folder, ".boot", noted);
+    return length > 0 && read_word(AT_FDCWD, BOOT_ID, now) == length && memcmp(noted, now, (size_t)length) == 0;
+}
+
+/* Has a process that nobody waits for bring the folder to the disk, however long that takes, and note it. */
+static void sync_later(int cache, int folder) {
+    pid_t child = fork();
+    if (child == 0) {
+        if (fork() != 0) _exit(0);
+        setsid();
+        for (int fd = 0; fd < 64; fd++) /* whoever reads the program's output must see its end */
+            if (fd != cache && fd != folder) close(fd);
+        if (syncfs(folder) == 0) {
+            int fd = openat(folder, ".synced", O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
+            if (fd >= 0) fsync(fd);
+            fsync(folder);
+        }
+        _exit(0);
+    }
+    if (child > 0) waitpid(child, NULL, 0);
+}
+
 /* A process of its own that ends with 0 where the payload is what it was: the other core's work. */
 static pid_t start_check(const struct payload *payload) {
     pid_t pid = fork();
@@ -154,15 +199,15 @@ static int unpack_beside(int cache, const struct payload *payload, char reason[R
     else
         result = unpack(payload, into, reason);
     if (!is_sound(check)) result = DAMAGED;
-    if (result == 0 && syncfs(into) < 0) result = say_errno(reason, "it cannot be written");
-    if (into >= 0) close(into);
+    if (result == 0 && note_boot(into) < 0) result = say_errno(reason, "it cannot be written");
     if (result == 0 && renameat(cache, part, cache, payload->digest_hex) < 0) {
         /* One that is no longer whole is there, and perhaps runs: what takes its place is the same. */
         if (renameat2(cache, part, cache, payload->digest_hex, RENAME_EXCHANGE) < 0) result = say_errno(reason, "it cannot be renamed there");
         remove_folder(cache, part);
     }
     if (result < 0) remove_folder(cache, part);
-    fsync(cache);
+    else sync_later(cache, into);
+    if (into >= 0) close(into);
     return result;
 }
 
@@ -173,7 +218,7 @@ static int has_room(int cache, const struct payload *payload) {
 
 static int open_whole(int cache, const struct payload *payload) {
     int folder = openat(cache, payload->digest_hex, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    if (folder >= 0 && !is_whole(folder)) close(folder), folder = -1;
+    if (folder >= 0 && !(is_whole(folder) && outlived(folder))) close(folder), folder = -1;
     return folder;
 }
 

@@ -89,6 +89,15 @@ static struct payload find_payload(const char *path) {
     return payload;
 }
 
+/* The loader of the program needs a library that the program carries; one of the box may be missing. */
+static void set_libraries(const char *program) {
+    char path[3 * PATH_MAX];
+    const char *given = getenv("LD_LIBRARY_PATH");
+    int length = (int)strlen(program) - (int)strlen("/ingle");
+    snprintf(path, sizeof path, "%.*s/_internal%s%s", length, program, given && *given ? ":" : "", given ? given : "");
+    setenv("LD_LIBRARY_PATH", path, 1);
+}
+
 int main(int argc, char **argv) {
     char self[PATH_MAX] = "", program[2 * PATH_MAX];
     struct payload payload = find_payload("/proc/self/exe");
@@ -101,6 +110,7 @@ int main(int argc, char **argv) {
             return CANNOT_START;
         }
         if (folder >= 0) {
+            set_libraries(program);
             execv(program, argv);
             snprintf(reasons[i], REASON_BYTES, "the program cannot be started from there (%s)", strerror(errno));
             close(folder);

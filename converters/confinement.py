@@ -9,6 +9,7 @@ import sysconfig
 from collections.abc import Callable
 from pathlib import Path
 
+from appliance.core.own_program import program_folder
 from appliance.sandbox import confine as sandbox
 from appliance.sandbox.confine import Layer
 from converters.job import Job, Word
@@ -47,4 +48,5 @@ def _readable(job: Job) -> tuple[str, ...]:
     given += [job.code_folder] if job.code_folder else []
     beside = [str(Path(path).parent) for path in given if job.detected.format in ("onnx", "paddle-pir", "tfjs")]
     libraries = filter(None, os.environ.get("LD_LIBRARY_PATH", "").split(os.pathsep))
-    return (*_SYSTEM, *own, *prefixes, *given, *beside, *libraries)
+    program = filter(None, (program_folder(),))
+    return (*_SYSTEM, *own, *prefixes, *program, *given, *beside, *libraries)

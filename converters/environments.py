@@ -11,6 +11,7 @@ from pathlib import Path
 import appliance
 import converters
 from appliance.core.errors import RefusedError, UnsupportedError
+from appliance.core.own_program import is_one_file
 from converters.converter import Converter
 from converters.isolation import Environment
 from converters.registry import pins
@@ -22,6 +23,11 @@ _NEEDED = ("msgspec>=0.19", "numpy>=2.1", "onnxruntime>=1.31", "pillow>=11.1", "
 def make_environment(converter: Converter, work: Path) -> Environment:
     """The environment, in `work`, with which it goes. Raises UnsupportedError where uv is not there, RefusedError where
     it cannot be made."""
+    if is_one_file():
+        raise UnsupportedError(
+            "the one file carries no Python to make environments with: convert on a workstation, where ingle is "
+            "installed with pip, and deploy the bundle that comes of it"
+        )
     uv = find_uv()
     wanted = pins(converter.extra)
     if not wanted and converter.modules:

@@ -109,7 +109,7 @@ def _command(environment: Environment, fd: int) -> list[str]:
 
 def _variables(environment: Environment, work: Path) -> dict[str, str]:
     """None of the user's but where programs and libraries are: keys and tokens stay outside."""
-    known = foreign_environment()
+    known = os.environ if environment.python == sys.executable else foreign_environment()
     kept = {name: known[name] for name in ("PATH", "LD_LIBRARY_PATH", "JAVA_HOME", "PYTHONPATH") if name in known}
     # The child's path is the parent's: it may run from a checkout.
     own = [path for path in sys.path if path] if environment.python == sys.executable else []

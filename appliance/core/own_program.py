@@ -7,6 +7,7 @@ it is a hidden verb, that its entry (`appliance.cli.one_file`) turns into the sa
 import os
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 
 MODULE_BY_ROLE = {
     "zygote": "appliance.workers.zygote",
@@ -17,14 +18,19 @@ MODULE_BY_ROLE = {
 }
 HIDDEN = "__"
 
-# What the loader of the one file sets for itself. It keeps what LD_LIBRARY_PATH was before under the second name.
-_LIBRARIES, _LIBRARIES_BEFORE = "LD_LIBRARY_PATH", "LD_LIBRARY_PATH_ORIG"
-_LOADERS = "_PYI_"
+# What the stub and the loader of the one file set for themselves.
+_LIBRARIES = "LD_LIBRARY_PATH"
+_LOADERS = ("_PYI_", "LD_LIBRARY_PATH_ORIG")
 
 
 def is_one_file() -> bool:
     """Whether this process runs from the one file rather than from an installed package."""
     return bool(getattr(sys, "frozen", False))
+
+
+def program_folder() -> str:
+    """Where the one file lies unpacked, its modules and libraries; empty where this is an installed package."""
+    return str(Path(sys.executable).parent) if is_one_file() else ""
 
 
 def own_command(role: str, *words: str) -> list[str]:
@@ -40,8 +46,8 @@ def foreign_environment(environment: Mapping[str, str] | None = None) -> dict[st
     given = os.environ if environment is None else environment
     kept = {name: value for name, value in given.items() if not name.startswith(_LOADERS)}
     if is_one_file():
-        before = kept.pop(_LIBRARIES_BEFORE, None)
-        kept.pop(_LIBRARIES, None)
-        if before:
-            kept[_LIBRARIES] = before
+        own = getattr(sys, "_MEIPASS", "")
+        others = [path for path in kept.pop(_LIBRARIES, "").split(os.pathsep) if path and path != own]
+        if others:
+            kept[_LIBRARIES] = os.pathsep.join(others)
     return kept

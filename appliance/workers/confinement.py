@@ -11,7 +11,6 @@ import os
 import select
 import signal
 import socket
-import sys
 from collections.abc import Callable
 from functools import cache
 from importlib.util import find_spec
@@ -19,6 +18,7 @@ from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
+from appliance.core.own_program import is_one_file, program_folder
 from appliance.sandbox import confine, landlock, seccomp
 from appliance.sandbox.confine import Layer
 from appliance.workers.spec import WorkerSpec
@@ -66,9 +66,8 @@ def runtime_folders() -> tuple[str, ...]:
         spec = find_spec(package)
         for place in map(Path, (spec and spec.submodule_search_locations) or ()):
             folders.add(place.parent if place.parent.name in _WHERE_INSTALLED else place)
-    unpacked = getattr(sys, "_MEIPASS", None)  # where the one file lies open while it runs
-    if unpacked:
-        folders.add(Path(unpacked))
+    if is_one_file():
+        folders.add(Path(program_folder()))
     return tuple(sorted(str(folder) for folder in folders if folders.isdisjoint(folder.parents)))
 
 

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -30,6 +31,14 @@ def run(*words: object, cache: Path | str | None, **more: str) -> "subprocess.Co
     return subprocess.run(
         list(map(str, words)), env=environment, capture_output=True, text=True, timeout=60, check=False
     )
+
+
+def wait_for(held: Callable[[], object], *, within_s: float = 60.0) -> None:
+    """Returns once this holds; fails where it does not come to hold."""
+    ends_s = time.monotonic() + within_s
+    while not held():
+        assert time.monotonic() < ends_s, "what was waited for did not come"
+        time.sleep(0.01)
 
 
 @pytest.fixture(scope="session")
@@ -70,3 +79,19 @@ def pack_tiny(stub: Path, tmp_path_factory: pytest.TempPathFactory) -> Pack:
 def tiny(pack_tiny: Pack) -> Path:
     """A one file with a tiny program in it."""
     return pack_tiny()
+
+
+@pytest.fixture(scope="session")
+def one_file(stub: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The real one file, made of the working tree; or the one that INGLE_TEST_BINARY names."""
+    if os.geteuid() != 0 or not Path("/bin/busybox").exists():
+        pytest.skip("a bare root needs root and busybox: run 'make test-binary' as root")
+    if named := os.environ.get("INGLE_TEST_BINARY"):
+        return Path(named)
+    if importlib.util.find_spec("PyInstaller") is None:
+        pytest.skip("PyInstaller is needed to make the one file: 'make test-binary' installs it")
+    out = tmp_path_factory.mktemp("one-file")
+    command = [sys.executable, BUILD / "binary.py", out / "dist", "--level", "3", "--work", out / "work"]
+    built = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
+    assert built.returncode == 0, built.stderr[-4000:]
+    return out / "dist" / "ingle"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.binary.conftest import Pack, run
+from tests.binary.conftest import Pack, run, wait_for
 
 CANNOT_START = 125
 
@@ -61,6 +61,21 @@ def test_a_program_that_is_no_longer_whole_is_unpacked_again(tiny: Path, tmp_pat
     assert run(tiny, cache=tmp_path / "cache").stdout == "1 \n"
     assert file.read_bytes() == b"1" * 3000
     assert programs(tmp_path / "cache") == [program]
+
+
+def test_what_a_power_cut_may_have_taken_is_unpacked_again(tiny: Path, tmp_path: Path) -> None:
+    run(tiny, cache=tmp_path / "cache")
+    (program,) = programs(tmp_path / "cache")
+    inode = program.stat().st_ino
+    (program / ".boot").write_text("another boot\n")
+    synced = program / ".synced"
+    wait_for(synced.exists)
+    run(tiny, cache=tmp_path / "cache")
+    assert program.stat().st_ino == inode  # it was on the disk before
+    synced.unlink()
+    run(tiny, cache=tmp_path / "cache")
+    assert program.stat().st_ino != inode
+    wait_for(synced.exists)
 
 
 def test_what_a_killed_unpacking_left_is_in_nobodys_way(tiny: Path, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from appliance.core.own_program import MODULE_BY_ROLE, foreign_environment, own_
 def one_file(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "frozen", True, raising=False)
     monkeypatch.setattr(sys, "executable", "/cache/ingle")
+    monkeypatch.setattr(sys, "_MEIPASS", "/cache/lib", raising=False)
 
 
 def test_installed_a_role_is_a_module_of_this_python() -> None:
@@ -33,12 +34,10 @@ def test_every_role_is_a_module_whose_main_takes_words(role: str) -> None:
 
 
 def test_a_foreign_program_loads_its_own_libraries(one_file: None) -> None:
-    loaders = {"LD_LIBRARY_PATH": "/cache/lib", "_PYI_ARCHIVE_FILE": "/cache/ingle", "PATH": "/bin"}
+    loaders = {"LD_LIBRARY_PATH": "/cache/lib:/cache/lib", "_PYI_ARCHIVE_FILE": "/cache/ingle", "PATH": "/bin"}
     assert foreign_environment(loaders) == {"PATH": "/bin"}
-    assert foreign_environment({**loaders, "LD_LIBRARY_PATH_ORIG": "/opt/lib"}) == {
-        "PATH": "/bin",
-        "LD_LIBRARY_PATH": "/opt/lib",
-    }
+    both = {**loaders, "LD_LIBRARY_PATH": "/cache/lib:/opt/lib", "LD_LIBRARY_PATH_ORIG": "/opt/lib"}
+    assert foreign_environment(both) == {"PATH": "/bin", "LD_LIBRARY_PATH": "/opt/lib"}
 
 
 def test_installed_the_library_path_is_the_owners() -> None:
