@@ -124,6 +124,12 @@ def test_damaged_files_are_refused_and_leave_nothing(tmp_path: Path) -> None:
         detected = Detected(format="catboost", what="a CatBoost model")
         with isolation.workplace() as work, pytest.raises(RefusedError):
             isolation.run(
-                Job(source=str(source), detected=detected, folder=str(work / "bundle"), options=Options()),
+                Job(
+                    source=str(source),
+                    framework="catboost",
+                    detected=detected,
+                    folder=str(work / "bundle"),
+                    options=Options(),
+                ),
                 Limits(seconds=60),
             )

@@ -194,7 +194,9 @@ def in_its_own_process(source: Path, word: str, trusted: bool = False) -> Any:
     detected = Detected(format=word, what=word, refusal="it runs code" if word != "skops" else "", runs_code=True)
     with isolation.workplace() as work:
         options = Options(trusted=trusted)
-        job = Job(source=str(source), detected=detected, folder=str(work / "bundle"), options=options)
+        job = Job(
+            source=str(source), framework="sklearn", detected=detected, folder=str(work / "bundle"), options=options
+        )
         return isolation.run(job, Limits(seconds=90))
 
 

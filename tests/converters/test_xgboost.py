@@ -163,7 +163,13 @@ def test_damaged_files_are_refused_and_leave_nothing(tmp_path: Path) -> None:
         detected = Detected(format="xgboost-json", what="an XGBoost model in JSON")
         with isolation.workplace() as work, pytest.raises(RefusedError):
             isolation.run(
-                Job(source=str(source), detected=detected, folder=str(work / "bundle"), options=Options()),
+                Job(
+                    source=str(source),
+                    framework="xgboost",
+                    detected=detected,
+                    folder=str(work / "bundle"),
+                    options=Options(),
+                ),
                 Limits(seconds=60),
             )
 
@@ -173,7 +179,9 @@ def test_a_whole_conversion_in_its_own_process_is_published_within_tolerance(tmp
     trained({"objective": "rank:ndcg"}, _ranked()).save_model(source)
     detected = Detected(format="xgboost-ubjson", what="an XGBoost model in UBJSON")
     with isolation.workplace() as work:
-        job = Job(source=str(source), detected=detected, folder=str(work / "bundle"), options=Options())
+        job = Job(
+            source=str(source), framework="xgboost", detected=detected, folder=str(work / "bundle"), options=Options()
+        )
         done = isolation.run(job, Limits(seconds=60))
     assert done.record.parity.within
     assert done.record.framework == "xgboost"
