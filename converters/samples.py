@@ -5,6 +5,7 @@ input of that very name takes one, and one input alone takes all columns in orde
 """
 
 import csv
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ def read_sample(path: Path, signature: Signature, manifest: dict[str, Any]) -> l
             return [_arrays(path, signature)]
         columns = _parquet(path) if head.startswith(b"PAR1") else _csv(path)
         return [_feed(columns, signature, declared)]
-    except (OSError, ValueError, BadInputError) as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, BadInputError) as error:
         raise RefusedError(f"the sample {path.name} does not fit the model: {error}") from None
 
 
@@ -48,8 +49,9 @@ def _no_head() -> Any:
 
 
 def _arrays(path: Path, signature: Signature) -> Feed:
-    loaded = np.load(path, allow_pickle=False)
-    named = dict(loaded.items()) if hasattr(loaded, "items") else {signature.inputs[0].name: loaded}
+    with path.open("rb") as file:
+        loaded = np.load(file, allow_pickle=False)
+        named = dict(loaded.items()) if hasattr(loaded, "items") else {signature.inputs[0].name: loaded}
     if len(signature.inputs) == 1 and len(named) == 1:
         named = {signature.inputs[0].name: next(iter(named.values()))}
     missing = [spec.name for spec in signature.inputs if spec.name not in named]
