@@ -75,10 +75,8 @@ tools:
 		echo "The one file needs these to be built: $$missing. Install them (apt-get install $$missing)." >&2
 
 # The product as one file: dist/ingle, with SHA256SUMS and a list of what is inside (CycloneDX) beside it.
-BASE ?=
 LEVEL ?= 19
 binary: $(STAMP) tools
-	@case "$(BASE)" in "") ;; bullseye) exec build/bullseye.sh "$(RUNTIME)" "$(LEVEL)";; *) echo "BASE is '$(BASE)': expected bullseye or nothing." >&2; exit 2;; esac
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$(RUNTIME),build]'
 	$(BIN)/python build/binary.py dist --level $(LEVEL)
 
