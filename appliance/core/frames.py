@@ -138,7 +138,7 @@ class Loaded(msgspec.Struct, array_like=True):
     `from_graph`: it was loaded from a cached optimised graph; `graph_fault`: why one that was offered was not used.
     The rest is the word of a device's worker: which tenant this is of (0: the device itself, tried with a tiny model),
     whether memory was what lacked, what the load took of the device's memory, what is free (-1: not known), and
-    what was asked for and not got."""
+    what was asked for and not got. `pid` is the worker's own: its word may be read before the zygote's."""
 
     providers: list[str]
     load_ns: int
@@ -150,6 +150,7 @@ class Loaded(msgspec.Struct, array_like=True):
     used_bytes: int = 0
     free_bytes: int = -1
     note: str = ""
+    pid: int = 0
 
 
 class Load(msgspec.Struct, array_like=True):

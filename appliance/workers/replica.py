@@ -153,6 +153,7 @@ class Replica(LinkedChild):
             self.providers, self.load_s, self.load_error = head.providers, head.load_ns / 1e9, head.error
             self.ready_s = self.idle_since_s = time.monotonic()
             self.from_graph, self.graph_fault = head.from_graph, head.graph_fault
+            self.pid = self.pid or head.pid
             self._on_change(self)
             return
         self.answered = True

@@ -114,7 +114,8 @@ class Worker:
         self._writer = OutputWriter(self._signature.outputs, manifest, self._writable)
         if manifest.state:
             self._states = States(manifest, self._session.signature)
-        return Loaded(self._session.providers, time.perf_counter_ns() - started_ns, "", from_graph, fault)
+        load_ns = time.perf_counter_ns() - started_ns
+        return Loaded(self._session.providers, load_ns, "", from_graph, fault, pid=os.getpid())
 
     def close(self) -> None:
         """Gives up the session, and with it all that it held; nothing may be run after that."""
