@@ -34,6 +34,7 @@ _PREFIX = b"/v2/models/"
 _SUFFIX = b"/infer"
 # Answers that would be compressed, and headers that ask for more than an answer, go the long way.
 _LONG_WAY = (b"x-ingle-pin", b"x-ingle-deadline-ms")
+_LINGER_S = 2.0
 _MAX_PENDING_BYTES = 256 * 1024
 _MAX_TARGETS = 10_000
 _MAX_TARGET_BYTES = 512  # of one that is remembered
@@ -131,6 +132,7 @@ class Connection(asyncio.Protocol):
         self._last_read_s = self._loop.time()
         self._read_bytes = 0
         self._held_bytes = 0  # of the call's body, in the gateway's ledger
+        self._unwanted = False  # what comes is thrown away until the connection ends
         self._writing_paused = False
         self._progress = Progress()
 
@@ -184,6 +186,8 @@ class Connection(asyncio.Protocol):
         self._go_on()
 
     def data_received(self, data: bytes) -> None:
+        if self._unwanted:
+            return
         self._last_read_s = self._loop.time()
         self._read_bytes += len(data)
         if self._for_good:
@@ -260,7 +264,7 @@ class Connection(asyncio.Protocol):
             self._buffer = data[end:]
             self._failed(error)
             if not whole:
-                self._transport.close()  # the body is on its way, and is not wanted
+                self._end_unread()
             return
         self._held_bytes = head.body_bytes
         if whole:
@@ -272,6 +276,14 @@ class Connection(asyncio.Protocol):
         if head.body_bytes - self._filled >= body_reader.FROM_BYTES:
             place = memoryview(self._body)[self._filled :]
             body_reader.exchange(self._transport, body_reader.BodyReader(self, place))
+
+    def _end_unread(self) -> None:
+        """Ends a connection whose body is on its way and not wanted. Closed at once, TCP would reset it, and the answer
+        that says why be lost: what still comes is thrown away for a moment."""
+        self._unwanted = True
+        if self._transport.can_write_eof():
+            self._transport.write_eof()
+        self._loop.call_later(_LINGER_S, self._transport.close)
 
     def _place(self, size_bytes: int) -> bytearray | memoryview:
         """Where a body is to be read to."""
