@@ -119,10 +119,6 @@ class Supervisor:
         most = self._settings.max_batch
         return min(model.manifest.limits.batch or most, most) if model.batchable else 1
 
-    def pools(self) -> list[Pool]:
-        """Those of all versions that were called and still exist."""
-        return list(self._pools.values())
-
     def pool_of(self, key: Hashable) -> Pool | None:
         """The pool of the version with this key, if it was called and still exists."""
         return self._pools.get(cast("tuple[ModelName, Version, str]", key))

@@ -72,7 +72,7 @@ class Work:
 class WorkQueue:
     """Calls by priority (1 before 2), then by deadline, then as they came. A call whose caller has gone is passed over.
 
-    `len()` counts those too until they are passed or drop_done() is called.
+    `len()` counts those too until they are passed or expire() is called.
     """
 
     def __init__(self) -> None:
