@@ -1,0 +1,26 @@
+"""A peer as this node knows it now: what routing, the fronts and the command line read. A struct and no behaviour."""
+
+from typing import Literal
+
+import msgspec
+
+from federation.messages import Hello, Load, ModelState, Record
+
+# joining: its link is not up yet. suspect: it did not answer in time, and may yet. dead: given up; its link is dialled
+# on. draining: it answers what it has and takes no more.
+PeerStanding = Literal["joining", "alive", "suspect", "draining", "dead"]
+
+
+class Peer(msgspec.Struct, kw_only=True):
+    """Read it, never change it: federation/core.py does. `models` and `holdings` are by model_key()."""
+
+    node_id: str
+    name: str
+    standing: PeerStanding
+    since_s: float  # when it came to stand so, on time.monotonic()'s clock
+    hello: Hello
+    rtt_s: float = 0.0  # the least of the last probes; 0 where none came back yet
+    bytes_per_s: float = 0.0  # measured; 0 where not yet
+    load: Load = Load()
+    models: dict[str, ModelState] = {}
+    holdings: dict[str, Record] = {}

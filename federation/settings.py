@@ -1,0 +1,25 @@
+"""What an owner can set of the mesh. Read by settings.py, which fills it in; handed on by node.py."""
+
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+
+class MeshSettings(msgspec.Struct, frozen=True, kw_only=True):
+    discover: Annotated[
+        bool, Meta(description="find other nodes of the mesh by multicast DNS, and let them find this one")
+    ] = True
+    tags: Annotated[
+        str, Meta(description="words that callers may ask for with X-Ingle-Pin: tag:WORD, separated by commas")
+    ] = ""
+    advertise: Annotated[
+        str, Meta(description="the IP addresses that other nodes are told, separated by commas; empty: all of this box")
+    ] = ""
+    hedge_share: Annotated[
+        float, Meta(ge=0, le=1, description="of all calls, how many may be asked of a second node too; 0: none")
+    ] = 0.05
+    heartbeat_s: Annotated[float, Meta(gt=0, description="how often links are looked at")] = 0.25
+    suspect_s: Annotated[
+        float, Meta(gt=0, description="a peer that has been silent for so long is suspect; three times that: dead")
+    ] = 0.75
