@@ -19,9 +19,10 @@ from typing import TypeVar
 import msgspec
 
 from appliance.catalogue.artifacts import Artifacts, artifact_path, is_intact
+from appliance.catalogue.elsewhere import Elsewhere, merged
 from appliance.catalogue.index import ModelEntry, Query, Snapshot
 from appliance.catalogue.inspection import Inspection
-from appliance.catalogue.plan import Offer, plan
+from appliance.catalogue.plan import Offer, Place, plan
 from appliance.catalogue.settled import settled
 from appliance.catalogue.staging import StagedArtifact
 from appliance.catalogue.store import MIGRATIONS, Store
@@ -45,6 +46,8 @@ from appliance.core.versions import Version, check_alias
 CATALOGUE_FILE = "catalogue.sqlite"
 _READABLE_FILE = "catalogue-readable.sqlite"  # what could be read of a damaged one
 
+_FEW = 100  # models that changed elsewhere, up to which each is put in place by itself
+
 _log = logging.getLogger("ingle.catalogue")
 
 Wish = TypeVar("Wish", Scale, Traffic)
@@ -59,7 +62,9 @@ class Catalogue:
         self.folder = folder.absolute()
         self._lock = threading.RLock()
         self._artifacts = Artifacts(self.folder / "artifacts", self.folder / "incoming")
-        self._snapshot = Snapshot.first(0, ())
+        self._own = Snapshot.first(0, ())  # what this node holds
+        self._elsewhere: dict[ModelName, Elsewhere] = {}
+        self._snapshot = self._own  # the same with what other nodes hold
         self.fault = ""  # what is wrong with the database, as a sentence; nothing is changed while it is
         self._open()
         with disk_faults(self.folder):
@@ -83,7 +88,8 @@ class Catalogue:
         try:
             with disk_faults(self.folder):
                 first()
-            snapshot = Snapshot.first(self._snapshot.generation + 1, self._store.entries())
+            own = Snapshot.first(self._snapshot.generation + 1, self._store.entries())
+            snapshot = self._merged(own) if self._elsewhere else own
             scales = {name: _wish(value, Scale) for name, value in self._store.wishes("scale").items()}
             traffics = {
                 name: settled(_wish(value, Traffic), snapshot.entries[name])
@@ -93,7 +99,47 @@ class Catalogue:
         except BaseException:
             self._store.close()
             raise
-        self._snapshot, self._scales, self._traffics = snapshot, scales, traffics
+        self._own, self._snapshot, self._scales, self._traffics = own, snapshot, scales, traffics
+
+    def _merged(self, own: Snapshot) -> Snapshot:
+        names = own.entries.keys() | self._elsewhere.keys()
+        entries = (merged(own.entries.get(name), self._elsewhere.get(name)) for name in names)
+        return Snapshot.first(own.generation, (entry for entry in entries if entry is not None))
+
+    def set_elsewhere(self, elsewhere: Mapping[ModelName, Elsewhere]) -> None:
+        """What other nodes of the mesh hold, all of it: every read answers for the mesh from now on."""
+        with self._lock:
+            before, self._elsewhere = self._elsewhere, dict(elsewhere)
+            changed = [name for name in before.keys() | elsewhere.keys() if before.get(name) != elsewhere.get(name)]
+            if len(changed) > _FEW:
+                self._own = Snapshot.first(self._snapshot.generation + 1, self._own.walk())
+                self._snapshot = self._merged(self._own)
+                return
+            for name in changed:
+                entry = merged(self._own.entries.get(name), elsewhere.get(name))
+                self._snapshot = self._snapshot.changed(name, entry)
+
+    def holders(self, model: ModelVersion) -> tuple[str, ...]:
+        """The ids of the other nodes that hold this version."""
+        known = self._elsewhere.get(model.name)
+        return known.holders.get(model.version, ()) if known else ()
+
+    def conflict(self, model: ModelVersion) -> str:
+        """Why this version must not be called, where nodes hold it with different content; else empty."""
+        known = self._elsewhere.get(model.name)
+        return known.conflicts.get(model.version, "") if known else ""
+
+    def held(self, after: ModelName | None = None) -> Iterator[ModelEntry]:
+        """As walk(), but only what lies on this node's own disk."""
+        return self._own.walk(after)
+
+    def own(self, model: ModelVersion) -> ModelVersion | None:
+        """The same version as this node's disk has it, or None; its ordinal is the one that was given here."""
+        entry = self._own.entries.get(model.name)
+        for version in entry.versions if entry else ():
+            if version.key == model.key:
+                return version
+        return None
 
     def _mend(self) -> None:
         self._store.mend()
@@ -160,7 +206,7 @@ class Catalogue:
 
     def digests(self) -> set[str]:
         """Every artifact that a version names."""
-        return {version.digest for entry in self._snapshot.entries.values() for version in entry.versions}
+        return {version.digest for entry in self._own.entries.values() for version in entry.versions}
 
     def files(self, digest: str) -> dict[str, str]:
         """An artifact's files, relative path to sha256. Raises NotFoundError."""
@@ -202,7 +248,13 @@ class Catalogue:
         """
         offer = Offer(name, staged.digest, _storable(manifest), staged.manifest is not None, version, ordinal, source)
         with self._writing(), disk_faults(self._artifacts.folder):
-            place = plan(offer, self._snapshot.entries.get(name), self._store.last_ordinal(name))
+            entry = self._snapshot.entries.get(name)
+            last_ordinal = max((v.ordinal for v in entry.versions), default=0) if entry else 0
+            place = plan(offer, entry, max(last_ordinal, self._store.last_ordinal(name)))
+            if isinstance(place, ModelVersion) and not place.folder:
+                place = Place(
+                    place.version, self._free_ordinal(name, place.ordinal)
+                )  # what lies elsewhere lies here too
             known = self._store.names_artifact(staged.digest)
             folder = self._artifacts.place(staged)
             if isinstance(place, ModelVersion):
@@ -223,8 +275,7 @@ class Catalogue:
             )
             try:
                 with self._changing(name):
-                    entry = self._snapshot.entries.get(name)
-                    if keep_default and entry is not None and "default" not in entry.aliases:
+                    if keep_default and entry and entry.default.folder and "default" not in entry.aliases:
                         self._store.put_alias(name, "default", entry.default.version)
                     self._store.put_artifact(staged.digest, staged.size_bytes, staged.files)
                     self._store.put_version(made)
@@ -234,14 +285,20 @@ class Catalogue:
                 raise
         return made, True
 
+    def _free_ordinal(self, name: ModelName, wished: int) -> int:
+        entry = self._own.entries.get(name)
+        taken = {version.ordinal for version in entry.versions} if entry else set()
+        return wished if wished not in taken else self._store.last_ordinal(name) + 1
+
     def set_alias(self, name: ModelName, alias: str, version: str) -> ModelVersion:
-        """Points an alias at the version that `version` means now. Raises NotFoundError, or BadInputError for a word
-        that cannot be an alias."""
+        """Points an alias at the version that `version` means now; where that lies on other nodes only, it is theirs to
+        keep. Raises NotFoundError, or BadInputError for a word that cannot be an alias."""
         check_alias(alias)
         with self._writing():
             target = self.entry(name).find(version)
-            with self._changing(name):
-                self._store.put_alias(name, alias, target.version)
+            if target.folder:
+                with self._changing(name):
+                    self._store.put_alias(name, alias, target.version)
         return target
 
     def delete_alias(self, name: ModelName, alias: str) -> None:
@@ -251,8 +308,10 @@ class Catalogue:
             if alias not in entry.aliases:
                 known = ", ".join(sorted(entry.aliases)) or "none"
                 raise NotFoundError(f"{name} has no alias '{alias[:80]}'; it has {known}")
-            with self._changing(name):
-                self._store.delete_alias(name, alias)
+            own = self._own.entries.get(name)
+            if own is not None and alias in own.aliases:
+                with self._changing(name):
+                    self._store.delete_alias(name, alias)
 
     def scale(self, name: ModelName) -> Scale:
         """What was wished of the model's replicas on this node."""
@@ -269,7 +328,8 @@ class Catalogue:
     def pinned(self) -> list[ModelVersion]:
         """The default versions of the models that are never to be without a worker."""
         entries = self._snapshot.entries
-        return [entries[name].default for name, scale in self._scales.items() if scale.min_replicas and name in entries]
+        wished = [name for name, scale in self._scales.items() if scale.min_replicas and name in entries]
+        return [entries[name].default for name in wished if entries[name].default.folder]
 
     def set_scale(self, name: ModelName, scale: Scale) -> None:
         """Keeps what is wished of the model's replicas. Raises NotFoundError."""
@@ -315,6 +375,10 @@ class Catalogue:
         """
         with self._writing():
             current = self.entry(name).default
+            if name not in self._own.entries:
+                raise ConflictError(
+                    f"{name} lies on other nodes alone, which know its earlier defaults: roll back there"
+                )
             with self._changing(name, remember=False):
                 earlier = self._store.pop_default(name, current.version)
                 if earlier is None:
@@ -331,7 +395,7 @@ class Catalogue:
         Raises NotFoundError, or BadInputError where `version` leaves open which one is meant.
         """
         with self._writing():
-            entry = self.entry(name)
+            entry = self._own.entry(name)
             doomed = list(entry.versions) if version is None else [_exactly(entry, version)]
             with self._changing(name):
                 for gone in doomed:
@@ -367,7 +431,7 @@ class Catalogue:
         """Lets the database go, has `act` replace its file, and goes on with what is there then. Reads come from memory
         meanwhile. Returns the versions that are gone or do not serve as they did."""
         with self._lock:
-            before, damaged = self._snapshot, bool(self.fault)
+            before, damaged = self._own, bool(self.fault)
             if damaged:
                 keep_damaged(self.folder / CATALOGUE_FILE)
             self._store.close()
@@ -375,7 +439,7 @@ class Catalogue:
                 act()
             finally:
                 self._open(aside=damaged)
-            after = {version.key: version for entry in self._snapshot.walk() for version in entry.versions}
+            after = {version.key: version for entry in self._own.walk() for version in entry.versions}
             return [v for entry in before.walk() for v in entry.versions if not _serves_alike(v, after.get(v.key))]
 
     def close(self) -> None:
@@ -386,19 +450,21 @@ class Catalogue:
     @contextmanager
     def _changing(self, name: ModelName, *, remember: bool = True) -> Iterator[None]:
         """One transaction on one model; then memory says what the rows say, and artifacts nobody names are gone."""
-        before = self._snapshot.entries.get(name)
+        before = self._own.entries.get(name)
         with self._store.transaction():
             yield
             after = self._store.entry(name)
             if remember and before and after and _default_moved(before, after):
                 self._store.push_default(name, before.default.version)
-            traffic = settled(self.traffic(name), after) if after else TO_THE_DEFAULT
+            whole = merged(after, self._elsewhere.get(name))
+            traffic = settled(self.traffic(name), whole) if whole else TO_THE_DEFAULT
             if after and traffic != self.traffic(name):
                 self._put_traffic(name, traffic)
             orphans = self._store.drop_unreferenced(_digests(before) - _digests(after))
         self._remember_traffic(name, traffic)  # first: no route is made of a wish for what is gone
-        self._snapshot = self._snapshot.changed(name, after)
-        if after is None:
+        self._own = self._own.changed(name, after)
+        self._snapshot = self._snapshot.changed(name, whole)
+        if whole is None:
             # As a new dict: the event loop may be going through the old one.
             self._scales = {key: value for key, value in self._scales.items() if key != name}
         for digest in orphans:

@@ -180,7 +180,7 @@ class _Taken:
 
 def _by_digest(catalogue: Catalogue) -> list[ModelVersion]:
     """One version for each artifact."""
-    return list({version.digest: version for entry in catalogue.walk() for version in entry.versions}.values())
+    return list({version.digest: version for entry in catalogue.held() for version in entry.versions}.values())
 
 
 def _check(contents: Contents, prepared: Path) -> None:

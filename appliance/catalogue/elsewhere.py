@@ -1,0 +1,58 @@
+"""What other nodes of the mesh hold, laid over what this node holds: one entry for a model, wherever its versions lie.
+
+Pure. The mesh says what there is elsewhere (Catalogue.set_elsewhere()); a version that is not on this node's disk has
+an empty `folder`.
+"""
+
+from collections.abc import Mapping
+
+import msgspec
+
+from appliance.catalogue.index import ModelEntry, make_entry
+from appliance.core.models import ModelVersion
+from appliance.core.versions import Version
+
+
+class Elsewhere(msgspec.Struct, frozen=True, kw_only=True):
+    """One model as the rest of the mesh knows it.
+
+    `versions` lie on other nodes (they may lie here too); `holders` are the ids of the nodes that hold each.
+    `ordinals` are those that all nodes agreed on; `aliases` come before this node's own, an empty one takes one away.
+    `conflicts`: versions that nodes hold with different content, and the sentence that says so. `removed` were deleted
+    in the mesh and are on their way out here.
+    """
+
+    versions: tuple[ModelVersion, ...] = ()
+    holders: dict[Version, tuple[str, ...]] = {}
+    ordinals: dict[Version, int] = {}
+    aliases: dict[str, str] = {}
+    conflicts: dict[Version, str] = {}
+    removed: frozenset[Version] = frozenset()
+
+
+def merged(own: ModelEntry | None, elsewhere: Elsewhere | None) -> ModelEntry | None:
+    """The model as callers see it: this node's versions, and those of the others; None where there is none."""
+    if elsewhere is None:
+        return own
+    versions = {version.version: version for version in elsewhere.versions}
+    if own is not None:
+        versions |= {version.version: version for version in own.versions if version.version not in elsewhere.removed}
+    if not versions:
+        return None
+    dealt = [_with_ordinal(version, elsewhere.ordinals.get(version.version)) for version in versions.values()]
+    return make_entry(dealt, _aliases(own.aliases if own else {}, elsewhere.aliases, versions))
+
+
+def _with_ordinal(version: ModelVersion, ordinal: int | None) -> ModelVersion:
+    if ordinal is None or ordinal == version.ordinal:
+        return version
+    return msgspec.structs.replace(version, ordinal=ordinal)
+
+
+def _aliases(
+    own: Mapping[str, Version], elsewhere: Mapping[str, str], versions: Mapping[Version, ModelVersion]
+) -> dict[str, Version]:
+    by_text = {str(version): version for version in versions}
+    told = {alias: by_text.get(version) for alias, version in elsewhere.items()}
+    both = {alias: version for alias, version in own.items() if version in versions and alias not in told}
+    return both | {alias: version for alias, version in told.items() if version is not None}
