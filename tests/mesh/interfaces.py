@@ -1,0 +1,102 @@
+"""A network interface of the calling thread's network namespace: made, addressed and brought up by ioctl alone.
+
+No iproute2 and no netlink, so a machine with only Python can do it. Needs root, and /dev/net/tun for a TAP. Knows
+nothing of namespaces, hosts and meshes. Source of the constants and layouts: linux/sockios.h, if_tun.h, if.h, route.h.
+"""
+
+import ctypes
+import fcntl
+import ipaddress
+import os
+import socket
+import struct
+from contextlib import suppress
+from pathlib import Path
+
+TUN = Path("/dev/net/tun")
+# What a frame read from a TAP or written to it begins with: struct virtio_net_hdr.
+HEADER_BYTES = 10
+
+_SIOCADDRT, _SIOCGIFFLAGS, _SIOCSIFFLAGS = 0x890B, 0x8913, 0x8914
+_SIOCSIFADDR, _SIOCSIFNETMASK, _SIOCSIFHWADDR, _SIOCGIFINDEX = 0x8916, 0x891C, 0x8924, 0x8933
+_TUNSETIFF, _TUNSETOFFLOAD = 0x400454CA, 0x400454D0
+_IFF_UP, _IFF_TAP, _IFF_NO_PI, _IFF_VNET_HDR = 0x1, 0x2, 0x1000, 0x4000
+_CHECKSUMS, _LARGE_FRAMES = 0x1, 0x2 | 0x4
+_ETHERNET, _ROUTE_UP = 1, 0x1
+
+
+def open_tap(name: str) -> int:
+    """Makes a TAP of this name here; it is gone when the last descriptor of it is closed. Frames are read and written
+    whole, each after a header of HEADER_BYTES, up to 64 KiB long: the kernel need not cut them into segments."""
+    tap = os.open(TUN, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+    fcntl.ioctl(tap, _TUNSETIFF, struct.pack("16sH22x", name.encode(), _IFF_TAP | _IFF_NO_PI | _IFF_VNET_HDR))
+    carry_large_frames(tap, large=True)
+    return tap
+
+
+def carry_large_frames(tap: int, *, large: bool) -> None:
+    """Whether the kernel hands over frames of many segments, which is quick, or single ones, of which each can be lost
+    by itself."""
+    fcntl.ioctl(tap, _TUNSETOFFLOAD, _CHECKSUMS | (_LARGE_FRAMES if large else 0))
+
+
+def bring_up(name: str) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asked:
+        request = struct.pack("16sH22x", name.encode(), 0)
+        flags = struct.unpack_from("16sH", fcntl.ioctl(asked, _SIOCGIFFLAGS, request))[1]
+        fcntl.ioctl(asked, _SIOCSIFFLAGS, struct.pack("16sH22x", name.encode(), flags | _IFF_UP))
+
+
+def set_hardware_address(name: str, address: bytes) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asked:
+        fcntl.ioctl(asked, _SIOCSIFHWADDR, struct.pack("16sH14s8x", name.encode(), _ETHERNET, address))
+
+
+def add_ipv4(name: str, address: ipaddress.IPv4Interface) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asked:
+        for request, value in ((_SIOCSIFADDR, address.ip), (_SIOCSIFNETMASK, address.netmask)):
+            fcntl.ioctl(asked, request, struct.pack("16s16s8x", name.encode(), _ipv4(value)))
+
+
+def add_ipv6(name: str, address: ipaddress.IPv6Interface) -> None:
+    """Usable at once where `accept_dad` is 0 (set_ipv6)."""
+    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as asked:
+        index = struct.unpack_from("16si", fcntl.ioctl(asked, _SIOCGIFINDEX, struct.pack("16si20x", name.encode(), 0)))
+        request = struct.pack("16sIi", address.ip.packed, address.network.prefixlen, index[1])
+        fcntl.ioctl(asked, _SIOCSIFADDR, request)
+
+
+def set_ipv6(setting: str, value: int) -> None:
+    """One of /proc/sys/net/ipv6/conf/default, for interfaces that are made later; nothing where there is no IPv6."""
+    with suppress(FileNotFoundError):
+        Path("/proc/sys/net/ipv6/conf/default", setting).write_text(str(value))
+
+
+def add_default_route(name: str) -> None:
+    """IPv4 to anywhere leaves by this interface: multicast too, which needs a route where a socket names none."""
+
+    class Route(ctypes.Structure):
+        _fields_ = (
+            ("pad1", ctypes.c_ulong),
+            ("destination", ctypes.c_char * 16),
+            ("gateway", ctypes.c_char * 16),
+            ("mask", ctypes.c_char * 16),
+            ("flags", ctypes.c_ushort),
+            ("pad2", ctypes.c_short),
+            ("pad3", ctypes.c_ulong),
+            ("pad4", ctypes.c_void_p),
+            ("metric", ctypes.c_short),
+            ("device", ctypes.c_char_p),
+            ("mtu", ctypes.c_ulong),
+            ("window", ctypes.c_ulong),
+            ("irtt", ctypes.c_ushort),
+        )
+
+    anywhere = _ipv4(ipaddress.IPv4Address(0))
+    route = Route(destination=anywhere, mask=anywhere, flags=_ROUTE_UP, device=name.encode())
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asked:
+        fcntl.ioctl(asked, _SIOCADDRT, route)
+
+
+def _ipv4(address: ipaddress.IPv4Address) -> bytes:
+    return struct.pack("=H2x4s8x", socket.AF_INET, address.packed)
