@@ -34,6 +34,13 @@ ORDER = (
     "density",
     "keep_warm",
     "seefood",
+    "mesh_sight",
+    "mesh_peer",
+    "mesh_routing",
+    "mesh_faults",
+    "mesh_restart",
+    "mesh_copies",
+    "mesh_idle",
     "soak",
 )
 # Those that take so long that only their own command runs them.

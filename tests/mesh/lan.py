@@ -151,6 +151,11 @@ class Lan:
         """Of all links so far."""
         return [Traffic(*each) for each in self._order({"do": "traffic"})]
 
+    def sent_bytes(self) -> dict[str, int]:
+        """What each host has sent so far, by its name; a frame for all counts once."""
+        sent: dict[str, int] = self._order({"do": "sent"})
+        return sent
+
     def _change(self, pairs: Sequence[tuple[str, str]], conditions: Conditions) -> None:
         self._order({"do": "link", "pairs": pairs, "conditions": asdict(conditions)})
 

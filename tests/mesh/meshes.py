@@ -107,6 +107,11 @@ class MeshNode:
         return f"http://{self.host.ipv4}:{self.told['http'].rpartition(':')[2]}"
 
     @property
+    def ready_since_s(self) -> float:
+        """When its ready file was written, in seconds since 1970."""
+        return self._ready_file.stat().st_mtime
+
+    @property
     def admin_key(self) -> str:
         return Path(self.told["admin_key_file"]).read_text().strip()
 

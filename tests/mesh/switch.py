@@ -40,6 +40,7 @@ class Port:
         self.uplink = Uplink()
         self.uplink_rate = 0.0
         self.sending = False
+        self.sent_bytes = 0
         self.downlink = Wire()
 
 
@@ -131,6 +132,7 @@ class Switch:
     def _forward(self, source: Port, frame: bytes) -> None:
         to, sender = frame[HEADER_BYTES : HEADER_BYTES + 6], frame[HEADER_BYTES + 6 : HEADER_BYTES + 12]
         self._port_by_address[sender] = source
+        source.sent_bytes += len(frame) - HEADER_BYTES
         known = None if to[0] & 1 else self._port_by_address.get(to)
         now_s = time.monotonic()
         for port in (known,) if known is not None else tuple(self._ports.values()):
@@ -190,6 +192,9 @@ class Switch:
 
     def do_traffic(self) -> list[tuple[str, str, int, int, int]]:
         return [(*pair, link.frames, link.size_bytes, link.dropped) for pair, link in self._links.items()]
+
+    def do_sent(self) -> dict[str, int]:
+        return {port.name: port.sent_bytes for port in self._ports.values()}
 
     def _choose_frames(self) -> None:
         """Single segments wherever one may be lost or wait for another."""

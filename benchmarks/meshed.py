@@ -1,0 +1,76 @@
+"""What benchmarks of the mesh share: nodes on a LAN of network namespaces, a host for callers, a model on some of them.
+
+Runs in the benchmark's process. The LAN and the nodes are the tests' (tests/mesh), which need root.
+"""
+
+import contextlib
+import tempfile
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.calls import Call, call_of
+from benchmarks.measured import LoadError
+from benchmarks.mesh_load import LoadReport, MeshLoad, plan_of
+from benchmarks.models import tiny
+from tests.mesh.lan import Host, Lan
+from tests.mesh.meshes import Mesh, MeshNode, until
+from tests.mesh.namespaces import why_not
+
+MBIT_PER_S = 1e6 / 8
+
+
+@dataclass(frozen=True)
+class Meshed:
+    """A mesh that is measured. `callers` is a host with no node; `folder` is gone at the end."""
+
+    lan: Lan
+    mesh: Mesh
+    callers: Host
+    folder: Path
+
+    def tiny_call(self) -> tuple[bytes, Call]:
+        """The tiny model's file, and a call of it."""
+        file = tiny.write(self.folder)
+        return file.read_bytes(), call_of(tiny, file)
+
+    def load(self, urls: Iterable[str], call: Call, due_s: list[float], *, deadline_s: float = 10.0) -> MeshLoad:
+        return MeshLoad(self.callers, plan_of(list(urls), call, due_s, deadline_s=deadline_s))
+
+
+@contextlib.contextmanager
+def on_a_lan() -> Iterator[Meshed]:
+    """A LAN with nothing on it but the callers' host. Raises LoadError where none can be made."""
+    if reason := why_not():
+        raise LoadError(f"no LAN can be made here: {reason}")
+    with tempfile.TemporaryDirectory() as name, Lan() as lan, Mesh(lan, Path(name)) as mesh:
+        yield Meshed(lan, mesh, lan.host("callers"), Path(name))
+
+
+def place(model: str, upload: bytes, nodes: Iterable[MeshNode]) -> None:
+    """The model on each of these nodes' own disks, and known to all of the mesh before this returns."""
+    for node in nodes:
+        node.deploy(model, upload, "?on=" + node.name)
+
+
+def answers_everywhere(model: str, nodes: Iterable[MeshNode]) -> None:
+    """Returns once each node would answer for the model, from wherever."""
+    for node in nodes:
+        until(lambda node=node: node.ask("GET", f"/v2/models/{model}/ready").status == 200, f"{node.name} has {model}")  # type: ignore[misc]
+
+
+def milliseconds(value_s: float) -> str:
+    return f"{value_s * 1e3:,.1f}"
+
+
+def settled(report: LoadReport, what: str) -> LoadReport:
+    """The report, none of whose calls is lost. Raises LoadError where one is."""
+    if report.lost:
+        raise LoadError(f"{what}: {len(report.lost)} of {len(report.calls)} calls were lost: {report.lost[0].fault}")
+    return report
+
+
+def pause_s(seconds: float) -> None:
+    """Lets what was just started come to rest."""
+    time.sleep(seconds)
