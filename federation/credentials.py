@@ -6,6 +6,8 @@ secret key that belongs to it.
 
 import hashlib
 import hmac
+import time
+from collections.abc import Callable
 
 from federation.identity import Identity, node_id_of
 from federation.keyring import Keyring, MeshKey
@@ -20,10 +22,23 @@ def make_credential(key: MeshKey, public_key: bytes, node_id: str) -> bytes:
 
 
 def introduce(
-    identity: Identity, keyring: Keyring, *, name: str, addresses: list[str], mesh_port: int, bulk_port: int
+    identity: Identity,
+    keyring: Keyring,
+    *,
+    name: str,
+    addresses: list[str],
+    mesh_port: int,
+    bulk_port: int,
+    to: Introduction | None = None,
 ) -> Introduction:
-    """How this node shows itself, with a credential of the keyring's current key."""
+    """How this node shows itself, with a credential of the keyring's current key.
+
+    `to`: a believed node that is to see it. One that was away while the key was changed shows the old key, knows no
+    other, and is shown a credential of that one.
+    """
     key = keyring.current
+    if to is not None:
+        key = keyring.get(to.key_id) or keyring.get_retired(to.key_id, time.time()) or key
     return Introduction(
         node_id=identity.node_id,
         name=name,
@@ -36,13 +51,22 @@ def introduce(
     )
 
 
-def why_distrusted(introduction: Introduction, keyring: Keyring) -> str:
-    """Why this introduction proves nothing, as the end of a sentence; empty where it is to be believed."""
+def why_distrusted(
+    introduction: Introduction, keyring: Keyring, was_member: Callable[[bytes], bool] = lambda _: False
+) -> str:
+    """Why this introduction proves nothing, as the end of a sentence; empty where it is to be believed.
+
+    `was_member`: whether the node with this public key was ever met as a member; only then is a retired key good.
+    """
     if introduction.node_id != node_id_of(introduction.public_key):
         return "its id is not that of its public key"
     if keyring.is_revoked(introduction.public_key):
         return "it was revoked"
     key = keyring.get(introduction.key_id)
+    if key is None:
+        key = keyring.get_retired(introduction.key_id, time.time())
+        if key is not None and not was_member(introduction.public_key):
+            return "it shows a key that was changed since, and was never met here: invite it"
     if key is None:
         return f"it belongs to another mesh: its key is {introduction.key_id[:16]!r}, which is not known here"
     expected = make_credential(key, introduction.public_key, introduction.node_id)

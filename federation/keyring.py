@@ -1,8 +1,9 @@
 """The keys of the mesh that this node belongs to, and whom it has thrown out: kept in the data folder, mode 0600.
 
 Used by the gateway's process; the command line opens it only while no node runs. Several keys are held while one takes
-another's place: any of them lets a node in, the current one makes what this node shows. Whoever changed the keys last
-decides for all (`stamp_ms`); the revoked are only ever added to.
+another's place: any of them lets a node in, the current one makes what this node shows. A retired key lets in only who
+was a member, for AWAY_S more: nodes that were away while the key was changed (key_rotation.py). Whoever changed the
+keys last decides for all (`stamp_ms`); the revoked are only ever added to.
 """
 
 import hashlib
@@ -21,6 +22,9 @@ KEYRING_FILE = "mesh.keys"
 SECRET_BYTES = 32
 MAX_KEYS = 16
 MAX_REVOKED = 4096
+MAX_RETIRED = 16
+AWAY_S = 30 * 24 * 3600.0
+_MAX_STAMP_MS = 2**62
 
 
 class MeshKey(msgspec.Struct, frozen=True):
@@ -61,6 +65,7 @@ class _Stored(msgspec.Struct):
     provisional: bool = False
     revoked: list[str] = []
     stamp_ms: int = 0
+    retired: list[tuple[str, float]] = []
 
 
 class Keyring:
@@ -72,15 +77,15 @@ class Keyring:
     def __init__(self, folder: Path, *, given: str = "") -> None:
         """Opens the ring in a data folder; where there is none, makes a key: a provisional mesh of one.
 
-        `given`: the key that the owner named, 64 hexadecimal digits; where the ring lacks it, it takes the place of all
-        others. Raises BadInputError where it is none, IngleError where the file is damaged.
+        `given`: the key that the owner named, 64 hexadecimal digits; where the ring never had it, it takes the place of
+        all others. Raises BadInputError where it is none, IngleError where the file is damaged.
         """
         self._file = folder / KEYRING_FILE
         self.listeners: list[Callable[[], None]] = []
         key = parse_mesh_key(given) if given.strip() else None
         if self._file.exists():
             self._take(_read(self._file))
-            if key is not None and key.id not in self._keys:
+            if key is not None and key.id not in self._keys and key.id not in self._retired:
                 self.replace(key)
         else:
             made = key or mesh_key(secrets.token_bytes(SECRET_BYTES))
@@ -91,6 +96,7 @@ class Keyring:
         self._keys = {key.id: key for key in map(parse_mesh_key, stored.keys)}
         self._current_id = stored.current
         self._revoked = {bytes.fromhex(key) for key in stored.revoked}
+        self._retired = _retired(stored.retired)
         self._stamp_ms = stored.stamp_ms
         self.provisional = stored.provisional
 
@@ -103,12 +109,17 @@ class Keyring:
 
     @property
     def keys(self) -> list[MeshKey]:
-        """All that let a node in, the newest first."""
+        """All that let any node in, the newest first."""
         return list(self._keys.values())
 
     def get(self, key_id: str) -> MeshKey | None:
-        """The key with this id, or None."""
+        """The key with this id, or None; a retired one is none."""
         return self._keys.get(key_id)
+
+    def get_retired(self, key_id: str, now_s: float) -> MeshKey | None:
+        """The key with this id that lets in only who was a member, or None. `now_s` in Unix time."""
+        key, until_s = self._retired.get(key_id, (None, 0.0))
+        return key if now_s < until_s else None
 
     def is_revoked(self, public_key: bytes) -> bool:
         """Whether the node with this public key was thrown out."""
@@ -118,11 +129,21 @@ class Keyring:
 
     def replace(self, key: MeshKey) -> None:
         """Joins another mesh: its key is the only one, and whom the old mesh threw out is forgotten."""
-        self._keys = {key.id: key}
-        self._current_id = key.id
-        self._revoked = set()
-        self._stamp_ms = 0  # whatever that mesh says of its keys is newer
-        self.provisional = False
+        # Stamp 0: whatever that mesh says of its keys is newer.
+        self._take(_Stored([key.secret.hex()], key.id))
+        self._changed()
+
+    def adopt(self, told: Keys) -> None:
+        """Joins another mesh by what a member of it told: its ring takes this one's place. Raises BadInputError where
+        it makes no sense: nothing has changed then."""
+        _check(told)
+        self._take(_Stored(told.keys, told.current, False, told.revoked, told.stamp_ms, told.retired))
+        self._changed()
+
+    def leave(self) -> None:
+        """Leaves the mesh: a new key, a provisional mesh of one."""
+        made = mesh_key(secrets.token_bytes(SECRET_BYTES))
+        self._take(_Stored([made.secret.hex()], made.id, provisional=True))
         self._changed()
 
     def settle(self) -> None:
@@ -147,11 +168,13 @@ class Keyring:
         self._stamp()
 
     def retire(self, key_id: str) -> None:
-        """Lets nobody in with this key any more. Raises NotFoundError, ConflictError for the current one."""
+        """Lets no stranger in with this key any more. Raises NotFoundError, ConflictError for the current one."""
         self._known(key_id)
         if key_id == self._current_id:
             raise ConflictError(f"{key_id} is the key that nodes show: make another one current first")
-        del self._keys[key_id]
+        self._retired[key_id] = (self._keys.pop(key_id), time.time() + AWAY_S)
+        while len(self._retired) > MAX_RETIRED:
+            del self._retired[next(iter(self._retired))]
         self._stamp()
 
     def rotate(self) -> MeshKey:
@@ -188,22 +211,19 @@ class Keyring:
     def message(self) -> Keys:
         """All of it, for a node that is trusted."""
         revoked = sorted(key.hex() for key in self._revoked)
-        return Keys([key.secret.hex() for key in self.keys], self._current_id, revoked, self._stamp_ms)
+        retired = [(key.secret.hex(), until_s) for key, until_s in self._retired.values()]
+        return Keys([key.secret.hex() for key in self.keys], self._current_id, revoked, self._stamp_ms, retired)
 
     def merge(self, told: Keys) -> bool:
         """Takes what a trusted node says: its keys where they were changed later, its revoked in any case. Whether
         that changed anything here. Raises BadInputError where it makes no sense."""
-        keys = {key.id: key for key in map(parse_mesh_key, told.keys[: MAX_KEYS + 1])}
-        if told.current not in keys or len(told.keys) > MAX_KEYS or len(told.revoked) > MAX_REVOKED:
-            raise BadInputError(f"a node's keyring makes no sense: {len(told.keys)} keys, {len(told.revoked)} revoked")
-        try:
-            revoked = self._revoked.union(bytes.fromhex(key) for key in told.revoked)
-        except ValueError:
-            raise BadInputError("a node names a public key that is none") from None
+        keys, told_revoked = _check(told)
+        revoked = self._revoked | told_revoked
         before = (self._keys, self._current_id, self._revoked)
         # Of two that were changed in one millisecond, all nodes must take the same.
         if (told.stamp_ms, told.current, sorted(keys)) > (self._stamp_ms, self._current_id, sorted(self._keys)):
             self._keys, self._current_id, self._stamp_ms = keys, told.current, told.stamp_ms
+            self._retired = _retired(told.retired)
         if len(revoked) <= MAX_REVOKED:
             self._revoked = revoked
         if (self._keys, self._current_id, self._revoked) == before:
@@ -216,7 +236,7 @@ class Keyring:
     def content(self) -> bytes:
         """What save() writes: for whoever must not wait for the disk, and hands it to write() in a thread."""
         told = self.message()
-        stored = _Stored(told.keys, told.current, self.provisional, told.revoked, told.stamp_ms)
+        stored = _Stored(told.keys, told.current, self.provisional, told.revoked, told.stamp_ms, told.retired)
         return msgspec.json.format(msgspec.json.encode(stored)) + b"\n"
 
     def write(self, content: bytes) -> None:
@@ -228,13 +248,32 @@ class Keyring:
         self.write(self.content())
 
 
+def _retired(told: Iterable[tuple[str, float]]) -> dict[str, tuple[MeshKey, float]]:
+    return {key.id: (key, until_s) for key, until_s in ((parse_mesh_key(secret), until_s) for secret, until_s in told)}
+
+
+def _check(told: Keys) -> tuple[dict[str, MeshKey], set[bytes]]:
+    """The keys by id and the revoked of a ring. Raises BadInputError where it makes no sense."""
+    if max(len(told.keys) / MAX_KEYS, len(told.revoked) / MAX_REVOKED, len(told.retired) / MAX_RETIRED) > 1:
+        raise BadInputError(f"a node's keyring is too large: {len(told.keys)} keys, {len(told.revoked)} revoked")
+    keys = {key.id: key for key in map(parse_mesh_key, told.keys)}
+    _retired(told.retired)
+    if told.current not in keys or told.stamp_ms > _MAX_STAMP_MS:
+        raise BadInputError(
+            "a node's keyring makes no sense: it lacks the key that it names as current, or its stamp is none"
+        )
+    try:
+        return keys, {bytes.fromhex(key) for key in told.revoked}
+    except ValueError:
+        raise BadInputError("a node names a public key that is none") from None
+
+
 def _read(file: Path) -> _Stored:
     try:
         stored = msgspec.json.decode(file.read_bytes(), type=_Stored)
-        keys = [parse_mesh_key(text).id for text in stored.keys]
-        bytes.fromhex("".join(stored.revoked))
+        _check(Keys(stored.keys, stored.current, stored.revoked, stored.stamp_ms, stored.retired))
     except (msgspec.MsgspecError, ValueError, BadInputError):
-        keys = []
-    if not keys or stored.current not in keys:
-        raise IngleError(f"{file} is damaged: bring it back from a backup, or delete it and join the mesh again")
+        raise IngleError(
+            f"{file} is damaged: bring it back from a backup, or delete it and join the mesh again"
+        ) from None
     return stored

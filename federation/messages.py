@@ -294,12 +294,14 @@ class Registers(msgspec.Struct, array_like=True):
 class Keys(msgspec.Struct, array_like=True):
     """The mesh keys that the sender holds, newest first (hex), on a link that is trusted already; and the public keys
     (hex) of nodes that were revoked. `current`: the id of the key whose credentials are to be shown. `stamp_ms`: when
-    the keys were last changed; the later ring stands."""
+    the keys were last changed; the later ring stands. `retired`: keys that let in only who was a member, each until a
+    Unix time."""
 
     keys: list[str]
     current: str
     revoked: list[str] = []
     stamp_ms: int = 0
+    retired: list[tuple[str, float]] = []
 
 
 class Order(msgspec.Struct, array_like=True):

@@ -1,6 +1,7 @@
 """Who is believed: identities, the keyring, and credentials."""
 
 import secrets
+import time
 from pathlib import Path
 
 import msgspec
@@ -9,7 +10,7 @@ import pytest
 from appliance.core.errors import BadInputError, BusyError, ConflictError, IngleError, NotFoundError
 from federation.credentials import introduce, why_distrusted
 from federation.identity import IDENTITY_FILE, Identity, load_identity, new_identity, node_id_of
-from federation.keyring import KEYRING_FILE, MAX_KEYS, Keyring, MeshKey, mesh_key
+from federation.keyring import AWAY_S, KEYRING_FILE, MAX_KEYS, Keyring, MeshKey, mesh_key
 from federation.messages import Introduction, Keys
 
 
@@ -104,11 +105,74 @@ def test_a_rotation_lets_both_keys_in_until_the_old_one_is_retired(tmp_path: Pat
     assert shown(new_identity(), ring).key_id == new.id
     assert why_distrusted(old_shown, ring) == ""
     ring.retire(old.id)
-    assert "another mesh" in why_distrusted(old_shown, ring)
+    assert ring.keys == [new]
+    assert "never met here" in why_distrusted(old_shown, ring)
     with pytest.raises(ConflictError):
         ring.retire(new.id)
     with pytest.raises(NotFoundError):
         ring.make_current(old.id)
+
+
+def test_a_retired_key_lets_in_only_who_was_a_member_and_not_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ring, away, revoked = Keyring(tmp_path), new_identity(), new_identity()
+    old, shows_old, also_shows_old = ring.current, shown(away, ring), shown(revoked, ring)
+    ring.rotate()
+    ring.retire(old.id)
+    ring.revoke([revoked.public_key])
+    assert why_distrusted(shows_old, ring, lambda key: key == away.public_key) == ""
+    assert "revoked" in why_distrusted(also_shows_old, ring, lambda _: True)
+    forged = msgspec.structs.replace(shows_old, credential=bytes(32))
+    assert "forged" in why_distrusted(forged, ring, lambda _: True)
+    ring.save()
+    after_s = time.time() + AWAY_S + 1
+    monkeypatch.setattr("federation.credentials.time.time", lambda: after_s)
+    assert "another mesh" in why_distrusted(shows_old, Keyring(tmp_path), lambda _: True)
+
+
+def test_who_was_away_is_shown_a_credential_of_the_key_that_it_knows(tmp_path: Path) -> None:
+    for name in ("one", "away"):
+        (tmp_path / name).mkdir()
+    away_ring = Keyring(tmp_path / "away")
+    ring = Keyring(tmp_path / "one", given=away_ring.current.secret.hex())
+    ring.rotate()
+    ring.retire(away_ring.current.id)
+    this, away = new_identity(), shown(new_identity(), away_ring)
+    places = {"name": "one", "addresses": ["127.0.0.1"], "mesh_port": 8004, "bulk_port": 8005}
+    assert "another mesh" in why_distrusted(introduce(this, ring, **places), away_ring)  # type: ignore[arg-type]
+    assert why_distrusted(introduce(this, ring, **places, to=away), away_ring) == ""  # type: ignore[arg-type]
+    assert away_ring.merge(ring.message())
+    assert why_distrusted(introduce(this, ring, **places), away_ring) == ""  # type: ignore[arg-type]
+
+
+def test_a_given_key_that_was_retired_undoes_no_rotation(tmp_path: Path) -> None:
+    given = some_key()
+    ring = Keyring(tmp_path, given=given.secret.hex())
+    newer = ring.rotate()
+    ring.retire(given.id)
+    ring.save()
+    assert Keyring(tmp_path, given=given.secret.hex()).keys == [newer]
+
+
+def test_who_joins_takes_a_ring_as_it_is_told_and_who_leaves_is_alone(tmp_path: Path) -> None:
+    for name in ("mesh", "new"):
+        (tmp_path / name).mkdir()
+    mesh, new = Keyring(tmp_path / "mesh"), Keyring(tmp_path / "new")
+    mesh.rotate()
+    mesh.revoke([b"r" * 32])
+    new.revoke([b"s" * 32])
+    new.adopt(mesh.message())
+    assert new.message() == mesh.message()
+    assert not new.provisional
+    with pytest.raises(BadInputError):
+        new.adopt(Keys([], ""))
+    assert new.message() == mesh.message()
+    new.leave()
+    assert new.provisional
+    assert [key.id for key in new.keys] == [new.current.id]
+    assert not new.is_revoked(b"r" * 32)
+    assert new.current not in mesh.keys
 
 
 def test_the_keyring_is_bounded(tmp_path: Path) -> None:
@@ -150,6 +214,9 @@ def test_what_was_retired_does_not_come_back_from_a_ring_that_is_older(tmp_path:
         Keys(["0" * 64], "x"),
         Keys(["0" * 64], mesh_key(bytes(32)).id, ["zz"], 2**62),
         Keys(["0" * 64] * 17, mesh_key(bytes(32)).id, [], 2**62),
+        Keys(["0" * 64], mesh_key(bytes(32)).id, [], 2**63),
+        Keys(["0" * 64], mesh_key(bytes(32)).id, [], 2**62, [("0", 1.0)]),
+        Keys(["0" * 64], mesh_key(bytes(32)).id, [], 2**62, [("0" * 64, 1.0)] * 17),
     ],
 )
 def test_a_ring_that_makes_no_sense_changes_nothing(tmp_path: Path, told: Keys) -> None:
