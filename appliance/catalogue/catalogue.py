@@ -106,17 +106,22 @@ class Catalogue:
         entries = (merged(own.entries.get(name), self._elsewhere.get(name)) for name in names)
         return Snapshot.first(own.generation, (entry for entry in entries if entry is not None))
 
-    def set_elsewhere(self, elsewhere: Mapping[ModelName, Elsewhere]) -> None:
-        """What other nodes of the mesh hold, all of it: every read answers for the mesh from now on."""
+    def put_elsewhere(self, told: Mapping[ModelName, Elsewhere | None]) -> None:
+        """What other nodes of the mesh hold of these models now; None: nothing. Every read answers for the mesh."""
         with self._lock:
-            before, self._elsewhere = self._elsewhere, dict(elsewhere)
-            changed = [name for name in before.keys() | elsewhere.keys() if before.get(name) != elsewhere.get(name)]
+            changed = [name for name, elsewhere in told.items() if self._elsewhere.get(name) != elsewhere]
+            for name in changed:
+                elsewhere = told[name]
+                if elsewhere is None:
+                    self._elsewhere.pop(name, None)
+                else:
+                    self._elsewhere[name] = elsewhere
             if len(changed) > _FEW:
                 self._own = Snapshot.first(self._snapshot.generation + 1, self._own.walk())
                 self._snapshot = self._merged(self._own)
                 return
             for name in changed:
-                entry = merged(self._own.entries.get(name), elsewhere.get(name))
+                entry = merged(self._own.entries.get(name), self._elsewhere.get(name))
                 self._snapshot = self._snapshot.changed(name, entry)
 
     def holders(self, model: ModelVersion) -> tuple[str, ...]:
@@ -132,6 +137,10 @@ class Catalogue:
     def held(self, after: ModelName | None = None) -> Iterator[ModelEntry]:
         """As walk(), but only what lies on this node's own disk."""
         return self._own.walk(after)
+
+    def own_entry(self, name: ModelName) -> ModelEntry | None:
+        """The versions of a model that lie on this node's disk, and the aliases that are kept with them."""
+        return self._own.entries.get(name)
 
     def own(self, model: ModelVersion) -> ModelVersion | None:
         """The same version as this node's disk has it, or None; its ordinal is the one that was given here."""
@@ -300,6 +309,18 @@ class Catalogue:
                 with self._changing(name):
                     self._store.put_alias(name, alias, target.version)
         return target
+
+    def keep_alias(self, name: ModelName, alias: str, version: Version | None) -> None:
+        """Keeps what the mesh says of an alias with the versions that lie here; None takes it away."""
+        with self._writing():
+            own = self._own.entries.get(name)
+            if own is None or (version is not None and all(v.version != version for v in own.versions)):
+                return
+            with self._changing(name):
+                if version is None:
+                    self._store.delete_alias(name, alias)
+                else:
+                    self._store.put_alias(name, alias, version)
 
     def delete_alias(self, name: ModelName, alias: str) -> None:
         """Raises NotFoundError where there is no such alias."""

@@ -1,6 +1,6 @@
 """What other nodes of the mesh hold, laid over what this node holds: one entry for a model, wherever its versions lie.
 
-Pure. The mesh says what there is elsewhere (Catalogue.set_elsewhere()); a version that is not on this node's disk has
+Pure. The mesh says what there is elsewhere (Catalogue.put_elsewhere()); a version that is not on this node's disk has
 an empty `folder`.
 """
 

@@ -25,7 +25,8 @@ class CallRequest(msgspec.Struct):
 
     `version` is as asked for; with `by_ordinal` a bare integer is V2's ordinal. `deadline_s` counts from now; 0: the
     node's default. `priority`: 1 is the highest, 0 the model's default. `patience_turns`: how many turns of the event
-    loop it may wait for others to leave with it.
+    loop it may wait for others to leave with it. `pin`: where it must run, `local`, `node:NAME` or `tag:WORD`; empty:
+    wherever it is answered soonest. `explain`: the answer is to say why it ran where it did.
     """
 
     model: str
@@ -42,6 +43,8 @@ class CallRequest(msgspec.Struct):
     priority: int = 0
     memory_outputs: Mapping[str, MemorySpan] | None = None
     sequence: SequenceStep | None = None
+    pin: str = ""
+    explain: bool = False
 
 
 class Seconds(msgspec.Struct):
@@ -66,3 +69,4 @@ class CallAnswer(msgspec.Struct):
     body: Buffer
     text_size: int
     seconds: Seconds
+    route: str = ""  # JSON: why it ran where it did, where that was asked for

@@ -14,12 +14,14 @@ from aiohttp import web
 
 from appliance.core.errors import BadInputError, TooLargeError
 from appliance.core.names import ModelName, parse_reference
+from appliance.core.requests import CallAnswer
 from appliance.core.versions import parse_version
-from appliance.gateway import patterns, pin
+from appliance.gateway import patterns
 from appliance.gateway.dataplane import DataPlane
 from appliance.gateway.http_body import refuse_encoding
 from appliance.gateway.operations import Parameter
 from appliance.gateway.patterns import whole
+from appliance.gateway.pin import read_pin
 from appliance.security.scopes import Principal
 
 Request = TypeVar("Request", bound=msgspec.Struct)
@@ -55,6 +57,12 @@ PIN = Parameter(
     "header",
     {"type": "string", "pattern": whole(f"(local|(node|tag):{patterns.WORD})")},
     "where the call must run: `local`, `node:NAME` or `tag:WORD`",
+)
+EXPLAIN = Parameter(
+    "X-Ingle-Explain",
+    "header",
+    {"type": "string", "enum": ["0", "1"]},
+    "1: the header X-Ingle-Route of the answer says why the call ran where it did",
 )
 
 
@@ -109,11 +117,21 @@ def asked_deadline_s(request: web.Request) -> float:
     return max(milliseconds / 1000, 1e-6)  # 0 would mean that none was asked for
 
 
-def check_pin(request: web.Request, node_name: str) -> None:
-    """Raises NotFoundError where the call is pinned to another node than this, BadInputError where that is no pin."""
+def asked_pin(request: web.Request) -> str:
+    """Where the call must run, or empty. Raises BadInputError where that is no pin."""
     asked = request.headers.get(PIN.name)
-    if asked is not None:
-        pin.check_pin(asked, node_name)
+    return "" if asked is None else read_pin(asked)
+
+
+def asked_explanation(request: web.Request) -> bool:
+    """Whether the answer is to say why the call ran where it did."""
+    return request.headers.get(EXPLAIN.name, "0") not in ("0", "")
+
+
+def answered_headers(answer: CallAnswer) -> dict[str, str]:
+    """The headers that every answer to a call bears."""
+    headers = {"X-Ingle-Call": answer.call, "X-Ingle-Node": answer.node}
+    return {**headers, "X-Ingle-Route": answer.route} if answer.route else headers
 
 
 @contextmanager

@@ -47,7 +47,7 @@ from appliance.workers.inspector import Inspector
 from appliance.workers.pool import Pool
 from appliance.workers.sequences import CallSequence
 from appliance.workers.supervisor import Supervisor
-from appliance.workers.work import DEFAULT_PRIORITY, Future, Outcome, Work
+from appliance.workers.work import DEFAULT_PRIORITY, Choice, Future, Outcome, Work
 
 _log = logging.getLogger("ingle.gateway")
 
@@ -65,6 +65,7 @@ class BegunCall(NamedTuple):
     started_ns: int
     cold: bool
     pair: Pair | None = None  # with its copy for a shadow
+    explain: bool = False
 
 
 def _stamps(begun: BegunCall, answer: Answer, ended_ns: int) -> Stamps:
@@ -82,6 +83,11 @@ def _stamps(begun: BegunCall, answer: Answer, ended_ns: int) -> Stamps:
         ("COMPUTE_END", output_ns + answer.encode_ns),
         ("REQUEST_END", ended_ns),
     ]
+
+
+def _explained(choice: Choice | None, node: str) -> str:
+    told = {"node": node, "why": "no other node holds the model"} if choice is None else choice.explain()
+    return msgspec.json.encode(told).decode()
 
 
 class DataPlane:
@@ -118,6 +124,7 @@ class DataPlane:
         self.log_switch = LogSwitch()
         self.held = HeldBytes(settings.max_held_bytes or memory_bytes() // 8)
         self.watch = TrafficWatch(catalogue, self.tally, self.deployer.set_alias)
+        self.remote: RemoteCalls | None = None  # set where there is a mesh
         self.draining = False
         self.started = False
         self._supervisor = supervisor
@@ -187,6 +194,7 @@ class DataPlane:
         route: Route,
         sequence: CallSequence | None,
         started_ns: int,
+        call_id: str = "",
     ) -> BegunCall:
         self._number = number = self._number + 1
         invoke = Invoke(number, request.form, request.tensors, request.outputs, request.binary, request.content_type)
@@ -201,16 +209,17 @@ class DataPlane:
             invoke.sequence_start, invoke.sequence_end = request.sequence.start, request.sequence.end
         # A copy of one call of a sequence would be a sequence torn apart.
         pair = None if route.shadow is None or sequence is not None else self._copied(route.shadow, invoke, work)
-        begun = BegunCall(f"{self._prefix}{number:08x}", route, work, started_ns, not route.pool.replicas, pair)
+        named = call_id or f"{self._prefix}{number:08x}"
+        begun = BegunCall(named, route, work, started_ns, not route.pool.replicas, pair, request.explain)
         try:
             if request.form < AnswerForm.PLAIN:  # what other calls' content means, the worker says
                 route.admission.check(request.tensors, request.outputs)
             if self._unloaded:
                 self._unloaded.discard(route.model.name)
             if principal.meter is None:
-                route.pool.submit(work)
+                self._submit(route, work, request)
             else:
-                _submit_metered(route.pool, work, principal.meter)
+                self._submit_metered(route, work, request, principal.meter)
         except IngleError as error:
             self.failed(begun, error)
             raise
@@ -219,31 +228,78 @@ class DataPlane:
             work.timer = self._loop.call_later(asked_s, work.expire)
         return begun
 
+    def _submit(self, route: Route, work: Work, request: CallRequest) -> None:
+        """Hands the call to whoever is to answer it. Raises IngleError."""
+        if not request.pin if not route.holders else request.pin == "local":
+            if not route.model.folder:
+                raise UnavailableError(f"{route.model} lies on other nodes alone, none of which is in reach", retry_after_s=1.0)
+            route.pool.submit(work)
+        elif self.remote is not None:
+            self.remote.submit(route, work, request)
+        elif request.pin in ("local", f"node:{self.node_name}"):
+            route.pool.submit(work)
+        else:
+            raise NotFoundError(f"no node is known here for '{request.pin}': this one is '{self.node_name}', and alone")
+
+    def _submit_metered(self, route: Route, work: Work, request: CallRequest, meter: Meter) -> None:
+        """Counts a call against its key's limits; one that is not taken is not held against the quota."""
+        meter.take(time.monotonic(), time.time())
+        try:
+            self._submit(route, work, request)
+        except IngleError:
+            meter.give_back()
+            raise
+
+    def begin_for_peer(self, request: CallRequest, digest: str, call_id: str, peer: Principal, future: Future) -> BegunCall:
+        """Takes a call that another node of the mesh was asked for, and that is to run here or nowhere. Raises as
+        begin(), NotFoundError too where this node does not hold the version with that content."""
+        started_ns = time.perf_counter_ns()
+        if self.draining:
+            raise UnavailableError(f"{self.node_name} is shutting down", retry_after_s=5.0)
+        step = request.sequence
+        route = self._routes.find(request.model, request.version, False)
+        if not route.model.folder or route.model.digest != digest:
+            raise NotFoundError(f"{self.node_name} does not hold {request.model}:{request.version} with that content")
+        if step is None:
+            return self._begin(request, peer, future, route, None, started_ns, call_id)
+        with self._sequences.step(request, peer.key_id, route) as (place, sequence):
+            return self._begin(request, peer, future, place, sequence, started_ns, call_id)
+
     def finished(self, begun: BegunCall, answer: Answer, body: bytes) -> CallAnswer:
         """Counts and remembers a call that was answered; the answer as fronts want it."""
         ended_ns = time.perf_counter_ns()
-        call_id, route, work, started_ns, cold, pair = begun
+        call_id, route, work, started_ns, cold, pair, explain = begun
         if work.timer is not None:
             work.timer.cancel()
         waited_ns = work.sent_ns - started_ns
         route.counters.record(answer, ended_ns - started_ns, waited_ns)
         if pair is not None:
             pair.own(answer, body)
-        load_ns = min(waited_ns, int(route.pool.last_load_s * 1e9)) if cold else 0
-        seconds = Seconds(
-            (waited_ns - load_ns + answer.wait_ns) / 1e9,
-            load_ns / 1e9,
-            answer.run_ns / 1e9,
-            (ended_ns - started_ns) / 1e9,
-        )
+        if work.ran_on:
+            node, (queue_s, load_s) = work.ran_on, work.remote_s
+            queue_s += waited_ns / 1e9
+        else:
+            node = self.node_name
+            load_ns = min(waited_ns, int(route.pool.last_load_s * 1e9)) if cold else 0
+            queue_s, load_s = (waited_ns - load_ns + answer.wait_ns) / 1e9, load_ns / 1e9
+        seconds = Seconds(queue_s, load_s, answer.run_ns / 1e9, (ended_ns - started_ns) / 1e9)
         name, version = route.name, route.version
-        self._calls.add(CallRecord(call_id, name, version, self.node_name, "ok", seconds, time.time()))
+        self._calls.add(CallRecord(call_id, name, version, node, "ok", seconds, time.time(), choice=work.choice))
         if self.tracer.active:
             self.tracer.record(route.model.name.v2, route.model.ordinal, call_id, _stamps(begun, answer, ended_ns))
         if _log.isEnabledFor(logging.DEBUG):
             _log.debug("a call was answered", extra={"call": call_id, "model": name, "seconds": f"{seconds.total:.6f}"})
         return CallAnswer(
-            call_id, self.node_name, name, version, route.model.ordinal, answer.tensors, body, answer.text_size, seconds
+            call_id,
+            node,
+            name,
+            version,
+            route.model.ordinal,
+            answer.tensors,
+            body,
+            answer.text_size,
+            seconds,
+            _explained(work.choice, node) if explain else "",
         )
 
     def failed(self, begun: BegunCall, error: IngleError) -> None:
@@ -271,6 +327,8 @@ class DataPlane:
             begun.pair.abandon()
         if begun.work.timer is not None:
             begun.work.timer.cancel()
+        if begun.work.flight is not None:
+            begun.work.flight.caller_gone()
         total_ns = time.perf_counter_ns() - begun.started_ns
         route = begun.route
         route.counters.record_failure(outcome, total_ns)
@@ -473,13 +531,3 @@ class DataPlane:
         """Takes no more calls, and returns when those in flight are answered."""
         self.draining = True
         await self._supervisor.drained()
-
-
-def _submit_metered(pool: Pool, work: Work, meter: Meter) -> None:
-    """Counts a call against its key's limits; one that the pool does not take is not held against the quota."""
-    meter.take(time.monotonic(), time.time())
-    try:
-        pool.submit(work)
-    except IngleError:
-        meter.give_back()
-        raise

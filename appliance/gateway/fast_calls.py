@@ -33,7 +33,7 @@ if TYPE_CHECKING:  # a front process has neither
 _PREFIX = b"/v2/models/"
 _SUFFIX = b"/infer"
 # Answers that would be compressed, and headers that ask for more than an answer, go the long way.
-_LONG_WAY = (b"x-ingle-pin", b"x-ingle-deadline-ms")
+_LONG_WAY = (b"x-ingle-pin", b"x-ingle-explain", b"x-ingle-deadline-ms")
 _LINGER_S = 2.0
 _MAX_PENDING_BYTES = 256 * 1024
 _MAX_TARGETS = 10_000

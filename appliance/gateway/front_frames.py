@@ -73,6 +73,8 @@ class Reply(msgspec.Struct, array_like=True):
     tensors: list[TensorHead]
     text_size: int
     seconds: tuple[float, float, float, float]
+    node: str = ""
+    route: str = ""
 
 
 class Refusal(msgspec.Struct, array_like=True):
@@ -167,13 +169,15 @@ def write_reply(number: int, answer: CallAnswer) -> Reply:
         answer.tensors,
         answer.text_size,
         (seconds.queue, seconds.load, seconds.run, seconds.total),
+        answer.node,
+        answer.route,
     )
 
 
-def read_reply(reply: Reply, node_name: str, body: bytes) -> CallAnswer:
+def read_reply(reply: Reply, body: bytes) -> CallAnswer:
     return CallAnswer(
         reply.call,
-        node_name,
+        reply.node,
         reply.model,
         reply.version,
         reply.ordinal,
@@ -181,6 +185,7 @@ def read_reply(reply: Reply, node_name: str, body: bytes) -> CallAnswer:
         body,
         reply.text_size,
         Seconds(*reply.seconds),
+        reply.route,
     )
 
 

@@ -7,11 +7,13 @@ import re
 from collections.abc import Mapping
 
 from appliance.core.errors import BadInputError, DeadlineError
-from appliance.gateway import pin
+from appliance.core.requests import CallAnswer, CallRequest
+from appliance.gateway.pin import read_pin
 
 AUTHORIZATION = "authorization"
 DEADLINE = "x-ingle-deadline-ms"
 PIN = "x-ingle-pin"
+EXPLAIN = "x-ingle-explain"
 
 _NUMBER = re.compile(r"[0-9]{1,12}(\.[0-9]{1,6})?")
 
@@ -34,8 +36,16 @@ def shortest_deadline_s(asked_s: float, metadata: Mapping[str, str], remaining_s
     return asked_s
 
 
-def check_pin(metadata: Mapping[str, str], node_name: str) -> None:
-    """Raises NotFoundError where the call is pinned to another node than this, BadInputError where that is no pin."""
-    asked = metadata.get(PIN)
-    if asked is not None:
-        pin.check_pin(asked, node_name)
+def ask_placement(request: CallRequest, metadata: Mapping[str, str]) -> None:
+    """Puts into the request where the metadata wants it to run, and whether that is to be explained. Raises
+    BadInputError where the former is no pin."""
+    if PIN in metadata:
+        request.pin = read_pin(metadata[PIN])
+    if EXPLAIN in metadata:
+        request.explain = metadata[EXPLAIN] not in ("0", "")
+
+
+def answered_metadata(answer: CallAnswer) -> tuple[tuple[str, str], ...]:
+    """The trailing metadata that every answer to a call bears."""
+    metadata = (("x-ingle-call", answer.call), ("x-ingle-node", answer.node))
+    return (*metadata, ("x-ingle-route", answer.route)) if answer.route else metadata

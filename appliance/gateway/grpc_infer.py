@@ -7,7 +7,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any, cast
 
 from appliance.gateway.grpc_answers import infer_response
-from appliance.gateway.grpc_asked import AUTHORIZATION, check_pin, shortest_deadline_s
+from appliance.gateway.grpc_asked import AUTHORIZATION, answered_metadata, ask_placement, shortest_deadline_s
 from appliance.gateway.grpc_codec import parse_infer, to_call
 from appliance.gateway.grpc_errors import refuse
 from appliance.gateway.peers import NOBODY, peer_of_call
@@ -28,7 +28,6 @@ class ModelInfer:
         self._principal = dataplane.principal
         self._held = dataplane.held
         self._memory = dataplane.shared_memory
-        self._node_name = dataplane.node_name
         # Calls taken up whose answers grpc.aio has not sent yet. It spends more time on them than the worker does, so
         # those that wait for the worker would seldom be more than one, however many callers there are.
         self._active = 0
@@ -50,13 +49,13 @@ class ModelInfer:
                 message, self._memory.of(principal, peer_of_call(context) if self._memory.allowed else NOBODY)
             )
             request.deadline_s = shortest_deadline_s(request.deadline_s, metadata, context.time_remaining())
-            check_pin(metadata, self._node_name)
+            ask_placement(request, metadata)
             self._active += 1
             cast("asyncio.Task[bytes]", asyncio.current_task()).add_done_callback(self._left)
             if self._active > 1:
                 request.patience_turns = PATIENCE_TURNS
             answer = await self._call(request, principal)
-            context.set_trailing_metadata((("x-ingle-call", answer.call), *self._node))
+            context.set_trailing_metadata(answered_metadata(answer))
             return infer_response(answer, request.model, message.id)
         except Exception as error:
             return refuse(context, error, self._node)

@@ -13,7 +13,7 @@ from grpc_health.v1 import health_pb2
 from appliance.core.errors import IngleError
 from appliance.gateway.front_http import ELSEWHERE
 from appliance.gateway.grpc_answers import infer_response
-from appliance.gateway.grpc_asked import AUTHORIZATION, check_pin, shortest_deadline_s
+from appliance.gateway.grpc_asked import AUTHORIZATION, answered_metadata, ask_placement, shortest_deadline_s
 from appliance.gateway.grpc_codec import parse_infer, to_call
 from appliance.gateway.grpc_errors import refuse
 from appliance.gateway.grpc_infer import PATIENCE_TURNS
@@ -135,7 +135,7 @@ class RelayedInfer:
             message = parse_infer(data)
             request = to_call(message, ELSEWHERE)
             request.deadline_s = shortest_deadline_s(request.deadline_s, metadata, context.time_remaining())
-            check_pin(metadata, self._plane.node_name)
+            ask_placement(request, metadata)
             self._active += 1
             cast("asyncio.Task[bytes]", asyncio.current_task()).add_done_callback(self._left)
             if self._active > 1:
@@ -145,7 +145,7 @@ class RelayedInfer:
             return await self._relay(data, context)
         try:
             answer = await outcome
-            context.set_trailing_metadata((("x-ingle-call", answer.call), *self._node))
+            context.set_trailing_metadata(answered_metadata(answer))
             return infer_response(answer, request.model, message.id)
         except Exception as error:
             return refuse(context, error, self._node)

@@ -9,7 +9,7 @@ from typing import Any
 from appliance.core.errors import UnavailableError
 from appliance.gateway.dataplane import DataPlane
 from appliance.gateway.grpc_answers import stream_error, stream_response
-from appliance.gateway.grpc_asked import AUTHORIZATION, check_pin, shortest_deadline_s
+from appliance.gateway.grpc_asked import AUTHORIZATION, ask_placement, shortest_deadline_s
 from appliance.gateway.grpc_codec import parse_infer, to_call, wants_final_mark
 from appliance.gateway.grpc_errors import as_ingle_error, refuse
 from appliance.gateway.grpc_library import grpc
@@ -109,7 +109,7 @@ class ModelStreamInfer:
             memory = self._dataplane.shared_memory.of(principal, peer_of_call(context))
             request = to_call(message, memory)
             request.deadline_s = shortest_deadline_s(request.deadline_s, metadata, context.time_remaining())
-            check_pin(metadata, self._dataplane.node_name)
+            ask_placement(request, metadata)
             answer = await self._dataplane.call(request, principal)
             return stream_response(answer, request.model, request_id, final_mark=wants_final_mark(message))
         except Exception as error:

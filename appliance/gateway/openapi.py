@@ -68,6 +68,10 @@ left out of the operations below, so that a tool which tries each of them does n
 _HEADERS: dict[str, dict[str, Any]] = {
     "X-Ingle-Call": {"description": "the call's id, for /v1/calls/{id}", "schema": {"type": "string"}},
     "X-Ingle-Node": {"description": "the node that ran the model", "schema": {"type": "string"}},
+    "X-Ingle-Route": {
+        "description": "why it ran there, where X-Ingle-Explain asked for it: JSON, seconds of each term by candidate",
+        "schema": {"type": "string"},
+    },
 }
 
 

@@ -10,7 +10,7 @@ import msgspec
 
 from appliance.core.tensors import DTYPES, MAX_DIMENSION
 from appliance.gateway import patterns
-from appliance.gateway.asked import DEADLINE, PIN
+from appliance.gateway.asked import DEADLINE, EXPLAIN, PIN
 from appliance.gateway.operations import Body, Method, Operation, Parameter, Reply
 from appliance.gateway.patterns import whole
 from appliance.gateway.states import IndexRow
@@ -28,6 +28,9 @@ VERSION = Parameter(
     {"type": "string", "pattern": whole(patterns.ANY_VERSION)},
     "V2's ordinal (1, 2, 3 ...), a version or an alias",
 )
+
+_PLACED = (DEADLINE, PIN, EXPLAIN)
+_ANSWERED = ("X-Ingle-Call", "X-Ingle-Node", "X-Ingle-Route")
 
 Datatype = Annotated[str, msgspec.Meta(extra_json_schema={"enum": list(DTYPES)})]
 Size = Annotated[int, msgspec.Meta(ge=0, le=MAX_DIMENSION)]
@@ -105,7 +108,7 @@ _INFERRED = Reply(
         "application/json": InferenceAnswer,
         "application/octet-stream": {"type": "string", "format": "binary"},
     },
-    ("X-Ingle-Call", "X-Ingle-Node"),
+    _ANSWERED,
 )
 
 
@@ -164,7 +167,7 @@ _GENERATE = Body(
 _GENERATED = Reply(
     "A member for each output, besides `model_name`, `model_version` and `id`.",
     {"application/json": {"type": "object"}},
-    ("X-Ingle-Call", "X-Ingle-Node"),
+    _ANSWERED,
 )
 _CALLED = (404, 410, 413, 415, 429, 503, 504)
 _LOADED = (404, 409, 413, 415, 422, 503, 504)
@@ -221,17 +224,17 @@ OPERATIONS = (
     *_of_model("v2_model_ready", "GET", "/ready", "Whether a model can be called", Reply("It can.", None), (404,)),
     *_of_model("v2_config", "GET", "/config", "Show a model's configuration", _SOME_OBJECT, (404,)),
     *_of_model("v2_stats", "GET", "/stats", "Show a model's statistics", Reply("They.", ModelStatistics), (404,)),
-    *_of_model("v2_infer", "POST", "/infer", "Infer", _INFERRED, _CALLED, _INFER, (DEADLINE, PIN)),
-    *_of_model("v2_generate", "POST", "/generate", "Infer, flat", _GENERATED, _CALLED, _GENERATE, (DEADLINE, PIN)),
+    *_of_model("v2_infer", "POST", "/infer", "Infer", _INFERRED, _CALLED, _INFER, _PLACED),
+    *_of_model("v2_generate", "POST", "/generate", "Infer, flat", _GENERATED, _CALLED, _GENERATE, _PLACED),
     *_of_model(
         "v2_generate_stream",
         "POST",
         "/generate_stream",
         "Infer, flat, as one server-sent event",
-        Reply("The event.", {"text/event-stream": {"type": "string"}}, ("X-Ingle-Call", "X-Ingle-Node")),
+        Reply("The event.", {"text/event-stream": {"type": "string"}}, _ANSWERED),
         _CALLED,
         _GENERATE,
-        (DEADLINE, PIN),
+        _PLACED,
     ),
     Operation(
         "v2_model_tracing",

@@ -12,13 +12,16 @@ from appliance.core.requests import CallAnswer, CallRequest
 from appliance.gateway.answers import PlainAnswer
 from appliance.gateway.asked import (
     DEADLINE,
+    EXPLAIN,
     NAME,
     OWNER,
     PIN,
+    answered_headers,
     asked_deadline_s,
+    asked_explanation,
     asked_model,
+    asked_pin,
     broken_bodies,
-    check_pin,
     who,
 )
 from appliance.gateway.dataplane import DataPlane
@@ -28,9 +31,8 @@ from appliance.gateway.operations import Body, Operation, Reply
 
 _BINARY = {"type": "string", "format": "binary"}
 _SUMMARY = "Call a model with a picture, a text, a table, a recording, JSON or raw bytes"
-_REPLIES = {
-    200: Reply("The outputs, with labels where the model has them.", PlainAnswer, ("X-Ingle-Call", "X-Ingle-Node"))
-}
+_ANSWERED = ("X-Ingle-Call", "X-Ingle-Node", "X-Ingle-Route")
+_REPLIES = {200: Reply("The outputs, with labels where the model has them.", PlainAnswer, _ANSWERED)}
 _ERRORS = (404, 413, 415, 429, 503, 504)
 _BODY = Body(
     {
@@ -45,7 +47,7 @@ _BODY = Body(
     "what the model wants; GET on the same address says which of these, with an example",
     required=False,
 )
-_HEADERS = (DEADLINE, PIN)
+_HEADERS = (DEADLINE, PIN, EXPLAIN)
 
 OPERATIONS = (
     Operation(
@@ -75,7 +77,7 @@ class PlainCalls:
         principal = who(request, self._dataplane)
         name, version = asked_model(request)
         deadline_s = asked_deadline_s(request)
-        check_pin(request, self._dataplane.node_name)
+        pin, explain = asked_pin(request), asked_explanation(request)
         principal.require("call", name)
         with broken_bodies():
             content = await read_body(request)
@@ -87,13 +89,15 @@ class PlainCalls:
             parts=[content],
             content_type=request.headers.get("Content-Type", ""),
             deadline_s=deadline_s,
+            pin=pin,
+            explain=explain,
         )
         with dropped_with_caller(request):
             answer = await self._dataplane.call(call, principal)
         return web.Response(
             body=answer_text(answer),
             content_type="application/json",
-            headers={"X-Ingle-Call": answer.call, "X-Ingle-Node": answer.node},
+            headers=answered_headers(answer),
         )
 
     call_local = call

@@ -135,7 +135,7 @@ class RemotePlane:
         outcome: CallAnswer | IngleError | None = None
         if kind == FrontKind.REPLY:
             reply = decode_reply(head)
-            number, outcome = reply.number, read_reply(reply, self.node_name, body)
+            number, outcome = reply.number, read_reply(reply, body)
         elif kind == FrontKind.REFUSAL:
             refusal = decode_refusal(head)
             number, outcome = refusal.number, read_refusal(refusal)

@@ -7,6 +7,7 @@ one that is warm until the new one is, so that a swap is no gap.
 from collections.abc import Callable
 
 from appliance.catalogue.catalogue import Catalogue
+from appliance.core.errors import ConflictError
 from appliance.core.models import ModelVersion
 from appliance.core.names import ModelName
 from appliance.core.traffic import TO_THE_DEFAULT, Traffic
@@ -17,6 +18,7 @@ from appliance.routing.traffic import Share
 from appliance.security.scopes import Principal
 from appliance.workers.pool import Pool
 from appliance.workers.supervisor import Supervisor
+from federation.messages import model_key
 
 _MAX_ROUTES = 10_000
 
@@ -32,6 +34,8 @@ class Route:
         "canary",
         "canary_share",
         "counters",
+        "holders",
+        "key",
         "model",
         "name",
         "pool",
@@ -47,6 +51,8 @@ class Route:
         self.pool = pool
         self.admission = Admission(model.signature)
         self.counters = counters
+        self.holders: tuple[str, ...] = ()  # other nodes that hold the version
+        self.key = model_key(self.name, self.version, model.digest)
         self.allowed: Principal | None = None  # the last caller that was found to be allowed
         self.predecessor: Route | None = None  # what the spelling meant before, while that is warm and this is not
         self.canary: Route | None = None
@@ -83,7 +89,8 @@ class Routes:
 
     def find(self, model: str, version: str, by_ordinal: bool, *, goes_on: bool = False) -> Route:
         """Where a call that so spells its model goes now. A later call of a sequence, which `goes_on` where its first
-        call went, takes nothing of a canary's share. Raises NotFoundError."""
+        call went, takes nothing of a canary's share. Raises NotFoundError, and ConflictError where nodes of the mesh hold the
+        version with different content."""
         if self._generation != self._catalogue.generation:
             self._generation = self._catalogue.generation
             self._stale |= self._routes
@@ -130,7 +137,11 @@ class Routes:
         return route
 
     def _route_to(self, model: ModelVersion) -> Route:
-        return Route(model, self._supervisor.pool(model), self._counters_of(model))
+        if conflict := self._catalogue.conflict(model):
+            raise ConflictError(conflict)
+        route = Route(model, self._supervisor.pool(model), self._counters_of(model))
+        route.holders = self._catalogue.holders(model)
+        return route
 
     def _shadow(self, name: ModelName, traffic: Traffic) -> Shadow:
         """The model's shadow; the same as before, with its report, for as long as the wish is the same."""

@@ -12,7 +12,14 @@ from appliance.core.errors import BadInputError
 from appliance.core.frames import AnswerForm, Encoding, TensorHead
 from appliance.core.requests import CallAnswer, CallRequest
 from appliance.core.tensors import Signature
-from appliance.gateway.asked import asked_deadline_s, broken_bodies, check_pin, who
+from appliance.gateway.asked import (
+    answered_headers,
+    asked_deadline_s,
+    asked_explanation,
+    asked_pin,
+    broken_bodies,
+    who,
+)
 from appliance.gateway.dataplane import DataPlane
 from appliance.gateway.http_body import read_body
 from appliance.gateway.v2_parameters import read_parameters
@@ -29,14 +36,14 @@ class V2Generate:
 
     async def generate(self, request: web.Request) -> web.Response:
         answer, text = await self._answer(request)
-        return web.Response(body=text, content_type="application/json", headers=_headers(answer))
+        return web.Response(body=text, content_type="application/json", headers=answered_headers(answer))
 
     async def generate_stream(self, request: web.Request) -> web.Response:
         answer, text = await self._answer(request)
         return web.Response(
             body=b"data: %b\n\n" % text,
             content_type="text/event-stream",
-            headers={"Cache-Control": "no-store", **_headers(answer)},
+            headers={"Cache-Control": "no-store", **answered_headers(answer)},
         )
 
     async def _answer(self, request: web.Request) -> tuple[CallAnswer, bytes]:
@@ -45,18 +52,15 @@ class V2Generate:
         model, version = path["model"], path.get("version", "")
         found = self._dataplane.catalogue.resolve(model, version, by_ordinal=True)
         principal.require("call", found.name)
-        check_pin(request, self._dataplane.node_name)
+        pin = asked_pin(request)
         deadline_s = asked_deadline_s(request)
         with broken_bodies():
             body = await read_body(request)
         call, request_id = read_generate(body, found.signature, model, version)
         call.deadline_s = deadline_s or call.deadline_s
+        call.pin, call.explain = pin, asked_explanation(request)
         answer = await self._dataplane.call(call, principal)
         return answer, generate_text(answer, model, request_id)
-
-
-def _headers(answer: CallAnswer) -> dict[str, str]:
-    return {"X-Ingle-Call": answer.call, "X-Ingle-Node": answer.node}
 
 
 def read_generate(body: bytes, signature: Signature, model: str, version: str) -> tuple[CallRequest, str]:

@@ -16,7 +16,7 @@ from aiohttp.typedefs import Handler
 from appliance.core.errors import BadInputError
 from appliance.core.models import ModelVersion
 from appliance.core.names import RESERVED
-from appliance.gateway.asked import asked_deadline_s, check_pin
+from appliance.gateway.asked import answered_headers, asked_deadline_s, asked_explanation, asked_pin
 from appliance.gateway.dataplane import DataPlane
 from appliance.gateway.hang_up import dropped_with_caller
 from appliance.gateway.http_answer import COMPRESS_FROM_BYTES, compressed, v2_content
@@ -175,14 +175,13 @@ class V2Rest:
             # That a model is not here is the first thing to say, whatever else is wrong.
             self._catalogue.resolve(model, version, by_ordinal=True)
             raise
-        if "X-Ingle-Deadline-Ms" in headers or "X-Ingle-Pin" in headers:
-            asked.call.deadline_s = asked_deadline_s(request) or asked.call.deadline_s
-            check_pin(request, self._dataplane.node_name)
+        asked.call.deadline_s = asked_deadline_s(request) or asked.call.deadline_s
+        asked.call.pin, asked.call.explain = asked_pin(request), asked_explanation(request)
         with dropped_with_caller(request):
             answer = await self._dataplane.call(asked.call, principal)
         parts, json_size = v2_content(answer, path["model"], asked.id)
         content = b"".join(parts)
-        answered = {"X-Ingle-Call": answer.call, "X-Ingle-Node": answer.node, "Content-Type": "application/json"}
+        answered = {**answered_headers(answer), "Content-Type": "application/json"}
         if json_size:
             answered["Inference-Header-Content-Length"] = str(json_size)
             answered["Content-Type"] = "application/octet-stream"

@@ -7,6 +7,7 @@ from appliance.core.errors import BadInputError
 from appliance.core.frames import AnswerForm, Encoding, OutputWish, TensorHead
 from appliance.core.requests import Buffer, CallAnswer, CallRequest
 from appliance.gateway.asked import MAX_DEADLINE_MS
+from appliance.gateway.pin import read_pin
 from appliance.gateway.v2_parameters import NONE, read_parameters
 
 _TAKEN = (Encoding.RAW, Encoding.JSON)
@@ -27,6 +28,8 @@ def to_call(asked: Call, bodies: Sequence[Buffer]) -> CallRequest:
         deadline_s=_deadline_s(asked.deadline_ms) or about.deadline_s,
         priority=about.priority,
         sequence=about.sequence,
+        pin=read_pin(asked.pin) if asked.pin else "",
+        explain=asked.explain,
     )
 
 
@@ -67,5 +70,6 @@ def result_parts(number: int, answer: CallAnswer) -> list[Buffer]:
         answer.version,
         answer.ordinal,
         (seconds.queue, seconds.load, seconds.run, seconds.total),
+        answer.route,
     )
     return message_parts(head, (answer.body,))

@@ -16,7 +16,6 @@ from appliance.core.errors import BadInputError, BusyError, IngleError, TooLarge
 from appliance.core.frames import Answer
 from appliance.core.requests import Buffer
 from appliance.gateway.dataplane import BegunCall, DataPlane
-from appliance.gateway.pin import check_pin
 from appliance.gateway.zmq_asked import result_parts, to_call
 from appliance.gateway.zmq_operations import Operations
 from appliance.gateway.zmq_peer import RETRY_AFTER_S, Peer
@@ -80,8 +79,6 @@ class ZmqFront:
             # That a model is not here is the first thing to say, whatever else is wrong.
             dataplane.catalogue.resolve(asked.model, asked.version, by_ordinal=True)
             raise
-        if asked.pin:
-            check_pin(asked.pin, dataplane.node_name)
         call = _Call(self, peer, asked.call)
         peer.take(asked.call, call, size)
         try:

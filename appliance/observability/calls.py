@@ -25,6 +25,7 @@ class CallRecord(msgspec.Struct, frozen=True, gc=False):
     seconds: Seconds
     at_s: float  # Unix time of the answer
     error: str = ""
+    choice: object = None  # why it ran where it did: whoever put it there can explain it
 
 
 class RecentCalls:

@@ -99,7 +99,10 @@ class Supervisor:
     def pool(self, model: ModelVersion) -> Pool:
         """The pool of this version, made at its first call."""
         pool = self._pools.get(model.key)
-        if pool is None:
+        if pool is not None:
+            if model.folder != pool.model.folder:
+                pool.model = model  # what lay on other nodes alone lies here too by now, or no more
+        else:
             limits, settings = model.manifest.limits, self._settings
             pool = self._pools[model.key] = Pool(
                 model,

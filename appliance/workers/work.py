@@ -29,12 +29,28 @@ class Future(Protocol):
     def set_exception(self, exception: IngleError, /) -> None: ...
 
 
+class Choice(Protocol):
+    """Where a call went, and why."""
+
+    def explain(self) -> dict[str, object]:
+        """The candidates with their terms in seconds, for people and programs."""
+
+
+class Flight(Protocol):
+    """What drives a call that may run on several nodes."""
+
+    def caller_gone(self) -> None:
+        """Nobody waits for the answer any more: whoever still works on it may stop."""
+
+
 class Work:
     """One call on its way to a worker and back. `future` gives (Answer, body) or an IngleError."""
 
     __slots__ = (
         "attempts",
+        "choice",
         "deadline_s",
+        "flight",
         "future",
         "invoke",
         "memory_outputs",
@@ -42,6 +58,8 @@ class Work:
         "patience_turns",
         "placed",
         "priority",
+        "ran_on",
+        "remote_s",
         "sent_ns",
         "sequence",
         "spans",
@@ -62,6 +80,10 @@ class Work:
         self.patience_turns = 1
         self.sequence: CallSequence | None = None
         self.timer: asyncio.TimerHandle | None = None
+        self.flight: Flight | None = None  # where it may run on several nodes
+        self.ran_on = ""  # the name of the other node that answered it
+        self.remote_s = (0.0, 0.0)  # how long it waited there, and for the model to be loaded
+        self.choice: Choice | None = None  # why it ran where it did
 
     def expire(self) -> None:
         """The deadline has passed: the caller is told, and the worker's answer, if one comes, is dropped."""

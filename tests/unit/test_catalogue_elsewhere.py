@@ -13,7 +13,7 @@ from appliance.catalogue.staging import stage
 from appliance.core.errors import ConflictError, NotFoundError
 from appliance.core.manifest import Manifest
 from appliance.core.models import ModelVersion
-from appliance.core.names import parse_name
+from appliance.core.names import ModelName, parse_name
 from appliance.core.tensors import Signature, TensorSpec
 from appliance.core.versions import Version, parse_version
 
@@ -51,18 +51,18 @@ def mine(catalogue: Catalogue) -> ModelVersion:
 
 def test_a_version_that_lies_elsewhere_is_found_here(catalogue: Catalogue, mine: ModelVersion) -> None:
     there = theirs(mine, "2.0.0", 2)
-    catalogue.set_elsewhere({NAME: Elsewhere(versions=(there,), holders={there.version: ("b",)})})
+    catalogue.put_elsewhere({NAME: Elsewhere(versions=(there,), holders={there.version: ("b",)})})
     assert catalogue.resolve("acme/digits") == there
     assert catalogue.holders(there) == ("b",)
     assert catalogue.holders(mine) == ()
     assert [str(v.version) for v in catalogue.entry(NAME).versions] == ["1.0.0", "2.0.0"]
-    catalogue.set_elsewhere({})
+    catalogue.put_elsewhere({NAME: None})
     assert catalogue.resolve("acme/digits") == mine
 
 
 def test_what_lies_elsewhere_is_no_artifact_of_this_node(catalogue: Catalogue, mine: ModelVersion) -> None:
     there = theirs(mine, "2.0.0", 2, digest="f" * 64)
-    catalogue.set_elsewhere({NAME: Elsewhere(versions=(there,))})
+    catalogue.put_elsewhere({NAME: Elsewhere(versions=(there,))})
     assert catalogue.digests() == {mine.digest}
     assert [entry.versions for entry in catalogue.held()] == [(mine,)]
     assert catalogue.own(mine) == mine
@@ -72,13 +72,13 @@ def test_what_lies_elsewhere_is_no_artifact_of_this_node(catalogue: Catalogue, m
 
 
 def test_the_next_version_comes_behind_the_whole_meshs(catalogue: Catalogue, mine: ModelVersion) -> None:
-    catalogue.set_elsewhere({NAME: Elsewhere(versions=(theirs(mine, "3.4.0", 7, digest="f" * 64),))})
+    catalogue.put_elsewhere({NAME: Elsewhere(versions=(theirs(mine, "3.4.0", 7, digest="f" * 64),))})
     made = publish(catalogue, b"b")
     assert (str(made.version), made.ordinal) == ("3.5.0", 8)
 
 
 def test_a_version_with_other_content_elsewhere_is_refused(catalogue: Catalogue, mine: ModelVersion) -> None:
-    catalogue.set_elsewhere({NAME: Elsewhere(versions=(theirs(mine, "2.0.0", 2, digest="f" * 64),))})
+    catalogue.put_elsewhere({NAME: Elsewhere(versions=(theirs(mine, "2.0.0", 2, digest="f" * 64),))})
     with pytest.raises(ConflictError, match="exists with other content"):
         publish(catalogue, b"b", "2.0.0")
 
@@ -87,7 +87,7 @@ def test_what_is_deployed_again_becomes_a_copy_of_what_lies_elsewhere(catalogue:
     incoming = catalogue.new_incoming() / "upload"
     incoming.write_bytes(b"\x08\x0ab")
     digest = stage(incoming, incoming.parent).digest
-    catalogue.set_elsewhere({NAME: Elsewhere(versions=(theirs(mine, "2.0.0", 5, digest=digest),))})
+    catalogue.put_elsewhere({NAME: Elsewhere(versions=(theirs(mine, "2.0.0", 5, digest=digest),))})
     made = publish(catalogue, b"b", "2.0.0")
     assert (made.folder != "", made.ordinal) == (True, 5)
 
@@ -95,7 +95,7 @@ def test_what_is_deployed_again_becomes_a_copy_of_what_lies_elsewhere(catalogue:
 def test_ordinals_are_those_that_the_mesh_agreed_on(catalogue: Catalogue, mine: ModelVersion) -> None:
     there = theirs(mine, "0.9.0", 1, digest="f" * 64)
     ordinals = {there.version: 1, mine.version: 2}
-    catalogue.set_elsewhere({NAME: Elsewhere(versions=(there,), ordinals=ordinals)})
+    catalogue.put_elsewhere({NAME: Elsewhere(versions=(there,), ordinals=ordinals)})
     assert catalogue.resolve("acme/digits", "2", by_ordinal=True).version == mine.version
     assert catalogue.resolve("acme/digits", "1", by_ordinal=True).version == there.version
 
@@ -114,30 +114,30 @@ def test_aliases_of_the_mesh_come_first(
 ) -> None:
     for alias, version in own.items():
         catalogue.set_alias(NAME, alias, version)
-    catalogue.set_elsewhere({NAME: Elsewhere(versions=(theirs(mine, "2.0.0", 2),), aliases=told)})
+    catalogue.put_elsewhere({NAME: Elsewhere(versions=(theirs(mine, "2.0.0", 2),), aliases=told)})
     assert {alias: str(version) for alias, version in catalogue.entry(NAME).aliases.items()} == seen
 
 
 def test_what_was_removed_in_the_mesh_is_not_found_though_it_lies_here(
     catalogue: Catalogue, mine: ModelVersion
 ) -> None:
-    catalogue.set_elsewhere({NAME: Elsewhere(removed=frozenset({mine.version}))})
+    catalogue.put_elsewhere({NAME: Elsewhere(removed=frozenset({mine.version}))})
     with pytest.raises(NotFoundError):
         catalogue.resolve("acme/digits")
     assert not catalogue.has_model(NAME)
 
 
 def test_a_conflict_is_told(catalogue: Catalogue, mine: ModelVersion) -> None:
-    catalogue.set_elsewhere({NAME: Elsewhere(conflicts={Version(1, 0, 0): "two nodes differ"})})
+    catalogue.put_elsewhere({NAME: Elsewhere(conflicts={Version(1, 0, 0): "two nodes differ"})})
     assert catalogue.conflict(mine) == "two nodes differ"
 
 
 def test_hundreds_of_changes_are_one_generation(catalogue: Catalogue, mine: ModelVersion) -> None:
-    many = {}
+    many: dict[ModelName, Elsewhere | None] = {}
     for number in range(300):
         name = parse_name(f"acme/m{number}")
         many[name] = Elsewhere(versions=(msgspec.structs.replace(theirs(mine, "1.0.0"), name=name),))
     before = catalogue.generation
-    catalogue.set_elsewhere(many)
+    catalogue.put_elsewhere(many)
     assert catalogue.generation == before + 1
     assert catalogue.model_count == 301
