@@ -65,6 +65,8 @@ class Catalogue:
         self._own = Snapshot.first(0, ())  # what this node holds
         self._elsewhere: dict[ModelName, Elsewhere] = {}
         self._snapshot = self._own  # the same with what other nodes hold
+        # Hears of aliases and wishes that are set here (kind, model, key, value), from whichever thread sets them.
+        self.on_wish: Callable[[str, ModelName, str, str], None] = _unheard
         self.fault = ""  # what is wrong with the database, as a sentence; nothing is changed while it is
         self._open()
         with disk_faults(self.folder):
@@ -292,6 +294,9 @@ class Catalogue:
                 if not known:
                     self._artifacts.remove(staged.digest)  # no row names what was just placed
                 raise
+        after = self.entry(name)
+        if keep_default and "default" in after.aliases:
+            self.on_wish("alias", name, "default", str(after.aliases["default"]))
         return made, True
 
     def _free_ordinal(self, name: ModelName, wished: int) -> int:
@@ -308,6 +313,7 @@ class Catalogue:
             if target.folder:
                 with self._changing(name):
                     self._store.put_alias(name, alias, target.version)
+        self.on_wish("alias", name, alias, str(target.version))
         return target
 
     def keep_alias(self, name: ModelName, alias: str, version: Version | None) -> None:
@@ -333,6 +339,7 @@ class Catalogue:
             if own is not None and alias in own.aliases:
                 with self._changing(name):
                     self._store.delete_alias(name, alias)
+        self.on_wish("alias", name, alias, "")
 
     def scale(self, name: ModelName) -> Scale:
         """What was wished of the model's replicas on this node."""
@@ -352,14 +359,16 @@ class Catalogue:
         wished = [name for name, scale in self._scales.items() if scale.min_replicas and name in entries]
         return [entries[name].default for name in wished if entries[name].default.folder]
 
-    def set_scale(self, name: ModelName, scale: Scale) -> None:
-        """Keeps what is wished of the model's replicas. Raises NotFoundError."""
+    def set_scale(self, name: ModelName, scale: Scale, *, told: bool = False) -> None:
+        """Keeps what is wished of the model's replicas; `told`: by the mesh. Raises NotFoundError."""
         with self._writing():
             self.entry(name)
             with self._store.transaction():
                 wished = scale != AS_THE_NODE_DECIDES
                 self._store.put_wish(name, "scale", msgspec.json.encode(scale).decode() if wished else "")
             self._scales = {**self._scales, name: scale}
+        if not told:
+            self.on_wish("scale", name, "", msgspec.json.encode(scale).decode())
 
     def traffic(self, name: ModelName) -> Traffic:
         """How the model's calls are spread over its versions."""
@@ -369,8 +378,9 @@ class Catalogue:
         """The models that have a wish of that kind."""
         return self._traffics
 
-    def set_traffic(self, name: ModelName, traffic: Traffic) -> None:
-        """Keeps how the model's calls are to be spread. Raises NotFoundError for it or a version that is named."""
+    def set_traffic(self, name: ModelName, traffic: Traffic, *, told: bool = False) -> None:
+        """Keeps how the model's calls are to be spread; `told`: by the mesh. Raises NotFoundError for it or a version
+        that is named."""
         with self._writing():
             entry = self.entry(name)
             for version in (traffic.canary, traffic.shadow, traffic.return_to):
@@ -380,6 +390,8 @@ class Catalogue:
                 self._put_traffic(name, traffic)
             self._remember_traffic(name, traffic)
             self._snapshot = self._snapshot.changed(name, entry)  # who derived routes derives them again
+        if not told:
+            self.on_wish("traffic", name, "", msgspec.json.encode(traffic).decode())
 
     def _put_traffic(self, name: ModelName, traffic: Traffic) -> None:
         wished = traffic != TO_THE_DEFAULT
@@ -408,7 +420,9 @@ class Catalogue:
                         "set the alias `default` to the version you want"
                     )
                 self._store.put_alias(name, "default", earlier)
-            return self.entry(name).default
+            default = self.entry(name).default
+        self.on_wish("alias", name, "default", str(earlier))
+        return default
 
     def delete(self, name: ModelName, version: str | None = None) -> list[ModelVersion]:
         """Removes one version, or the model with all of them; returns what is gone. Aliases that pointed there go too.
@@ -491,6 +505,10 @@ class Catalogue:
         for digest in orphans:
             with suppress(OSError):  # the change is made; what stays behind goes at the next start
                 self._artifacts.remove(digest)
+
+
+def _unheard(_kind: str, _name: ModelName, _key: str, _value: str) -> None:
+    """The node is in no mesh."""
 
 
 def _serves_alike(one: ModelVersion, other: ModelVersion | None) -> bool:

@@ -406,6 +406,21 @@ class RestoreAnswer(msgspec.Struct):
     replaced: int
 
 
+class CallDescription(msgspec.Struct):
+    """What became of one call. `status` is `ok` or an error's code; `route`: why it ran where it did, in seconds of
+    each term for each node that could have answered it; empty where this node alone has the model."""
+
+    id: str
+    model: str
+    version: str
+    node: str
+    status: str
+    seconds: Seconds
+    at_s: float
+    error: str
+    route: dict[str, Any]
+
+
 class DrainAnswer(msgspec.Struct):
     """Every call that was in flight has been answered; new ones are refused."""
 

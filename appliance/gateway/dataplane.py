@@ -10,13 +10,13 @@ import logging
 import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import msgspec
 
 from appliance.catalogue.catalogue import Catalogue
 from appliance.core.client_memory import MemorySpan
-from appliance.core.errors import DeadlineError, IngleError, UnavailableError, WorkerFailedError
+from appliance.core.errors import DeadlineError, IngleError, NotFoundError, UnavailableError, WorkerFailedError
 from appliance.core.frames import Answer, AnswerForm, Invoke
 from appliance.core.machine import memory_bytes
 from appliance.core.models import ModelVersion
@@ -44,7 +44,6 @@ from appliance.security.keys import KeyRing
 from appliance.security.limits import Meter
 from appliance.security.scopes import ANONYMOUS, Principal
 from appliance.workers.inspector import Inspector
-from appliance.workers.pool import Pool
 from appliance.workers.sequences import CallSequence
 from appliance.workers.supervisor import Supervisor
 from appliance.workers.work import DEFAULT_PRIORITY, Choice, Future, Outcome, Work
@@ -86,8 +85,15 @@ def _stamps(begun: BegunCall, answer: Answer, ended_ns: int) -> Stamps:
 
 
 def _explained(choice: Choice | None, node: str) -> str:
-    told = {"node": node, "why": "no other node holds the model"} if choice is None else choice.explain()
+    told = {"node": node, "why": "no other node holds the model"} if choice is None else choice.explanation()
     return msgspec.json.encode(told).decode()
+
+
+class Remote(Protocol):
+    """Whoever has a call answered by this node or another."""
+
+    def submit(self, route: Route, work: Work, request: CallRequest, call_id: str, key_id: str) -> None:
+        """The call's future is told the outcome. Raises IngleError where the call is not taken."""
 
 
 class DataPlane:
@@ -124,7 +130,7 @@ class DataPlane:
         self.log_switch = LogSwitch()
         self.held = HeldBytes(settings.max_held_bytes or memory_bytes() // 8)
         self.watch = TrafficWatch(catalogue, self.tally, self.deployer.set_alias)
-        self.remote: RemoteCalls | None = None  # set where there is a mesh
+        self.remote: Remote | None = None  # set where there is a mesh
         self.draining = False
         self.started = False
         self._supervisor = supervisor
@@ -181,7 +187,7 @@ class DataPlane:
         if principal is not route.allowed:
             principal.require("call", route.model.name)
             route.allowed = principal
-        if step is None:
+        if step is None or not route.model.folder:  # a sequence on another node is kept by that one
             return self._begin(request, principal, future, route, None, started_ns)
         with self._sequences.step(request, principal.key_id, route) as (place, sequence):
             return self._begin(request, principal, future, place, sequence, started_ns)
@@ -217,9 +223,9 @@ class DataPlane:
             if self._unloaded:
                 self._unloaded.discard(route.model.name)
             if principal.meter is None:
-                self._submit(route, work, request)
+                self._submit(begun, request, principal)
             else:
-                self._submit_metered(route, work, request, principal.meter)
+                self._submit_metered(begun, request, principal, principal.meter)
         except IngleError as error:
             self.failed(begun, error)
             raise
@@ -228,29 +234,39 @@ class DataPlane:
             work.timer = self._loop.call_later(asked_s, work.expire)
         return begun
 
-    def _submit(self, route: Route, work: Work, request: CallRequest) -> None:
+    def _submit(self, begun: BegunCall, request: CallRequest, principal: Principal) -> None:
         """Hands the call to whoever is to answer it. Raises IngleError."""
-        if not request.pin if not route.holders else request.pin == "local":
+        route, work = begun.route, begun.work
+        if work.sequence is not None or (request.pin == "local" if route.holders else not request.pin):
             if not route.model.folder:
-                raise UnavailableError(f"{route.model} lies on other nodes alone, none of which is in reach", retry_after_s=1.0)
+                raise UnavailableError(
+                    f"{route.model} is on other nodes alone, and none is in reach", retry_after_s=1.0
+                )
             route.pool.submit(work)
         elif self.remote is not None:
-            self.remote.submit(route, work, request)
+            self.remote.submit(route, work, request, begun.id, principal.key_id)
         elif request.pin in ("local", f"node:{self.node_name}"):
             route.pool.submit(work)
         else:
             raise NotFoundError(f"no node is known here for '{request.pin}': this one is '{self.node_name}', and alone")
 
-    def _submit_metered(self, route: Route, work: Work, request: CallRequest, meter: Meter) -> None:
+    def _submit_metered(self, begun: BegunCall, request: CallRequest, principal: Principal, meter: Meter) -> None:
         """Counts a call against its key's limits; one that is not taken is not held against the quota."""
         meter.take(time.monotonic(), time.time())
         try:
-            self._submit(route, work, request)
+            self._submit(begun, request, principal)
         except IngleError:
             meter.give_back()
             raise
 
-    def begin_for_peer(self, request: CallRequest, digest: str, call_id: str, peer: Principal, future: Future) -> BegunCall:
+    def next_number(self) -> int:
+        """A number that no other call has here since the start."""
+        self._number += 1
+        return self._number
+
+    def begin_for_peer(
+        self, request: CallRequest, digest: str, call_id: str, peer: Principal, future: Future
+    ) -> BegunCall:
         """Takes a call that another node of the mesh was asked for, and that is to run here or nowhere. Raises as
         begin(), NotFoundError too where this node does not hold the version with that content."""
         started_ns = time.perf_counter_ns()

@@ -3,12 +3,13 @@
 Runs in the gateway. Health needs no key. The mesh is not known here yet: a node lists itself.
 """
 
+import msgspec
 from aiohttp import web
 
 from appliance.core.errors import NotFoundError, UnavailableError
 from appliance.core.names import parse_name
 from appliance.core.release import VERSION
-from appliance.gateway.answers import DrainAnswer, Health, NodeDescription, NodeList, SandboxLayer
+from appliance.gateway.answers import CallDescription, DrainAnswer, Health, NodeDescription, NodeList, SandboxLayer
 from appliance.gateway.asked import who
 from appliance.gateway.dataplane import DataPlane
 from appliance.gateway.operations import Operation, Parameter, Reply
@@ -52,7 +53,7 @@ OPERATIONS = (
         "/v1/calls/{id}",
         "node",
         "Say what became of a recent call, and where its time went",
-        {200: Reply("The call's record.", CallRecord)},
+        {200: Reply("The call's record.", CallDescription)},
         (404,),
         (_ID,),
     ),
@@ -69,6 +70,12 @@ UNLISTED = (
         {200: Reply("Drained.", DrainAnswer)},
     ),
 )
+
+
+def _described(record: CallRecord) -> CallDescription:
+    told = msgspec.structs.asdict(record)
+    choice = told.pop("choice")
+    return CallDescription(**told, route={} if choice is None else choice.explanation())
 
 
 class Node:
@@ -107,7 +114,7 @@ class Node:
         record = self._dataplane.call_record(call_id)
         if record is None or not principal.allows("call", parse_name(record.model)):
             raise NotFoundError(f"no recent call '{call_id[:64]}' is remembered on this node")
-        return json_reply(record)
+        return json_reply(_described(record))
 
     async def drain(self, request: web.Request) -> web.Response:
         who(request, self._dataplane).require("admin", None)

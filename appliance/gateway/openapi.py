@@ -69,6 +69,7 @@ _HEADERS: dict[str, dict[str, Any]] = {
     "X-Ingle-Call": {"description": "the call's id, for /v1/calls/{id}", "schema": {"type": "string"}},
     "X-Ingle-Node": {"description": "the node that ran the model", "schema": {"type": "string"}},
     "X-Ingle-Route": {
+        "required": False,
         "description": "why it ran there, where X-Ingle-Explain asked for it: JSON, seconds of each term by candidate",
         "schema": {"type": "string"},
     },

@@ -89,8 +89,8 @@ class Routes:
 
     def find(self, model: str, version: str, by_ordinal: bool, *, goes_on: bool = False) -> Route:
         """Where a call that so spells its model goes now. A later call of a sequence, which `goes_on` where its first
-        call went, takes nothing of a canary's share. Raises NotFoundError, and ConflictError where nodes of the mesh hold the
-        version with different content."""
+        call went, takes nothing of a canary's share. Raises NotFoundError, and ConflictError where nodes of the mesh
+        hold the version with different content."""
         if self._generation != self._catalogue.generation:
             self._generation = self._catalogue.generation
             self._stale |= self._routes

@@ -64,6 +64,14 @@ class Gpu:
         said = f"GPU {self._device.number}: {', '.join(self._got)}"
         return f"{said} ({self._note})" if self._note else said
 
+    @property
+    def free_bytes(self) -> int:
+        """What models may still take of the device's memory; -1 where there is none, or it is not known."""
+        if self._host is None:
+            return -1
+        left_bytes = self._host.ledger.left_bytes
+        return -1 if left_bytes is None else max(0, left_bytes)
+
     async def start(self) -> None:
         """Starts the device's worker, where one was asked for and onnxruntime has what it takes, and hears what its
         sessions really get. Raises nothing: without a GPU all models run on the CPU."""

@@ -5,12 +5,24 @@ write no file; what it says of places and sizes is checked here against what it 
 """
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from appliance.core.client_memory import MemorySpan
 from appliance.core.errors import WorkerFailedError
 from appliance.core.frames import Answer, OutputWish, SharedPlace
 from appliance.workers.region import SharedRegion
+
+
+class Region(Protocol):
+    def take(self, size: int, /) -> int | None:
+        """A place of so many bytes, or None where there is no room."""
+
+
+class NoRegion:
+    """Of a worker that shares no memory with this node: its outputs come in the answer's body."""
+
+    def take(self, _size: int, /) -> None:
+        return None
 
 
 class PlacedOutput(NamedTuple):
@@ -21,7 +33,7 @@ class PlacedOutput(NamedTuple):
 
 
 def place(
-    wishes: Sequence[OutputWish], spans: Mapping[str, MemorySpan], region: SharedRegion
+    wishes: Sequence[OutputWish], spans: Mapping[str, MemorySpan], region: Region
 ) -> tuple[list[OutputWish], dict[str, PlacedOutput]]:
     """The wishes with a place in the region for each output of `spans`, as far as there is room; and those places."""
     told, placed = [], {}
@@ -36,7 +48,7 @@ def place(
     return told, placed
 
 
-def deliver(answer: Answer, body: bytes, placed: Mapping[str, PlacedOutput], region: SharedRegion) -> bytes:
+def deliver(answer: Answer, body: bytes, placed: Mapping[str, PlacedOutput], region: SharedRegion | None) -> bytes:
     """Moves the outputs into their callers' memory; what is left of the body.
 
     Raises BadInputError where that memory was cut short, WorkerFailedError where the worker's answer makes no sense.
@@ -48,7 +60,7 @@ def deliver(answer: Answer, body: bytes, placed: Mapping[str, PlacedOutput], reg
         output, size = placed.get(head.name), head.size_bytes
         if output is None or not 0 <= size <= len(output.span) or (output.start < 0 and size > end):
             raise WorkerFailedError("the worker's answer does not fit the shared memory that it was to go to")
-        if output.start >= 0:
+        if output.start >= 0 and region is not None:
             with region.view(output.start, size) as content:
                 output.span.write(content)
         else:

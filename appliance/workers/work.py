@@ -32,7 +32,7 @@ class Future(Protocol):
 class Choice(Protocol):
     """Where a call went, and why."""
 
-    def explain(self) -> dict[str, object]:
+    def explanation(self) -> dict[str, object]:
         """The candidates with their terms in seconds, for people and programs."""
 
 

@@ -47,7 +47,7 @@ def test_what_a_frame_cannot_carry_is_said(changes: dict[str, object]) -> None:
 def test_an_answer_and_an_error_come_over_whole() -> None:
     answer = CallAnswer("c1", "n", "a/b", "1.0.0", 1, [], b"body", 4, Seconds(1.0, 2.0, 3.0, 6.0))
     reply = front_frames.decode_reply(front_frames.encode(front_frames.write_reply(1, answer)))
-    assert front_frames.read_reply(reply, "n", b"body") == answer
+    assert front_frames.read_reply(reply, b"body") == answer
     error = BusyError("later", retry_after_s=2.5)
     error.call = "c2"
     refusal = front_frames.decode_refusal(front_frames.encode(front_frames.write_refusal(1, error)))

@@ -9,11 +9,11 @@ import tritonclient.grpc
 from tritonclient.grpc import InferInput, InferRequestedOutput, InferResult, service_pb2
 from tritonclient.grpc._utils import _get_inference_request
 
-from appliance.core.errors import BadInputError, DeadlineError, NotFoundError, UnsupportedError
+from appliance.core.errors import BadInputError, DeadlineError, UnsupportedError
 from appliance.core.frames import AnswerForm, OutputWish, TensorHead
-from appliance.core.requests import CallAnswer, Seconds
+from appliance.core.requests import CallAnswer, CallRequest, Seconds
 from appliance.gateway.grpc_answers import infer_response, stream_error, stream_response
-from appliance.gateway.grpc_asked import check_pin, shortest_deadline_s
+from appliance.gateway.grpc_asked import ask_placement, shortest_deadline_s
 from appliance.gateway.grpc_codec import parse_infer, to_call, wants_final_mark
 from appliance.gateway.grpc_stubs import SERVICE, message_class, pb
 from appliance.gateway.peers import NOBODY
@@ -260,13 +260,12 @@ def test_a_deadline_that_has_passed_is_said_at_once() -> None:
         shortest_deadline_s(0, {}, 0.0)
 
 
-def test_a_pin_to_this_node_passes_and_to_another_does_not() -> None:
-    for pin in ("local", "node:here"):
-        check_pin({"x-ingle-pin": pin}, "here")
-    with pytest.raises(NotFoundError, match="'there'"):
-        check_pin({"x-ingle-pin": "node:there"}, "here")
+def test_a_pin_is_read_from_the_metadata() -> None:
+    request = CallRequest("m", "", AnswerForm.TENSORS, [], [])
+    ask_placement(request, {"x-ingle-pin": "node:there", "x-ingle-explain": "1"})
+    assert (request.pin, request.explain) == ("node:there", True)
     with pytest.raises(BadInputError, match="expected local"):
-        check_pin({"x-ingle-pin": "over there"}, "here")
+        ask_placement(request, {"x-ingle-pin": "over there"})
 
 
 def test_the_stubs_are_those_of_tritonclient() -> None:

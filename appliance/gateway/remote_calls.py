@@ -1,0 +1,336 @@
+"""Calls that this node or a peer may answer: asked of whom the router chooses, and answered to whoever waits.
+
+Runs in the gateway's event loop. The router decides who is asked, again and at all; here its decisions become works for
+this node's pool and INVOKE messages for peers, and what comes back becomes the caller's outcome. A sequence that begins
+on a peer stays there.
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+import msgspec
+
+from appliance.core.client_memory import MemorySpan
+from appliance.core.errors import BadInputError, IngleError, UnavailableError, WorkerFailedError, error_from_code
+from appliance.core.frames import Answer, AnswerForm
+from appliance.core.requests import Buffer, CallRequest, SequenceStep
+from appliance.gateway.routes import Route
+from appliance.routing.call import Call
+from appliance.routing.flight import Binding
+from appliance.routing.own_state import OwnState
+from appliance.routing.pins import parse_pin
+from appliance.routing.routed_call import RoutedCall
+from appliance.routing.router import Router
+from appliance.workers.memory_outputs import NoRegion, PlacedOutput, deliver, place
+from appliance.workers.work import Outcome, Work
+from federation.messages import Cancel, Head, MeshFault, MeshInvoke, MeshReply
+from federation.peer import Peer
+
+_MAX_BOUND = 10_000  # sequences on peers; the oldest is forgotten first
+
+Send = Callable[[str, Head, Sequence[Buffer]], bool]
+
+
+class SequenceKey(NamedTuple):
+    """A sequence that a peer keeps: whose it is, of which version, and its caller's own word for it."""
+
+    key_id: str
+    model: str
+    id: str
+
+
+class RemoteCalls:
+    """submit() a call; on_reply() and on_fault() bring what peers say of theirs.
+
+    `send` says something to a peer, `peer` tells who it is, `next_number` numbers a call among all that this node's
+    workers and peers are asked.
+    """
+
+    def __init__(
+        self,
+        router: Router,
+        own_state: OwnState,
+        *,
+        node_id: str,
+        node_name: str,
+        send: Send,
+        peer: Callable[[str], Peer | None],
+        next_number: Callable[[], int],
+    ) -> None:
+        self._router = router
+        self._own_state = own_state
+        self.node_id = node_id
+        self._node_name = node_name
+        self.send = send
+        self._peer = peer
+        self.next_number = next_number
+        self._asked: dict[int, tuple[str, _Carrier]] = {}  # by the number that the peer was given
+        self._bound: dict[SequenceKey, str] = {}  # the peers that keep sequences' states
+
+    def submit(self, route: Route, work: Work, request: CallRequest, call_id: str, key_id: str) -> None:
+        """Has the call answered by this node or another: `work.future` is told the outcome, perhaps before this
+        returns. `key_id`: whose call it is. Raises BadInputError for a sequence that is not under way."""
+        pin = parse_pin(request.pin) if request.pin else None
+        model = route.model
+        local = self._own_state.of(model) if model.folder and not route.pool.closed else None
+        step = request.sequence if model.manifest.state else None
+        bound: Binding = "once" if model.manifest.permissions.get("no_retry") is True else "free"
+        bound_to, sequence = "", ""
+        if step is not None:
+            key = SequenceKey(key_id, route.key, str(step.id))
+            bound, sequence = "sequence", f"{key_id}/{step.id}"
+            if not step.start:
+                bound_to = self._bound.get(key, "")
+                if not bound_to:
+                    raise BadInputError(
+                        f"no sequence {step.id!r:.80} of {route.name} is under way: its first call says sequence_start"
+                    )
+            if step.end:
+                self._bound.pop(key, None)
+        carrier = _Carrier(self, route, work, call_id)
+        if step is not None:
+            carrier.sequence = sequence
+            carrier.step = step
+            carrier.key = key
+        call = Call(
+            route.key, sum(map(len, work.parts)), work.deadline_s, local, _rows(route, request), pin, bound, bound_to
+        )
+        carrier.routed = self._router.route(call, carrier)
+        work.flight, work.choice = carrier, carrier.routed
+        carrier.routed.start()
+
+    # What peers say.
+
+    def on_reply(self, node_id: str, reply: MeshReply, body: Sequence[Buffer]) -> None:
+        """A peer's answer; one that nobody waits for any more is passed over."""
+        carrier = self._taken(node_id, reply.call)
+        if carrier is not None:
+            carrier.replied(node_id, reply, body)
+
+    def on_fault(self, node_id: str, fault: MeshFault) -> None:
+        """A peer has no answer."""
+        carrier = self._taken(node_id, fault.call)
+        if carrier is not None:
+            error = error_from_code(fault.code, fault.sentence)
+            error.retry_after_s = fault.retry_after_s or None
+            carrier.routed.failed(node_id, error, elsewhere=fault.elsewhere)
+
+    def _taken(self, node_id: str, number: int) -> "_Carrier | None":
+        asked = self._asked.get(number)
+        if asked is None or asked[0] != node_id:
+            return None
+        del self._asked[number]
+        return asked[1]
+
+    def peer_gone(self, node_id: str) -> None:
+        """The link to it is no more: whatever it was asked is asked of others."""
+        for number in [number for number, (asked, _) in self._asked.items() if asked == node_id]:
+            del self._asked[number]
+        self._router.peer_lost(node_id)
+
+    def peer_suspect(self, node_id: str) -> None:
+        """It is silent: whatever it was asked is asked of others too."""
+        self._router.peer_suspect(node_id)
+
+    @property
+    def under_way(self) -> int:
+        """Calls that peers were asked and have not answered."""
+        return len(self._asked)
+
+    # For the carriers.
+
+    def asks(self, number: int, node_id: str, carrier: "_Carrier") -> None:
+        self._asked[number] = (node_id, carrier)
+
+    def asks_no_more(self, number: int, node_id: str) -> None:
+        if self._asked.pop(number, None) is not None:
+            self.send(node_id, Cancel(number), ())
+
+    def binds(self, key: SequenceKey, node_id: str) -> None:
+        """The sequence begins on that peer, and stays there."""
+        if len(self._bound) >= _MAX_BOUND:
+            del self._bound[next(iter(self._bound))]
+        self._bound[key] = node_id
+
+    def name_of(self, node_id: str) -> str:
+        peer = self._peer(node_id)
+        return peer.name if peer is not None else node_id
+
+
+def _rows(route: Route, request: CallRequest) -> int:
+    """How many rows the call has, where its rows may share a run with others'."""
+    shape = request.tensors[0].shape if route.model.batchable and request.tensors else ()
+    return max(1, shape[0]) if shape else 1
+
+
+class _Carrier:
+    """What the router has done for one call."""
+
+    __slots__ = (
+        "_call_id",
+        "_calls",
+        "_local",
+        "_numbers",
+        "_placed",
+        "_route",
+        "_work",
+        "key",
+        "routed",
+        "sequence",
+        "step",
+    )
+
+    def __init__(self, calls: RemoteCalls, route: Route, work: Work, call_id: str) -> None:
+        self._calls = calls
+        self._route = route
+        self._work = work
+        self._call_id = call_id
+        self._placed: Mapping[str, PlacedOutput] = {}
+        self.sequence = ""
+        self.step: SequenceStep | None = None
+        self.key: SequenceKey | None = None
+        self._local: _LocalAttempt | None = None
+        self._numbers: dict[str, int] = {}  # of what peers were asked
+        self.routed: RoutedCall[Outcome]
+
+    # What the router says.
+
+    def ask_local(self) -> None:
+        """Hands the call to this node's own pool, as a work of its own. Raises IngleError where it is not taken."""
+        work, attempt = self._work, _LocalAttempt(self)
+        invoke = msgspec.structs.replace(work.invoke, call=self._calls.next_number())
+        attempt.work = own = Work(invoke, work.parts, work.deadline_s, attempt, work.sent_ns)
+        own.priority, own.patience_turns, own.memory_outputs = work.priority, work.patience_turns, work.memory_outputs
+        self._local = attempt
+        self._route.pool.submit(own)
+
+    def ask_peer(self, node_id: str) -> None:
+        """Sends the call to a peer. Raises UnavailableError where there is no link to it."""
+        work, route = self._work, self._route
+        invoke, step, outputs = work.invoke, self.step, work.invoke.outputs
+        if work.memory_outputs and outputs:
+            outputs, self._placed = place(outputs, work.memory_outputs, NoRegion())
+        number = self._calls.next_number()
+        parts = [part.read() if isinstance(part, MemorySpan) else part for part in work.parts]
+        asked = MeshInvoke(
+            number,
+            route.name,
+            route.version,
+            route.model.digest,
+            invoke.form,
+            invoke.tensors,
+            outputs,
+            invoke.binary,
+            invoke.content_type,
+            max(1e-6, work.deadline_s - time.monotonic()),
+            work.priority,
+            self._call_id,
+            self.sequence,
+            step is not None and step.start,
+            step is not None and step.end,
+        )
+        self._calls.asks(number, node_id, self)
+        self._numbers[node_id] = number
+        work.sent_ns = time.perf_counter_ns()
+        if not self._calls.send(node_id, asked, parts):
+            del self._numbers[node_id]
+            self._calls.asks_no_more(number, node_id)
+            raise UnavailableError(f"there is no link to {self._calls.name_of(node_id)} now")
+        if self.key is not None and step is not None and step.start and not step.end:
+            self._calls.binds(self.key, node_id)
+
+    def cancel(self, node_id: str) -> None:
+        if node_id == self._calls.node_id:
+            self._drop_local()
+        elif (number := self._numbers.pop(node_id, None)) is not None:
+            self._calls.asks_no_more(number, node_id)
+
+    def deliver(self, node_id: str, outcome: Outcome) -> None:
+        work = self._work
+        if node_id != self._calls.node_id:
+            work.ran_on = self._calls.name_of(node_id)
+        if not work.future.done():
+            work.future.set_result(outcome)
+
+    def fail(self, error: IngleError) -> None:
+        if not self._work.future.done():
+            self._work.future.set_exception(error)
+
+    # What comes back.
+
+    def replied(self, node_id: str, reply: MeshReply, body: Sequence[Buffer]) -> None:
+        self._numbers.pop(node_id, None)
+        answer = Answer(
+            self._work.invoke.call,
+            reply.tensors,
+            reply.text_size,
+            reply.decode_ns,
+            reply.wait_ns,
+            reply.run_ns,
+            reply.encode_ns,
+            reply.executions,
+            reply.batch_rows,
+        )
+        content = b"".join(body)
+        try:
+            if not _adds_up(self._work.invoke.form, answer, len(content)):
+                raise WorkerFailedError(f"{self._calls.name_of(node_id)} sent an answer whose sizes do not add up")
+            if self._placed:
+                content = deliver(answer, content, self._placed, None)
+        except IngleError as error:
+            self.routed.failed(node_id, error, elsewhere=False)
+            return
+        self._work.remote_s = (reply.queue_s, reply.load_s)
+        self.routed.answered(node_id, (answer, content), len(content))
+
+    def answered_here(self, attempt: "_LocalAttempt", outcome: Outcome) -> None:
+        if attempt.work is not None:
+            self._work.sent_ns = attempt.work.sent_ns
+        self.routed.answered(self._calls.node_id, outcome, len(outcome[1]))
+
+    def failed_here(self, error: IngleError) -> None:
+        elsewhere = isinstance(error, UnavailableError)
+        self.routed.failed(self._calls.node_id, error, elsewhere=elsewhere)
+
+    def caller_gone(self) -> None:
+        """The caller has hung up, or its deadline has passed."""
+        self.routed.cancelled()
+
+    def _drop_local(self) -> None:
+        if self._local is not None:
+            self._local.gone()
+
+
+class _LocalAttempt:
+    """Waits for this node's own outcome in the place of an asyncio.Future."""
+
+    __slots__ = ("_carrier", "_done", "work")
+
+    def __init__(self, carrier: _Carrier) -> None:
+        self._carrier = carrier
+        self._done = False
+        self.work: Work | None = None
+
+    def done(self) -> bool:
+        return self._done
+
+    def set_result(self, result: Outcome, /) -> None:
+        self._done = True
+        self._carrier.answered_here(self, result)
+
+    def set_exception(self, exception: IngleError, /) -> None:
+        self._done = True
+        self._carrier.failed_here(exception)
+
+    def gone(self) -> None:
+        """Nobody waits: the pool passes it over."""
+        self._done = True
+
+
+def _adds_up(form: int, answer: Answer, size_bytes: int) -> bool:
+    """Whether a peer's answer is as large as it says: what follows is cut by its sizes."""
+    sizes = [head.size_bytes for head in answer.tensors]
+    if min(sizes, default=0) < 0 or not 0 <= answer.text_size <= size_bytes:
+        return False
+    return form != AnswerForm.TENSORS or sum(sizes) == size_bytes
