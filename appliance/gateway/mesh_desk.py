@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from appliance.core.errors import (
+    BadInputError,
     BusyError,
     ConflictError,
     IngleError,
@@ -30,6 +31,8 @@ MAX_CALLS_OF_A_PEER = 10_000
 
 # Faults of this node rather than of the call: nothing was run, and another node may answer.
 _ELSEWHERE = (NotFoundError.code, UnavailableError.code, BusyError.code, ConflictError.code)
+
+_FORMS = frozenset(int(form) for form in AnswerForm)
 
 _log = logging.getLogger("ingle.mesh")
 
@@ -152,7 +155,9 @@ class MeshDesk:
 
 
 def to_request(asked: MeshInvoke, body: Sequence[Buffer]) -> CallRequest:
-    """The call that a peer asks for, to be run here."""
+    """The call that a peer asks for, to be run here. Raises BadInputError where it asks for a form that is unknown."""
+    if asked.form not in _FORMS:
+        raise BadInputError(f"answers of form {asked.form} are not known here: the nodes' versions of Ingle differ")
     step = SequenceStep(asked.sequence, asked.sequence_start, asked.sequence_end) if asked.sequence else None
     return CallRequest(
         asked.model,
