@@ -42,6 +42,7 @@ class MeshKind(IntEnum):
     FETCH = 57
     CHUNK = 58
     NO_CHUNK = 59
+    HAVE = 60
 
 
 # Who is there.
@@ -327,8 +328,8 @@ class Ordered(msgspec.Struct, array_like=True):
 
 
 class Fetch(msgspec.Struct, array_like=True):
-    """Send a piece of a file of an artifact. `file` empty: the list of its files (a JSON object, path to sha256 and
-    size). `number` is the asker's."""
+    """Send a part of a file of an artifact. `file` empty: the list of its files (federation/artifact_list.py), all of
+    it. `number` is the asker's."""
 
     number: int
     digest: str
@@ -338,18 +339,31 @@ class Fetch(msgspec.Struct, array_like=True):
 
 
 class Chunk(msgspec.Struct, array_like=True):
-    """The piece that was asked for; its bytes are the body."""
+    """The part that was asked for; its bytes are the body."""
 
     number: int
     size_bytes: int
 
 
 class NoChunk(msgspec.Struct, array_like=True):
-    """Why a piece cannot be had here."""
+    """Why a part cannot be had here."""
 
     number: int
     code: str
     sentence: str
+
+
+class Have(msgspec.Struct, array_like=True):
+    """The sender fetches this artifact, and can give these pieces of it already: bit N of `pieces` (its byte N/8, from
+    the lowest) is piece N of the list whose digest is `list_digest`; both empty while it has no list. Sent to all peers
+    at the begin, then to whoever fetches or holds it. `ended`: it is complete, or the sender has given up."""
+
+    digest: str
+    list_digest: bytes = b""
+    pieces: bytes = b""
+    done_bytes: int = 0
+    bytes_per_s: float = 0.0
+    ended: bool = False
 
 
 Head = (
@@ -373,6 +387,7 @@ Head = (
     | Fetch
     | Chunk
     | NoChunk
+    | Have
 )
 
 KIND_OF: dict[type[msgspec.Struct], MeshKind] = {
@@ -396,4 +411,5 @@ KIND_OF: dict[type[msgspec.Struct], MeshKind] = {
     Fetch: MeshKind.FETCH,
     Chunk: MeshKind.CHUNK,
     NoChunk: MeshKind.NO_CHUNK,
+    Have: MeshKind.HAVE,
 }
