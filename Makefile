@@ -16,7 +16,7 @@ PYTEST_ARGS ?=
 # The stamp's name carries the runtime: changing it, or pyproject.toml, installs anew.
 STAMP := $(VENV)/.installed-$(RUNTIME)
 
-.PHONY: install demo test test-converters test-nets check bench clean tools binary test-binary
+.PHONY: install demo test test-converters test-nets check bench clean tools binary binary-again test-binary
 
 install: $(STAMP)
 
@@ -74,11 +74,18 @@ tools:
 	test -z "$$missing" || { test $$(id -u) = 0 && apt-get update -qq && apt-get install -y -qq $$missing >/dev/null; } || \
 		echo "The one file needs these to be built: $$missing. Install them (apt-get install $$missing)." >&2
 
-# The product as one file: dist/ingle, with SHA256SUMS and a list of what is inside (CycloneDX) beside it.
+# The product as one file: dist/ingle, with SHA256SUMS and a list of what is inside (CycloneDX) beside it. SIGN=FILE, a
+# key as `ingle pack --new-key` makes one, makes it an update for those that trust it; UPDATE_KEY=HEX says whom it trusts.
 LEVEL ?= 19
+BUILD_BINARY = $(BIN)/python build/binary.py --level $(LEVEL) $(if $(SIGN),--sign $(SIGN)) $(if $(UPDATE_KEY),--update-key $(UPDATE_KEY))
 binary: $(STAMP) tools
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$(RUNTIME),build]'
-	$(BIN)/python build/binary.py dist --level $(LEVEL)
+	$(BUILD_BINARY) dist
+
+# Built once more elsewhere, and compared byte by byte; names what differs.
+binary-again: binary
+	$(BUILD_BINARY) dist/again --work dist/again/work
+	$(BIN)/python build/same.py dist/ingle dist/again/ingle
 
 # The one file, built quickly and tried in a bare root (as root, with debootstrap) beside the rest of tests/binary.
 test-binary: $(STAMP) tools

@@ -27,8 +27,10 @@ from appliance.core.durable import write_durably
 from appliance.core.errors import BusyError, IngleError, UnavailableError
 from appliance.core.machine import memory_bytes, raise_descriptor_limit
 from appliance.core.names import name_from_stem
-from appliance.core.release import VERSION
+from appliance.core.own_program import one_file_path
+from appliance.core.release import VERSION, this_build
 from appliance.core.swap import finish_swap
+from appliance.core.trial import Trial, end_trial, is_committed, is_on_trial, read_trial, settle, write_trial
 from appliance.gateway.dataplane import DataPlane
 from appliance.gateway.fronts import Fronts
 from appliance.gateway.grpc_front import GrpcFront
@@ -56,6 +58,7 @@ NODE_FILE = "node.json"
 _MEMORY_SHARE = 0.8
 _GRPC_GRACE_S = 5.0
 SAVE_USAGE_S = 5.0
+LOOK_FOR_COMMIT_S = 0.1
 
 # Who started the node may deploy what the command line names.
 _OWNER = Principal("", "owner", (Scope("admin"),))
@@ -74,6 +77,9 @@ class Node:
         self._lock = _lock(settings.data_dir)
         self.name = settings.name or socket.gethostname() or "ingle"
         self.node_id = _node_id(settings.data_dir)
+        if taken_back := settle(settings.data_dir):
+            _log.warning("%s", taken_back)
+        self.trial = read_trial(settings.data_dir) if is_on_trial() else None
         if finish_swap(settings.data_dir):
             _log.warning("a restore that was cut short after it had been decided is done now")
         self._catalogue = Catalogue(settings.data_dir)
@@ -170,7 +176,20 @@ class Node:
             )
         if self._settings.ready_file is not None:
             write_durably(self._settings.ready_file, text.encode())
+        if self.trial is None:
+            drop_snapshots(self._settings.data_dir)
+        else:
+            write_trial(self._settings.data_dir, self.trial, "ready")
+            self._watching.append(loop.create_task(self._prove(self.trial)))
+
+    async def _prove(self, trial: Trial) -> None:
+        """Ends the trial of this program once it is the file that is started next time."""
+        while not await asyncio.to_thread(is_committed, trial):  # noqa: ASYNC110 - another process commits it
+            await asyncio.sleep(LOOK_FOR_COMMIT_S)
+        self.trial = None
         drop_snapshots(self._settings.data_dir)
+        end_trial(self._settings.data_dir)
+        _log.info("the update from %s to %s is done", trial.version_before, trial.version)
 
     async def _listen(self) -> tuple[int, int]:
         """Opens the fronts; the ports of HTTP and gRPC, 0 for one that is off."""
@@ -194,6 +213,8 @@ class Node:
             "bulk": None,
             "admin_key_file": str(self._keys.admin_key_file),
             "tls_fingerprint": self.tls and self.tls.fingerprint,
+            "version": this_build().version,
+            "file": one_file_path(),
         }
 
     async def _deploy(self, file: Path) -> None:
@@ -331,8 +352,34 @@ def _announce(node: Node, settings: Settings) -> None:
     print("\n".join(lines), flush=True)
 
 
-async def serve(settings: Settings, files: Sequence[Path]) -> int:
-    """Runs a node until SIGTERM or SIGINT, drains it, and returns the process's exit status.
+class _Orders:
+    """What signals say, from now on: `came` is set by each that ends the node's service."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self._data_dir = data_dir
+        self.came = asyncio.Event()
+        self.update: Trial | None = None
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTERM, self._end)
+        loop.add_signal_handler(signal.SIGINT, self._end)
+        loop.add_signal_handler(signal.SIGUSR2, self._change)
+
+    def _end(self) -> None:
+        self.update = None
+        self.came.set()
+
+    def _change(self) -> None:
+        trial = read_trial(self._data_dir)
+        if trial is None or trial.stage != "asked" or not one_file_path():
+            _log.warning("SIGUSR2, and no update of this node was asked for: nothing is done")
+            return
+        self.update = trial
+        self.came.set()
+
+
+async def serve(settings: Settings, files: Sequence[Path]) -> Trial | None:
+    """Runs a node until SIGTERM or SIGINT, and drains it; or until SIGUSR2 where an update was asked for, which is
+    returned then, for the caller to become it.
 
     A second signal ends it without draining. Raises IngleError and OSError where it cannot start.
     """
@@ -340,10 +387,8 @@ async def serve(settings: Settings, files: Sequence[Path]) -> int:
     set_up_logs()
     raise_descriptor_limit()
     node = Node(settings)
-    told = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, told.set)
+    orders = _Orders(settings.data_dir)
+    told = orders.came
     try:
         try:
             await node.start(files)
@@ -355,6 +400,8 @@ async def serve(settings: Settings, files: Sequence[Path]) -> int:
         gc.freeze()
         await told.wait()
         told.clear()
+        if node.trial is not None:  # its owner ends it: the watch must not start the one before
+            write_trial(settings.data_dir, node.trial, "ended")
         print("draining: no new calls, those in flight finish (again to end at once)", file=sys.stderr, flush=True)
         drain = asyncio.ensure_future(node.drain())
         again = asyncio.ensure_future(told.wait())
@@ -364,4 +411,4 @@ async def serve(settings: Settings, files: Sequence[Path]) -> int:
         await asyncio.gather(drain, again, return_exceptions=True)
     finally:
         await node.stop()
-    return 0
+    return orders.update

@@ -8,14 +8,13 @@ the trailer's form.
 import argparse
 import hashlib
 import io
-import struct
 import tarfile
 from pathlib import Path
 
 import zstandard
 
-MAGIC = b"INGLE-1\n"
-TRAILER = struct.Struct("<8sQQ32s")
+from appliance.security.releases import MAGIC, TRAILER
+
 BEST = 19  # a little smaller than 3 is quick: 38 MB against 46 MB
 
 

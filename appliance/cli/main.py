@@ -54,6 +54,7 @@ VERBS = (
     "backup",
     "restore",
     "doctor",
+    "update",
     "licenses",
     "completion",
     "version",

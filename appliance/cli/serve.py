@@ -1,5 +1,6 @@
 """`ingle serve`: starts a node and stays until it is told to end. Its flags are the settings, none is listed here."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -47,10 +48,15 @@ def _serve(files: tuple[Path, ...], config: Path | None, **flags: Any) -> int:
     from appliance.node import serve
 
     try:
-        return uvloop.run(serve(settings, files))
+        update = uvloop.run(serve(settings, files))
     except OSError as error:
         addresses = f"http {settings.http}, grpc {settings.grpc}, zmq {settings.zmq}"
         raise IngleError(f"the node could not start ({error.strerror or error}); it was to have {addresses}") from None
+    if update is not None:
+        from appliance.core.trial_watch import hand_over
+
+        hand_over(settings.data_dir, update, sys.argv[1:])
+    return 0
 
 
 command = click.Command(

@@ -30,6 +30,7 @@ class NodeFile(msgspec.Struct):
     name: str = ""
     admin_key_file: str = ""
     tls_fingerprint: str | None = None
+    file: str = ""
 
 
 class Target(NamedTuple):

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from appliance.core.durable import disk_faults, sync_file
+from appliance.core.durable import disk_faults, sync_file, sync_folder
 from appliance.core.errors import IngleError, UnavailableError
 
 LOCK_WAIT_S = 5.0
@@ -75,9 +75,13 @@ class Database:
         drop_snapshots()."""
         snapshot = Path(f"{self.path}.before-{schema + 1}")
         if schema:
-            snapshot.unlink(missing_ok=True)
-            self.copy_to(snapshot)
-            sync_file(snapshot)
+            # By rename: what is there under this name is whole, for put_back_snapshots().
+            partial = Path(f"{snapshot}.part")
+            partial.unlink(missing_ok=True)
+            self.copy_to(partial)
+            sync_file(partial)
+            partial.rename(snapshot)
+            sync_folder(snapshot.parent)
         try:
             for number in range(schema, len(migrations)):
                 with self.transaction():
@@ -141,6 +145,30 @@ def drop_snapshots(folder: Path) -> None:
     """Takes away what was kept before migrations: the new form has proved itself."""
     for snapshot in folder.glob("*.sqlite.before-*"):
         snapshot.unlink(missing_ok=True)
+
+
+def put_back_snapshots(folder: Path) -> list[str]:
+    """Puts what was kept before migrations in the place of what they made; the names of those databases. Nobody may
+    have one of them open. Cut short, it is to be called again before anything opens them. Raises IngleError."""
+    put_back = []
+    with disk_faults(folder):
+        # Of several of one database the oldest: it was before all that failed since.
+        for snapshot in sorted(folder.glob("*.sqlite.before-*"), key=_schema_after, reverse=True):
+            file = folder / snapshot.name.rpartition(".before-")[0]
+            if snapshot.suffix == ".part":
+                snapshot.unlink()
+                continue
+            for journal in ("-wal", "-shm"):  # of the new form: it would be taken for the old one's
+                Path(f"{file}{journal}").unlink(missing_ok=True)
+            snapshot.rename(file)
+            put_back.append(file.name)
+        sync_folder(folder)
+    return put_back
+
+
+def _schema_after(snapshot: Path) -> int:
+    number = snapshot.name.rpartition(".before-")[2].removesuffix(".part")
+    return int(number) if number.isdigit() else 0
 
 
 def keep_damaged(path: Path) -> Path:

@@ -14,10 +14,13 @@ MODULE_BY_ROLE = {
     "front": "appliance.gateway.front_process",
     "examine": "appliance.cli.examined_apart",
     "convert": "converters.child",
+    "trial-watch": "appliance.core.trial_watch",
     "ingle": "appliance.cli.main",
 }
 HIDDEN = "__"
 
+# Set for a program that runs on trial, to the path of the file that it is to replace (core/trial.py).
+ON_TRIAL = "INGLE_ON_TRIAL"
 # What the stub and the loader of the one file set for themselves.
 _LIBRARIES = "LD_LIBRARY_PATH"
 _LOADERS = ("_PYI_", "LD_LIBRARY_PATH_ORIG")
@@ -31,6 +34,12 @@ def is_one_file() -> bool:
 def program_folder() -> str:
     """Where the one file lies unpacked, its modules and libraries; empty where this is an installed package."""
     return str(Path(sys.executable).parent) if is_one_file() else ""
+
+
+def one_file_path() -> str:
+    """The one file that this process was started from, by the name that it keeps; empty where this is an installed
+    package."""
+    return os.environ.get(ON_TRIAL) or os.environ.get("INGLE_ONE_FILE", "") if is_one_file() else ""
 
 
 def own_command(role: str, *words: str) -> list[str]:

@@ -11,6 +11,7 @@ import signal
 import sqlite3
 import sys
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -84,9 +85,8 @@ def _writes(arguments: tuple[object, ...]) -> bool:
     return isinstance(flags, int) and bool(flags & (os.O_WRONLY | os.O_RDWR))
 
 
-def act(folder: Path, action: str, acts: int) -> None:
-    """Takes the action, and does not return where it takes that many acts."""
-    countdown = Countdown(acts)
+def hook(countdown: Countdown) -> None:
+    """From here on each act of this process is counted."""
     real_fsync, real_connect = os.fsync, sqlite3.connect
 
     def fsync(descriptor: int) -> None:
@@ -101,14 +101,10 @@ def act(folder: Path, action: str, acts: int) -> None:
     os.fsync = fsync  # type: ignore[assignment]
     sqlite3.connect = connect  # type: ignore[assignment]
     sys.addaudithook(countdown.audit)
-    catalogue = Catalogue(folder)
-    ACTIONS[action](catalogue)
-    countdown.act()  # done, and not yet closed
-    catalogue.close()
 
 
-def main() -> None:
-    before, targets, action = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
+def kill_before_each_act(before: Path, targets: Path, action: Callable[[Path, Countdown], None]) -> int:
+    """Takes the action in copies of `before`, one after the other, as the module says; the last one's exit status."""
     acts = 0
     status = -signal.SIGKILL
     while status == -signal.SIGKILL:
@@ -116,10 +112,24 @@ def main() -> None:
         shutil.copytree(before, targets / str(acts))
         child = os.fork()
         if child == 0:
-            act(targets / str(acts), action, acts)
+            countdown = Countdown(acts)
+            hook(countdown)
+            action(targets / str(acts), countdown)
             os._exit(0)
         status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    sys.exit(status)
+    return status
+
+
+def main() -> None:
+    action = ACTIONS[sys.argv[3]]
+
+    def act(folder: Path, countdown: Countdown) -> None:
+        catalogue = Catalogue(folder)
+        action(catalogue)
+        countdown.act()  # done, and not yet closed
+        catalogue.close()
+
+    sys.exit(kill_before_each_act(Path(sys.argv[1]), Path(sys.argv[2]), act))
 
 
 if __name__ == "__main__":

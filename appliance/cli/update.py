@@ -1,0 +1,230 @@
+"""`ingle update`: a new one file in the place of the old one, tried before it is.
+
+The file is verified, written beside the one that runs, and started there once (for its version alone). Where a node
+runs from the old one, it becomes the new one and has to be ready within a limit, or the old one goes on (core/trial.py
+says how). Only then is the file replaced, by one rename.
+"""
+
+import fcntl
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+
+from appliance.cli.target import NodeFile, read_node_file
+from appliance.core.digests import file_digest
+from appliance.core.durable import disk_faults, sync_file
+from appliance.core.errors import (
+    BusyError,
+    ForbiddenError,
+    IngleError,
+    RefusedError,
+    UnavailableError,
+    UnsupportedError,
+)
+from appliance.core.own_program import foreign_environment, one_file_path
+from appliance.core.release import Build, this_build
+from appliance.core.trial import Trial, commit, end_trial, read_trial, write_trial
+from appliance.core.versions import parse_version
+
+STAGED_SUFFIX = ".new"
+START_LIMIT_S = 60.0  # a first start unpacks, on a slow card for long
+# How long the node may take to let go: its own setting bounds its drain.
+_DRAIN_LIMIT_S = 600.0
+_ANSWER_LIMIT_S = 10.0
+_LOOK_EVERY_S = 0.05
+
+
+@click.command("update", short_help="Replace this program by a newer one.")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--allow-downgrade", is_flag=True, help="Take an older version too.")
+@click.option(
+    "--limit",
+    "limit_s",
+    type=click.FloatRange(1.0, 3600.0),
+    default=60.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="The new node must be ready this many seconds after its start, or the old one goes on.",
+)
+def command(file: Path, allow_downgrade: bool, limit_s: float) -> None:
+    """Replace this program by FILE, a newer one, signed with the key that this one trusts.
+
+    A node that runs drains, and starts as the new version; one that does not become ready is taken back, and the
+    catalogue with it. Until the new one is ready, FILE has replaced nothing: a power cut leaves the old one.
+    """
+    from appliance.security.releases import verified
+    from appliance.settings import load_settings
+
+    data_dir = load_settings().data_dir
+    node = _running_node(data_dir)
+    old = Path(node.file if node else one_file_path())
+    if not old.name:
+        raise UnsupportedError(
+            "this Ingle is an installed Python package, which pip updates; 'ingle update' is for the one file"
+        )
+    with _alone(old):
+        statement = verified(file, this_build().update_key)
+        if file_digest(file) == file_digest(old):
+            click.echo(f"{old} is this very file already.")
+            return
+        before = _build_of(old)
+        check_newer(before, Build(statement.version, statement.built_s), allow_downgrade)
+        staged = stage(file, old)
+        try:
+            if verified(staged, this_build().update_key) != statement:
+                raise RefusedError(f"{file} changed while it was read: nothing was done")
+            trial = Trial(
+                file=str(old),
+                staged=str(staged),
+                version_before=before.version,
+                version=_build_of(staged).version,
+                sha256=file_digest(staged),
+                limit_s=limit_s,
+            )
+            if node is None:
+                commit(trial)
+                click.echo(f"{old} is {trial.version} now. No node of {data_dir} ran: its next start is the first.")
+                return
+            try_on(trial, node.pid, data_dir)
+        finally:
+            staged.unlink(missing_ok=True)
+    click.echo(f"{old} is {trial.version} now, and the node runs it.")
+
+
+def try_on(trial: Trial, pid: int, data_dir: Path) -> None:
+    """Has the node become the new program, and puts that into place once it is ready. Raises IngleError where it did
+    not become ready; the old one runs again then."""
+    write_trial(data_dir, trial, "asked")
+    os.kill(pid, signal.SIGUSR2)
+    stage, since_s, committed = "asked", time.monotonic(), False
+    while found := read_trial(data_dir):
+        if found.stage != stage:
+            stage, since_s = found.stage, time.monotonic()
+        if stage == "ready" and not committed:
+            committed = _committed(trial)
+        limit_s = _DRAIN_LIMIT_S if stage == "asked" else trial.limit_s + _ANSWER_LIMIT_S
+        if stage == "ended" or time.monotonic() - since_s > limit_s or (stage == "asked" and not _lives(pid)):
+            break
+        time.sleep(_LOOK_EVERY_S)
+    if committed:
+        return
+    if found and found.stage == "asked":
+        end_trial(data_dir)
+        raise UnavailableError("the node did not begin to update, or ended meanwhile: the file is what it was")
+    if found and found.stage == "ended":
+        raise UnavailableError("the node was told to end while it was updated: its next start is of the old version")
+    raise IngleError(
+        f"{trial.version} did not become ready within {trial.limit_s:g} s: {trial.version_before} runs again, with the "
+        "catalogue as it was. The node's log says why"
+    )
+
+
+def _committed(trial: Trial) -> bool:
+    """Puts the new file into place, unless the node went back at the same moment."""
+    try:
+        commit(trial)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def _running_node(data_dir: Path) -> NodeFile | None:
+    """The node that has this data folder open. Raises UnsupportedError where it runs from no one file."""
+    try:
+        with (data_dir / "node.lock").open("rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            return None
+    except FileNotFoundError:
+        return None
+    except PermissionError:
+        raise ForbiddenError(f"{data_dir} is another user's: run this as that user, or with sudo") from None
+    except BlockingIOError:
+        node = read_node_file(data_dir)
+    if node is None:
+        raise BusyError(f"the node of {data_dir} is starting or ending: try again when it is ready") from None
+    if not node.file:
+        raise UnsupportedError(
+            f"the node of {data_dir} runs as an installed Python package: end it, update that with pip, start it again"
+        )
+    if node.pid == 1:  # nobody in its namespace could kill it, where the new version hangs
+        raise UnsupportedError(f"the node of {data_dir} is the first process of a container: give that a newer image")
+    return node
+
+
+@contextmanager
+def _alone(old: Path) -> Iterator[None]:
+    """One update of a file at a time. Raises ForbiddenError where its folder cannot be written."""
+    if not os.access(old.parent, os.W_OK):
+        raise ForbiddenError(f"{old.parent}, where the program lies, cannot be written by this user: try with sudo")
+    folder = os.open(old.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        raise BusyError(f"another update of {old} is under way") from None
+    finally:
+        os.close(folder)
+
+
+def check_newer(old: Build, new: Build, allow_downgrade: bool) -> None:
+    """Raises RefusedError where the new one is older: by its version, else by the time of its commit."""
+    ages = [(parse_version(build.version), build.built_s) for build in (old, new)]
+    if ages[1] < ages[0] and not allow_downgrade:
+        raise RefusedError(
+            f"{new.version} is older than {old.version}, which is here: 'ingle update --allow-downgrade' takes it all "
+            "the same; its node may not know the catalogue's form, and is taken back then"
+        )
+
+
+def stage(file: Path, old: Path) -> Path:
+    """A copy of the file beside the old one, on the disk."""
+    staged = old.with_name(f".{old.name}{STAGED_SUFFIX}")
+    with disk_faults(old.parent):
+        staged.unlink(missing_ok=True)
+        try:
+            shutil.copyfile(file, staged)
+            about = old.stat()
+            staged.chmod(about.st_mode & 0o7777)
+            if os.geteuid() == 0:
+                os.chown(staged, about.st_uid, about.st_gid)
+            sync_file(staged)
+        except OSError:
+            staged.unlink(missing_ok=True)
+            raise
+    return staged
+
+
+def _build_of(program: Path) -> Build:
+    """What the program says of itself when it is started on this box. Raises RefusedError where it cannot be."""
+    try:
+        done = subprocess.run(
+            [program, "version", "--json"],
+            env=foreign_environment(),
+            capture_output=True,
+            text=True,
+            timeout=START_LIMIT_S,
+            check=False,
+        )
+        if done.returncode == 0:
+            told = json.loads(done.stdout)
+            return Build(version=told["version"], built_s=told["built_s"])
+        why = done.stderr.strip()[-300:] or f"it ended with {done.returncode}"
+    except (OSError, subprocess.TimeoutExpired, ValueError, KeyError, TypeError) as error:
+        why = str(error)
+    raise RefusedError(f"{program} cannot be started on this box: {why}")

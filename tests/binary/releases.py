@@ -1,0 +1,47 @@
+"""Releases of the one file for tests: what a built one has inside, with another version or another program in it,
+signed with a key of the tests' own."""
+
+import io
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import msgspec
+import zstandard
+
+from appliance.core.release import BUILD_FILE, Build
+from appliance.security.releases import TRAILER, sign
+from appliance.security.signatures import new_key, read_key
+
+BUILD = Path(__file__).parents[2] / "build"
+
+
+class Releases:
+    """Makes them in a folder of its own."""
+
+    def __init__(self, place: Path, built: Path, stub: Path) -> None:
+        self._place, self._stub, self._made = place, stub, 0
+        self._key = place / "release.pem"
+        self.public_key = new_key(self._key)
+        self._inside = place / "inside"
+        content = built.read_bytes()
+        _, payload_bytes, _, _ = TRAILER.unpack(content[-TRAILER.size :])
+        payload = content[-TRAILER.size - payload_bytes : -TRAILER.size]
+        tar = zstandard.ZstdDecompressor().decompressobj().decompress(payload)
+        with tarfile.open(fileobj=io.BytesIO(tar)) as archive:
+            archive.extractall(self._inside, filter="tar")
+        self._program = (self._inside / "ingle").read_bytes()
+
+    def make(self, version: str, *, built_s: int = 1, program: str = "", signed: bool = True) -> Path:
+        """One of this version; `program`, a shell script, in the place of Ingle."""
+        about = Build(version, built_s, self.public_key)
+        (self._inside / "_internal" / BUILD_FILE).write_bytes(msgspec.json.encode(about))
+        (self._inside / "ingle").write_bytes(program.encode() or self._program)
+        self._made += 1
+        out = self._place / f"{self._made}-{version}"
+        command = [sys.executable, BUILD / "pack.py", self._inside, self._stub, out, "--level", "1"]
+        subprocess.run(list(map(str, command)), check=True)
+        if signed:
+            sign(out, read_key(self._key), version, built_s)
+        return out
