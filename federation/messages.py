@@ -67,7 +67,8 @@ class Introduction(msgspec.Struct, array_like=True, frozen=True):
 
 class Hello(msgspec.Struct, array_like=True):
     """The first message on a link, each way, and again when something in it changes. `incarnation` grows with each
-    start of the node. `http`, `grpc`, `zmq` are ports, 0 for a front that is off. `peers`: whom else the sender knows.
+    start of the node. `http`, `grpc`, `zmq` are ports, 0 for a front that is off. `peers`: some of those whom the
+    sender has links with. `unix_s`: the sender's clock when it sent this; 0 where it does not tell.
     """
 
     protocol: int
@@ -81,6 +82,7 @@ class Hello(msgspec.Struct, array_like=True):
     tls_fingerprint: str = ""
     peers: list[Introduction] = []
     draining: bool = False
+    unix_s: float = 0.0
 
 
 # How each fares: every node is the authority on itself.
@@ -138,11 +140,11 @@ class Probe(msgspec.Struct, array_like=True):
 
 
 class Probed(msgspec.Struct, array_like=True):
-    """`received_bytes`: the whole probe's; `load` is piggybacked."""
+    """`received_bytes`: the whole probe's; `load` is piggybacked where it is not what the last STATE told."""
 
     number: int
     received_bytes: int = 0
-    load: Load = Load()
+    load: Load | None = None
 
 
 class Drain(msgspec.Struct, array_like=True):
@@ -249,8 +251,9 @@ class Stamp(msgspec.Struct, array_like=True, frozen=True, order=True):
 
 class Register(msgspec.Struct, array_like=True, frozen=True):
     """One wish about the mesh's models. `kind` is one of `alias` (key: its name; value: a version, or empty for none),
-    `removed` (key: a version; value: the digest that was removed), `scale`, `traffic`, `copies` (key empty; value
-    JSON), `node` (name: a public key in hex; key `revoked`; value: why). `name`: owner/name."""
+    `removed` (key: removal_key(); value: the digest that was removed, or empty where it was deployed anew), `scale`,
+    `traffic`, `copies` (key empty; value JSON, empty: withdrawn), `node` (name: a public key in hex; key `revoked`;
+    value: why). `name`: owner/name."""
 
     kind: str
     name: str
@@ -259,9 +262,15 @@ class Register(msgspec.Struct, array_like=True, frozen=True):
     value: str
 
 
+def removal_key(version: str, digest: str) -> str:
+    """The key of a removal's register: each digest that a version ever had can be removed."""
+    return f"{version}@{digest[:16]}"
+
+
 class Catalogue(msgspec.Struct, array_like=True):
     """How the sender's holdings and its registers hash, for comparison: the sum of all items' hashes, and, where
-    `holdings_buckets` or `register_buckets` is not empty, those of 256 buckets by an item's first hash byte."""
+    `holdings_buckets` or `register_buckets` is not empty, those of 256 buckets. federation/catalogue_hash.py says how
+    an item hashes and which bucket is its."""
 
     holdings_hash: bytes
     register_hash: bytes

@@ -1,0 +1,84 @@
+"""What a peer may say of nodes, holdings and registers: types were checked when its message was decoded, here is
+whether the values can be meant. Pure. A peer that has the mesh key may still be broken, or hostile: what is not
+credible is passed over, and nothing that a peer says raises."""
+
+import re
+from hashlib import sha256
+
+from appliance.core.errors import BadInputError
+from appliance.core.names import parse_name
+from appliance.core.versions import parse_version
+from federation.hybrid_clock import MAX_COUNTER, MAX_MS
+from federation.messages import Introduction, Record, Register
+
+NODE_ID_DIGITS = 32
+PUBLIC_KEY_BYTES = 32
+MAX_ADDRESSES = 16
+MAX_VALUE_CHARS = 64 * 1024
+MAX_KEY_CHARS = 128
+
+_NODE_ID = re.compile(r"[0-9a-f]{32}")
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+_MAX_INTEGER = 2**53
+
+
+def node_id_of(public_key: bytes) -> str:
+    """The first 32 hex digits of the public key's SHA-256."""
+    return sha256(public_key).hexdigest()[:NODE_ID_DIGITS]
+
+
+def credible_introduction(introduction: Introduction) -> bool:
+    """Whether the credential is valid is not asked here: whoever opens the link does."""
+    return (
+        len(introduction.public_key) == PUBLIC_KEY_BYTES
+        and introduction.node_id == node_id_of(introduction.public_key)
+        and len(introduction.name) <= 253
+        and len(introduction.key_id) <= 64
+        and len(introduction.credential) <= 64
+        and 0 < len(introduction.addresses) <= MAX_ADDRESSES
+        and all(0 < len(address) <= 64 for address in introduction.addresses)
+        and 0 < introduction.mesh_port < 65536
+        and 0 <= introduction.bulk_port < 65536
+    )
+
+
+def credible_record(record: Record) -> bool:
+    return (
+        _is_name(record.name)
+        and _is_version(record.version)
+        and _DIGEST.fullmatch(record.digest) is not None
+        and 0 < record.ordinal < 2**31
+        and 0 <= record.size_bytes < _MAX_INTEGER
+        and 0 <= record.created_s < _MAX_INTEGER  # false for NaN
+        and len(record.batch_reason) <= 4096
+        and len(record.source) <= 64
+    )
+
+
+def credible_register(register: Register) -> bool:
+    """Kinds that this release does not know are kept and handed on: a later one may."""
+    stamp = register.stamp
+    return (
+        0 <= stamp.ms <= MAX_MS
+        and 0 <= stamp.counter <= MAX_COUNTER
+        and _NODE_ID.fullmatch(stamp.node_id) is not None
+        and 0 < len(register.kind) <= 32
+        and len(register.key) <= MAX_KEY_CHARS
+        and len(register.name) <= 2 * MAX_KEY_CHARS + 1
+        and len(register.value) <= MAX_VALUE_CHARS
+        and (register.kind not in ("alias", "removed", "scale", "traffic", "copies") or _is_name(register.name))
+    )
+
+
+def _is_name(text: str) -> bool:
+    try:
+        return str(parse_name(text)) == text
+    except BadInputError:
+        return False
+
+
+def _is_version(text: str) -> bool:
+    try:
+        return str(parse_version(text)) == text
+    except BadInputError:
+        return False

@@ -1,0 +1,30 @@
+"""What is kept of the talk with one peer: what it said of its state, how far it is, and when it was last asked what.
+Pure; core.py decides what is said."""
+
+import math
+
+from federation.estimates import Estimates
+from federation.peer import Peer
+from federation.state import HeardState
+
+
+class Talk:
+    """Times are when something was last done; -inf: not since the link began."""
+
+    def __init__(self) -> None:
+        self.heard = HeardState()
+        self.way = Estimates()
+        self.start(-math.inf)
+
+    def start(self, now_s: float) -> None:
+        """A link begins or ends: what was told on the last one is void. How far the peer is need not have changed."""
+        self.heard.clear()
+        self.way.forget_outstanding()
+        self.probed_s = -math.inf
+        self.state_asked_s = -math.inf
+        self.state_given_s = -math.inf
+        self.width_s = now_s  # when the way's width is to be measured again
+
+    def show(self, peer: Peer) -> None:
+        """What others read of it. `models` are the same dict already."""
+        peer.load, peer.rtt_s, peer.bytes_per_s = self.heard.load, self.way.rtt_s, self.way.bytes_per_s
