@@ -1,0 +1,106 @@
+"""A node's Introduction as the TXT record of its mDNS service, and back. Pure; no network.
+
+What lies on the wire, each key once: `v` the protocol, `k` the public key, `i` the mesh key's id, `c` the credential,
+`n` the node's name, `b` the bulk port; keys that are unknown are passed over. The node's id is not told: it is the
+public key's digest, and the instance is named by it, so that names cannot collide and no probing is needed. Whether a
+credential is worth anything is not judged here.
+"""
+
+import hashlib
+import ipaddress
+import re
+from collections.abc import Iterable, Mapping
+
+from federation.messages import PROTOCOL, Introduction
+
+SERVICE_TYPE = "_ingle._tcp.local."
+MAX_TXT_BYTES = 400  # ours is less; a record that is larger is no node's
+MAX_ADDRESSES = 8
+
+_KEY_BYTES = _CREDENTIAL_BYTES = 32
+_MAX_NAME = 128
+_INSTANCE = re.compile(r"ingle-([0-9a-f]{32})\._ingle\._tcp\.local\.")
+_NAME = re.compile(rf"[A-Za-z0-9._-]{{1,{_MAX_NAME}}}")
+_KEY_ID = re.compile(r"[A-Za-z0-9._-]{1,32}")
+
+
+class NoIntroductionError(ValueError):
+    """What was advertised is no node's introduction; says why."""
+
+
+def node_id_of(public_key: bytes) -> str:
+    """A node's id: the first 32 hex digits of its public key's SHA-256."""
+    return hashlib.sha256(public_key).hexdigest()[:32]
+
+
+def instance_name(node_id: str) -> str:
+    return f"ingle-{node_id}.{SERVICE_TYPE}"
+
+
+def node_of_instance(name: str) -> str | None:
+    """The node id in an instance's name, however it is written; None for names that no node gives itself."""
+    found = _INSTANCE.fullmatch(name.lower())
+    return found[1] if found else None
+
+
+def txt_of(introduction: Introduction) -> dict[str, str]:
+    """What the TXT record tells of a node, in no more than MAX_TXT_BYTES."""
+    return {
+        "v": str(PROTOCOL),
+        "k": introduction.public_key.hex(),
+        "i": introduction.key_id,
+        "c": introduction.credential.hex(),
+        "n": introduction.name,
+        "b": str(introduction.bulk_port),
+    }
+
+
+def introduction_of(
+    node_id: str, txt: Mapping[bytes, bytes | None], mesh_port: int, addresses: Iterable[str]
+) -> Introduction:
+    """What a service record says of the node `node_id`. Raises NoIntroductionError."""
+    public_key = _digits(txt, b"k", _KEY_BYTES)
+    if node_id_of(public_key) != node_id:
+        raise NoIntroductionError("the public key is not that of the node's id")
+    protocol = _text(txt, b"v")
+    if not re.fullmatch("[1-9][0-9]{0,4}", protocol):
+        raise NoIntroductionError(f"the protocol is no number: {protocol[:20]!r}")
+    name, key_id = _text(txt, b"n"), _text(txt, b"i")
+    if not _NAME.fullmatch(name) or not _KEY_ID.fullmatch(key_id):
+        raise NoIntroductionError("the name or the key's id is none")
+    bulk = _text(txt, b"b")
+    if not re.fullmatch("[0-9]{1,5}", bulk) or int(bulk) > 65535 or not 0 < mesh_port <= 65535:
+        raise NoIntroductionError("a port is none")
+    usable = usable_addresses(addresses)
+    if not usable:
+        raise NoIntroductionError("no address is told at which another box could reach it")
+    return Introduction(
+        node_id, name, public_key, key_id, _digits(txt, b"c", _CREDENTIAL_BYTES), usable, mesh_port, int(bulk)
+    )
+
+
+def usable_addresses(addresses: Iterable[str]) -> list[str]:
+    """Those that a connection can be made to, each once, in their order, no more than MAX_ADDRESSES."""
+    usable: dict[str, None] = {}
+    for text in addresses:
+        try:
+            address = ipaddress.ip_address(text)
+        except ValueError:
+            continue
+        if not (address.is_multicast or address.is_unspecified):
+            usable[str(address)] = None
+    return list(usable)[:MAX_ADDRESSES]
+
+
+def _text(txt: Mapping[bytes, bytes | None], key: bytes) -> str:
+    value = txt.get(key)
+    if value is None:
+        raise NoIntroductionError(f"'{key.decode()}' is missing")
+    return value.decode("ascii", errors="replace")
+
+
+def _digits(txt: Mapping[bytes, bytes | None], key: bytes, size_bytes: int) -> bytes:
+    text = _text(txt, key)
+    if not re.fullmatch(f"[0-9a-f]{{{2 * size_bytes}}}", text):
+        raise NoIntroductionError(f"'{key.decode()}' is not {size_bytes} bytes in hexadecimal")
+    return bytes.fromhex(text)

@@ -1,0 +1,87 @@
+"""The network interfaces of this box as they are now, and which of them mDNS goes over.
+
+Reads the kernel's lists (ifaddr, psutil): no network traffic, well under a millisecond. What to do with them is decided
+by pure functions, here for mDNS and in own_addresses.py for what other nodes are told.
+"""
+
+import ipaddress
+import re
+import socket
+from typing import NamedTuple
+
+import ifaddr
+import psutil
+
+LOOPBACK = "127.0.0.1"
+# A socket may join 20 groups of IPv4 unless the owner of the box says otherwise (igmp_max_memberships).
+MAX_INTERFACES = 16
+# Interfaces that lead to containers, virtual machines and tunnels of this box, by the names that their makers give.
+_VIRTUAL = re.compile(r"(docker|br-|veth|virbr|vnet|lxc|lxdbr|cni|flannel|cali|podman|tun|tap|wg|tailscale|zt)")
+
+
+class Interface(NamedTuple):
+    """One interface that is up. `addresses` are those that can be bound now, IPv6 without a scope."""
+
+    name: str
+    number: int  # the kernel's index of it
+    loopback: bool
+    addresses: tuple[str, ...]
+
+    @property
+    def virtual(self) -> bool:
+        """Whether it leads only to what runs on this box, as far as its name tells."""
+        return _VIRTUAL.match(self.name) is not None
+
+
+def read_interfaces() -> list[Interface]:
+    """The interfaces that are up and have addresses; in the order of their numbers. Raises OSError."""
+    states = psutil.net_if_stats()
+    found: list[Interface] = []
+    for adapter in ifaddr.get_adapters():
+        state = states.get(adapter.nice_name)
+        if adapter.index is None or state is None or not state.isup:
+            continue
+        addresses = [ip.ip if isinstance(ip.ip, str) else ip.ip[0] for ip in adapter.ips]
+        usable = tuple(address for address in addresses if _binds(address, adapter.index))
+        if usable:
+            loopback = "loopback" in state.flags.split(",")
+            found.append(Interface(adapter.nice_name, adapter.index, loopback, usable))
+    return sorted(found, key=lambda interface: interface.number)
+
+
+def multicast_places(interfaces: list[Interface], bound_to: str) -> list[str | int]:
+    """Where mDNS listens and asks, as zeroconf wants it told: IPv4 addresses, and indexes of interfaces with IPv6.
+
+    `bound_to`: the IP address that the mesh listens on; where it is a certain one, only the interface that has it.
+    The loopback is always among the others, so that nodes of one box meet whatever becomes of its cable.
+    """
+    host = ipaddress.ip_address(bound_to)
+    if not host.is_unspecified:
+        if host.is_loopback:
+            return [LOOPBACK] if any(LOOPBACK in interface.addresses for interface in interfaces) else []
+        return [
+            str(host) if host.version == 4 else interface.number
+            for interface in interfaces
+            if str(host) in interface.addresses
+        ]
+    places: list[str | int] = []
+    for interface in sorted(interfaces, key=lambda one: (not one.loopback, one.virtual, one.number))[:MAX_INTERFACES]:
+        if interface.loopback:
+            places += [LOOPBACK] if LOOPBACK in interface.addresses else []
+            continue
+        ipv4 = [address for address in interface.addresses if ":" not in address]
+        places += ipv4[:1]
+        if len(ipv4) < len(interface.addresses):
+            places.append(interface.number)
+    return places
+
+
+def _binds(address: str, number: int) -> bool:
+    """Whether the kernel lets it be used yet: an IPv6 address is tried for duplicates for about a second first."""
+    family, scope = (socket.AF_INET6, (0, number)) if ":" in address else (socket.AF_INET, ())
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.bind((address, 0, *scope))
+        except OSError:
+            return False
+    return True

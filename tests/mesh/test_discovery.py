@@ -1,0 +1,195 @@
+"""Nodes find each other by real multicast on the loopback, whatever else is said there."""
+
+import asyncio
+import os
+import threading
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+import pytest
+from zeroconf.asyncio import AsyncServiceInfo, AsyncZeroconf
+
+from federation import discovery, mdns_listener
+from federation.advertisement import SERVICE_TYPE, instance_name, node_id_of, txt_of
+from federation.discovery import Discovery
+from federation.messages import Introduction
+
+LOOPBACK = "127.0.0.1"
+TIMEOUT_S = 20.0
+
+
+class Mesh:
+    """Nodes of one key, which no other test has."""
+
+    def __init__(self) -> None:
+        self.key_id = os.urandom(4).hex()
+        self.secret = os.urandom(28)
+
+    def introduction(self, name: str, *, credential: bytes | None = None) -> Introduction:
+        public_key = os.urandom(32)
+        credential = public_key[:4] + self.secret if credential is None else credential
+        return Introduction(node_id_of(public_key), name, public_key, self.key_id, credential, [LOOPBACK], 8004, 8005)
+
+    def has(self, told: Introduction) -> bool:
+        return told.key_id == self.key_id and told.credential == told.public_key[:4] + self.secret
+
+
+class Listening:
+    """A node that is discovered and discovers; `met` has whoever it was told of, in order."""
+
+    def __init__(self, mesh: Mesh, name: str) -> None:
+        self.own = mesh.introduction(name)
+        self.met: list[Introduction] = []
+        self._news = asyncio.Event()
+        self.discovery = Discovery(self.own, ours=mesh.has, on_introduction=self._introduced, bound_to=LOOPBACK)
+
+    def _introduced(self, told: Introduction) -> None:
+        self.met.append(told)
+        self._news.set()
+
+    async def meets(self, *expected: Introduction) -> None:
+        async with asyncio.timeout(TIMEOUT_S):
+            while not all(other in self.met for other in expected):
+                self._news.clear()
+                await self._news.wait()
+
+
+@asynccontextmanager
+async def started(mesh: Mesh, *names: str) -> AsyncIterator[list[Listening]]:
+    async with AsyncExitStack() as stack:
+        nodes = [Listening(mesh, name) for name in names]
+        for node in nodes:
+            await node.discovery.start()
+            stack.push_async_callback(node.discovery.stop)
+        yield nodes
+
+
+@asynccontextmanager
+async def advertised(*services: AsyncServiceInfo) -> AsyncIterator[None]:
+    """What anyone on the network may say."""
+    responder = AsyncZeroconf(interfaces=[LOOPBACK])
+    try:
+        for service in services:
+            await responder.async_register_service(service, cooperating_responders=True)
+        yield
+    finally:
+        await responder.async_close()
+
+
+def service(told: Introduction, *, name: str = "", port: int = 8004, **txt: str | bytes) -> AsyncServiceInfo:
+    return AsyncServiceInfo(
+        SERVICE_TYPE,
+        name or instance_name(told.node_id),
+        port=port,
+        properties=txt_of(told) | txt,
+        server=f"ingle-{told.node_id}.local.",
+        parsed_addresses=[LOOPBACK],
+    )
+
+
+def open_files() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def test_five_nodes_of_one_box_see_each_other_as_they_are() -> None:
+    async def scenario() -> None:
+        async with started(Mesh(), *"abcde") as nodes:
+            for node in nodes:
+                await node.meets(*(other.own for other in nodes if other is not node))
+                assert node.own not in node.met
+
+    asyncio.run(scenario())
+
+
+def test_a_node_that_is_changed_is_seen_as_it_is_now() -> None:
+    async def scenario() -> None:
+        mesh = Mesh()
+        async with started(mesh, "a", "b") as (a, b):
+            await a.meets(b.own)
+            public_key = b.own.public_key
+            renamed = Introduction(
+                b.own.node_id, "c", public_key, mesh.key_id, public_key[:4] + mesh.secret, [LOOPBACK], 9004, 9005
+            )
+            await b.discovery.update(renamed)
+            await a.meets(renamed)
+
+    asyncio.run(scenario())
+
+
+def test_another_mesh_is_in_sight_until_it_says_goodbye_and_is_never_handed_on() -> None:
+    async def scenario() -> None:
+        mesh, other = Mesh(), Mesh()
+        async with started(mesh, "a") as (a,):
+            async with started(other, "theirs") as (theirs,):
+                async with started(mesh, "b") as (b,):
+                    await a.meets(b.own)
+                in_sight = {mesh.key_id: mesh.nodes for mesh in a.discovery.other_meshes()}
+                assert in_sight[other.key_id] == [theirs.own]
+            # What is said on one socket is heard in its order: c's words come after the goodbye.
+            async with started(mesh, "c") as (c,):
+                await a.meets(c.own)
+            assert other.key_id not in {mesh.key_id for mesh in a.discovery.other_meshes()}
+            assert {told.name for told in a.met} == {"b", "c"}
+
+    asyncio.run(scenario())
+
+
+def test_what_is_forged_is_neither_handed_on_nor_shown() -> None:
+    async def scenario() -> None:
+        mesh = Mesh()
+        own = mesh.introduction
+        forged = [
+            service(own("bad-credential", credential=bytes(32))),
+            service(own("another-nodes-name"), name=instance_name("0" * 32)),
+            service(own("no-node"), name=f"printer.{SERVICE_TYPE}"),
+            service(own("huge"), junk=b"x" * 200, more=b"y" * 200),
+            service(own("bad-key"), k="zz"),
+            service(own("bad-port"), b="99999"),
+            service(own("no-port"), port=0),
+            service(own("escape"), n="\x1b[2J"),
+        ]
+        async with started(mesh, "a") as (a,), advertised(*forged), started(mesh, "b") as (b,):
+            await a.meets(b.own)
+            assert [told.name for told in a.met] == ["b"]
+            assert mesh.key_id not in {other.key_id for other in a.discovery.other_meshes()}
+
+    asyncio.run(scenario())
+
+
+def test_a_flood_is_not_listened_to_and_when_it_is_over_nodes_are_found_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario() -> None:
+        mesh = Mesh()
+        async with started(mesh, "a", "b") as (a, b):
+            await a.meets(b.own)
+            flooded = asyncio.Event()
+            monkeypatch.setattr(a.discovery, "_say", lambda trouble: flooded.set() if "flood" in trouble else None)
+            monkeypatch.setattr(mdns_listener, "FLOOD_RECORDS_A_SECOND", 100_000)
+            async with advertised(*(service(Mesh().introduction(f"forged{number}")) for number in range(20))):
+                await asyncio.wait_for(flooded.wait(), TIMEOUT_S)
+                a.met.clear()
+                await a.meets(b.own)
+
+    monkeypatch.setattr(mdns_listener, "FLOOD_RECORDS_A_SECOND", 40)
+    monkeypatch.setattr(discovery, "FLOOD_PAUSE_S", 0.1)
+    asyncio.run(scenario())
+
+
+def test_nothing_is_left_of_it_once_it_is_stopped() -> None:
+    async def scenario() -> None:
+        before = open_files()
+        async with started(Mesh(), "a", "b") as (a, b):
+            await a.meets(b.own)
+            assert threading.active_count() == 1
+        await asyncio.sleep(0)  # transports are closed in the loop's next turn
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+        assert open_files() == before
+
+    asyncio.run(scenario())
+
+
+def test_it_can_be_stopped_before_it_was_started() -> None:
+    async def scenario() -> None:
+        await Listening(Mesh(), "a").discovery.stop()
+
+    asyncio.run(scenario())
