@@ -6,18 +6,18 @@ public key's digest, and the instance is named by it, so that names cannot colli
 credential is worth anything is not judged here.
 """
 
-import hashlib
 import ipaddress
 import re
 from collections.abc import Iterable, Mapping
 
+from federation.identity import KEY_BYTES, node_id_of
 from federation.messages import PROTOCOL, Introduction
 
 SERVICE_TYPE = "_ingle._tcp.local."
 MAX_TXT_BYTES = 400  # ours is less; a record that is larger is no node's
 MAX_ADDRESSES = 8
 
-_KEY_BYTES = _CREDENTIAL_BYTES = 32
+_CREDENTIAL_BYTES = 32
 _MAX_NAME = 128
 _INSTANCE = re.compile(r"ingle-([0-9a-f]{32})\._ingle\._tcp\.local\.")
 _NAME = re.compile(rf"[A-Za-z0-9._-]{{1,{_MAX_NAME}}}")
@@ -26,11 +26,6 @@ _KEY_ID = re.compile(r"[A-Za-z0-9._-]{1,32}")
 
 class NoIntroductionError(ValueError):
     """What was advertised is no node's introduction; says why."""
-
-
-def node_id_of(public_key: bytes) -> str:
-    """A node's id: the first 32 hex digits of its public key's SHA-256."""
-    return hashlib.sha256(public_key).hexdigest()[:32]
 
 
 def instance_name(node_id: str) -> str:
@@ -58,8 +53,11 @@ def txt_of(introduction: Introduction) -> dict[str, str]:
 def introduction_of(
     node_id: str, txt: Mapping[bytes, bytes | None], mesh_port: int, addresses: Iterable[str]
 ) -> Introduction:
-    """What a service record says of the node `node_id`. Raises NoIntroductionError."""
-    public_key = _digits(txt, b"k", _KEY_BYTES)
+    """What a service record says of the node `node_id`; link-local addresses last, since DNS keeps no order.
+
+    Raises NoIntroductionError.
+    """
+    public_key = _digits(txt, b"k", KEY_BYTES)
     if node_id_of(public_key) != node_id:
         raise NoIntroductionError("the public key is not that of the node's id")
     protocol = _text(txt, b"v")
@@ -71,7 +69,7 @@ def introduction_of(
     bulk = _text(txt, b"b")
     if not re.fullmatch("[0-9]{1,5}", bulk) or int(bulk) > 65535 or not 0 < mesh_port <= 65535:
         raise NoIntroductionError("a port is none")
-    usable = usable_addresses(addresses)
+    usable = sorted(filter(_dialable, usable_addresses(addresses)), key=_is_link_local)
     if not usable:
         raise NoIntroductionError("no address is told at which another box could reach it")
     return Introduction(
@@ -90,6 +88,15 @@ def usable_addresses(addresses: Iterable[str]) -> list[str]:
         if not (address.is_multicast or address.is_unspecified):
             usable[str(address)] = None
     return list(usable)[:MAX_ADDRESSES]
+
+
+def _is_link_local(text: str) -> bool:
+    return ipaddress.ip_address(text).is_link_local
+
+
+def _dialable(text: str) -> bool:
+    """Not so an IPv6 link-local address without a scope, which says nothing of the interface it is behind."""
+    return "%" in text or ":" not in text or not _is_link_local(text)
 
 
 def _text(txt: Mapping[bytes, bytes | None], key: bytes) -> str:

@@ -20,8 +20,10 @@ from zeroconf import DNSQuestionType, Error, IPVersion, ServiceStateChange, Zero
 from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZeroconf
 
 from federation.advertisement import SERVICE_TYPE, instance_name, txt_of
+from federation.credentials import why_distrusted
 from federation.interface_events import InterfaceEvents
 from federation.interfaces import multicast_places, read_interfaces
+from federation.keyring import Keyring
 from federation.mdns_listener import MdnsListener
 from federation.messages import Introduction
 from federation.own_addresses import own_addresses
@@ -32,6 +34,7 @@ ASK_S = 0.3  # once
 ASK_EVERY_S = 60.0
 _ASK_EVERY_PER_NODE_S = 3.0  # so that all of a mesh of 200 asks no more often than all of one of 20
 LOOK_EVERY_S = 10.0
+RETRY_S = 1.0
 _SETTLE_S = 0.3  # changes of interfaces come in swarms
 FLOOD_PAUSE_S = 10.0
 
@@ -45,20 +48,20 @@ class Discovery:
         self,
         own: Introduction,
         *,
-        ours: Callable[[Introduction], bool],
+        keyring: Keyring,
         on_introduction: Callable[[Introduction], None],
         on_addresses: Callable[[list[str]], None] | None = None,
         bound_to: str = "0.0.0.0",
         advertise: str = "",
     ) -> None:
-        """`ours`: whether its credential is of this mesh; asked of whatever is advertised, so it must be quick.
+        """`keyring` says whose credentials are good: `on_introduction` is given those alone.
 
         `own`'s addresses are replaced by those this box has; `on_addresses` is told of them whenever they differ, first
         within start(). `bound_to`: the IP address that the mesh listens on. `advertise`: that of MeshSettings. Raises
         BadInputError where it is no list of addresses.
         """
         self._own = own
-        self._ours = ours
+        self._keyring = keyring
         self._on_introduction = on_introduction
         self._on_addresses = on_addresses
         self._bound_to = bound_to
@@ -112,7 +115,7 @@ class Discovery:
             places = multicast_places(self._interfaces, self._bound_to)
             try:
                 await self._open(places)
-            except (OSError, Error) as error:
+            except (OSError, RuntimeError, Error) as error:  # an interface may go while it is being opened
                 await self._close(goodbye=False)
                 self._say(f"no other node can be found by multicast DNS: {error}")
                 return
@@ -157,7 +160,7 @@ class Discovery:
         """Builds anew when the interfaces differ, and what failed or was flooded, after a while."""
         while True:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._look.wait(), LOOK_EVERY_S)
+                await asyncio.wait_for(self._look.wait(), LOOK_EVERY_S if self._zeroconf is not None else RETRY_S)
                 await asyncio.sleep(_SETTLE_S)
             self._look.clear()
             if self._flooded:
@@ -185,10 +188,10 @@ class Discovery:
             ask_s = ASK_S
 
     def _found(self, told: Introduction) -> None:
-        ours = self._ours(told)
-        if not ours and told.key_id == self._own.key_id:
-            _log.debug("a forged advertisement of node %s: its credential is not this mesh's", told.node_id)
-        elif self._sightings.heard(told, ours=ours, now_s=time.monotonic()):
+        distrusted = why_distrusted(told, self._keyring)
+        if distrusted and self._keyring.get(told.key_id) is not None:
+            _log.debug("what is advertised as node %s is not believed: %s", told.node_id, distrusted)
+        elif self._sightings.heard(told, ours=not distrusted, now_s=time.monotonic()):
             self._on_introduction(told)
 
     def _flood(self) -> None:

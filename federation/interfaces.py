@@ -15,8 +15,9 @@ import psutil
 LOOPBACK = "127.0.0.1"
 # A socket may join 20 groups of IPv4 unless the owner of the box says otherwise (igmp_max_memberships).
 MAX_INTERFACES = 16
-# Interfaces that lead to containers, virtual machines and tunnels of this box, by the names that their makers give.
-_VIRTUAL = re.compile(r"(docker|br-|veth|virbr|vnet|lxc|lxdbr|cni|flannel|cali|podman|tun|tap|wg|tailscale|zt)")
+# Interfaces to containers and virtual machines of this box, by the names that their makers give.
+_INWARD = re.compile(r"docker|br-[0-9a-f]{12}|veth|virbr|vnet|lxcbr|lxdbr|cni|flannel|cali|podman")
+_TUNNEL = re.compile(r"tun|tap|wg|tailscale|zt")
 
 
 class Interface(NamedTuple):
@@ -28,9 +29,13 @@ class Interface(NamedTuple):
     addresses: tuple[str, ...]
 
     @property
-    def virtual(self) -> bool:
+    def inward(self) -> bool:
         """Whether it leads only to what runs on this box, as far as its name tells."""
-        return _VIRTUAL.match(self.name) is not None
+        return _INWARD.match(self.name) is not None
+
+    @property
+    def tunnel(self) -> bool:
+        return _TUNNEL.match(self.name) is not None
 
 
 def read_interfaces() -> list[Interface]:
@@ -65,7 +70,9 @@ def multicast_places(interfaces: list[Interface], bound_to: str) -> list[str | i
             if str(host) in interface.addresses
         ]
     places: list[str | int] = []
-    for interface in sorted(interfaces, key=lambda one: (not one.loopback, one.virtual, one.number))[:MAX_INTERFACES]:
+    for interface in sorted(interfaces, key=lambda one: (not one.loopback, one.inward, one.tunnel, one.number))[
+        :MAX_INTERFACES
+    ]:
         if interface.loopback:
             places += [LOOPBACK] if LOOPBACK in interface.addresses else []
             continue

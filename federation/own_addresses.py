@@ -9,8 +9,8 @@ from federation.interfaces import Interface
 
 def own_addresses(interfaces: list[Interface], *, bound_to: str, advertise: str = "") -> list[str]:
     """No more than MAX_ADDRESSES: those of `advertise` where it names some, else that which the mesh is bound to, else
-    all of the box: IPv4 before IPv6, link-local ones after them, then those of bridges and tunnels to what runs on this
-    box; the loopback's only where there is no other.
+    all of the box: IPv4 before IPv6, link-local ones after them, tunnels' last. Those of bridges to containers, which
+    every box has alike, are told only where there is no other, and the loopback's only where there are none of these.
 
     Raises BadInputError where `advertise` is no list of IP addresses.
     """
@@ -25,8 +25,10 @@ def own_addresses(interfaces: list[Interface], *, bound_to: str, advertise: str 
         for address in interface.addresses
         if not (ipv4_only and ":" in address)
     )
-    reachable = [address for rank, _, address in ranked if rank < _LOOPBACK]
-    return usable_addresses(reachable or [address for _, _, address in ranked])
+    for bound in (_INWARD, _LOOPBACK, _LOOPBACK + 1):
+        if told := [address for rank, _, address in ranked if rank < bound]:
+            return usable_addresses(told)
+    return []
 
 
 def parse_advertised(advertise: str) -> list[str]:
@@ -42,7 +44,7 @@ def parse_advertised(advertise: str) -> list[str]:
     return usable_addresses(said)
 
 
-_VIRTUAL, _LOOPBACK = 10, 20
+_TUNNEL, _INWARD, _LOOPBACK = 4, 10, 20
 
 
 def _rank(text: str, interface: Interface) -> int:
@@ -50,4 +52,4 @@ def _rank(text: str, interface: Interface) -> int:
     if address.is_loopback:
         return _LOOPBACK
     rank = (0 if address.version == 4 else 1) + (2 if address.is_link_local else 0)
-    return rank + (_VIRTUAL if interface.virtual else 0)
+    return rank + (_INWARD if interface.inward else _TUNNEL if interface.tunnel else 0)

@@ -1,18 +1,21 @@
 """Nodes find each other by real multicast on the loopback, whatever else is said there."""
 
 import asyncio
-import os
 import threading
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 from zeroconf.asyncio import AsyncServiceInfo, AsyncZeroconf
 
 from federation import discovery, mdns_listener
-from federation.advertisement import SERVICE_TYPE, instance_name, node_id_of, txt_of
+from federation.advertisement import SERVICE_TYPE, instance_name, txt_of
+from federation.credentials import introduce
 from federation.discovery import Discovery
+from federation.identity import Identity, new_identity
+from federation.keyring import Keyring
 from federation.messages import Introduction
 
 LOOPBACK = "127.0.0.1"
@@ -22,27 +25,25 @@ TIMEOUT_S = 20.0
 class Mesh:
     """Nodes of one key, which no other test has."""
 
-    def __init__(self) -> None:
-        self.key_id = os.urandom(4).hex()
-        self.secret = os.urandom(28)
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir()
+        self.keyring = Keyring(folder)
+        self.key_id = self.keyring.current.id
 
-    def introduction(self, name: str, *, credential: bytes | None = None) -> Introduction:
-        public_key = os.urandom(32)
-        credential = public_key[:4] + self.secret if credential is None else credential
-        return Introduction(node_id_of(public_key), name, public_key, self.key_id, credential, [LOOPBACK], 8004, 8005)
-
-    def has(self, told: Introduction) -> bool:
-        return told.key_id == self.key_id and told.credential == told.public_key[:4] + self.secret
+    def introduction(self, name: str, identity: Identity | None = None) -> Introduction:
+        identity = identity or new_identity()
+        return introduce(identity, self.keyring, name=name, addresses=[LOOPBACK], mesh_port=8004, bulk_port=8005)
 
 
 class Listening:
     """A node that is discovered and discovers; `met` has whoever it was told of, in order."""
 
     def __init__(self, mesh: Mesh, name: str) -> None:
-        self.own = mesh.introduction(name)
+        self.identity = new_identity()
+        self.own = mesh.introduction(name, self.identity)
         self.met: list[Introduction] = []
         self._news = asyncio.Event()
-        self.discovery = Discovery(self.own, ours=mesh.has, on_introduction=self._introduced, bound_to=LOOPBACK)
+        self.discovery = Discovery(self.own, keyring=mesh.keyring, on_introduction=self._introduced, bound_to=LOOPBACK)
 
     def _introduced(self, told: Introduction) -> None:
         self.met.append(told)
@@ -92,9 +93,9 @@ def open_files() -> int:
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
-def test_five_nodes_of_one_box_see_each_other_as_they_are() -> None:
+def test_five_nodes_of_one_box_see_each_other_as_they_are(tmp_path: Path) -> None:
     async def scenario() -> None:
-        async with started(Mesh(), *"abcde") as nodes:
+        async with started(Mesh(tmp_path / "mesh"), *"abcde") as nodes:
             for node in nodes:
                 await node.meets(*(other.own for other in nodes if other is not node))
                 assert node.own not in node.met
@@ -102,24 +103,21 @@ def test_five_nodes_of_one_box_see_each_other_as_they_are() -> None:
     asyncio.run(scenario())
 
 
-def test_a_node_that_is_changed_is_seen_as_it_is_now() -> None:
+def test_a_node_that_is_changed_is_seen_as_it_is_now(tmp_path: Path) -> None:
     async def scenario() -> None:
-        mesh = Mesh()
+        mesh = Mesh(tmp_path / "mesh")
         async with started(mesh, "a", "b") as (a, b):
             await a.meets(b.own)
-            public_key = b.own.public_key
-            renamed = Introduction(
-                b.own.node_id, "c", public_key, mesh.key_id, public_key[:4] + mesh.secret, [LOOPBACK], 9004, 9005
-            )
+            renamed = mesh.introduction("c", b.identity)
             await b.discovery.update(renamed)
             await a.meets(renamed)
 
     asyncio.run(scenario())
 
 
-def test_another_mesh_is_in_sight_until_it_says_goodbye_and_is_never_handed_on() -> None:
+def test_another_mesh_is_in_sight_until_it_says_goodbye_and_is_never_handed_on(tmp_path: Path) -> None:
     async def scenario() -> None:
-        mesh, other = Mesh(), Mesh()
+        mesh, other = Mesh(tmp_path / "mesh"), Mesh(tmp_path / "other")
         async with started(mesh, "a") as (a,):
             async with started(other, "theirs") as (theirs,):
                 async with started(mesh, "b") as (b,):
@@ -135,12 +133,16 @@ def test_another_mesh_is_in_sight_until_it_says_goodbye_and_is_never_handed_on()
     asyncio.run(scenario())
 
 
-def test_what_is_forged_is_neither_handed_on_nor_shown() -> None:
+def test_what_is_forged_is_neither_handed_on_nor_shown(tmp_path: Path) -> None:
     async def scenario() -> None:
-        mesh = Mesh()
+        mesh = Mesh(tmp_path / "mesh")
         own = mesh.introduction
+        revoked = own("revoked")
+        mesh.keyring.revoke([revoked.public_key])
         forged = [
-            service(own("bad-credential", credential=bytes(32))),
+            service(revoked),
+            service(replace(own("bad-credential"), credential=bytes(32))),
+            service(replace(own("stolen-credential"), credential=own("another").credential)),
             service(own("another-nodes-name"), name=instance_name("0" * 32)),
             service(own("no-node"), name=f"printer.{SERVICE_TYPE}"),
             service(own("huge"), junk=b"x" * 200, more=b"y" * 200),
@@ -157,15 +159,17 @@ def test_what_is_forged_is_neither_handed_on_nor_shown() -> None:
     asyncio.run(scenario())
 
 
-def test_a_flood_is_not_listened_to_and_when_it_is_over_nodes_are_found_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_flood_is_not_listened_to_and_after_it_nodes_are_found_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def scenario() -> None:
-        mesh = Mesh()
+        mesh = Mesh(tmp_path / "mesh")
         async with started(mesh, "a", "b") as (a, b):
             await a.meets(b.own)
             flooded = asyncio.Event()
             monkeypatch.setattr(a.discovery, "_say", lambda trouble: flooded.set() if "flood" in trouble else None)
             monkeypatch.setattr(mdns_listener, "FLOOD_RECORDS_A_SECOND", 100_000)
-            async with advertised(*(service(Mesh().introduction(f"forged{number}")) for number in range(20))):
+            async with advertised(*(service(mesh.introduction(f"peer{number}")) for number in range(20))):
                 await asyncio.wait_for(flooded.wait(), TIMEOUT_S)
                 a.met.clear()
                 await a.meets(b.own)
@@ -175,10 +179,10 @@ def test_a_flood_is_not_listened_to_and_when_it_is_over_nodes_are_found_again(mo
     asyncio.run(scenario())
 
 
-def test_nothing_is_left_of_it_once_it_is_stopped() -> None:
+def test_nothing_is_left_of_it_once_it_is_stopped(tmp_path: Path) -> None:
     async def scenario() -> None:
         before = open_files()
-        async with started(Mesh(), "a", "b") as (a, b):
+        async with started(Mesh(tmp_path / "mesh"), "a", "b") as (a, b):
             await a.meets(b.own)
             assert threading.active_count() == 1
         await asyncio.sleep(0)  # transports are closed in the loop's next turn
@@ -188,8 +192,8 @@ def test_nothing_is_left_of_it_once_it_is_stopped() -> None:
     asyncio.run(scenario())
 
 
-def test_it_can_be_stopped_before_it_was_started() -> None:
+def test_it_can_be_stopped_before_it_was_started(tmp_path: Path) -> None:
     async def scenario() -> None:
-        await Listening(Mesh(), "a").discovery.stop()
+        await Listening(Mesh(tmp_path / "mesh"), "a").discovery.stop()
 
     asyncio.run(scenario())

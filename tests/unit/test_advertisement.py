@@ -12,11 +12,11 @@ from federation.advertisement import (
     NoIntroductionError,
     instance_name,
     introduction_of,
-    node_id_of,
     node_of_instance,
     txt_of,
     usable_addresses,
 )
+from federation.identity import node_id_of
 from federation.messages import Introduction
 
 PUBLIC_KEY = bytes(range(32))
@@ -86,7 +86,7 @@ def test_a_port_that_is_none_is_refused(port: int) -> None:
         introduction_of(OWN.node_id, on_the_wire(OWN).properties, port, OWN.addresses)
 
 
-@pytest.mark.parametrize("addresses", [[], ["0.0.0.0"], ["224.0.0.251", "::", "ff02::fb", "box.local"]])
+@pytest.mark.parametrize("addresses", [[], ["0.0.0.0"], ["fe80::1"], ["224.0.0.251", "::", "ff02::fb", "box.local"]])
 def test_without_an_address_that_can_be_dialled_it_is_refused(addresses: list[str]) -> None:
     with pytest.raises(NoIntroductionError):
         introduction_of(OWN.node_id, on_the_wire(OWN).properties, 8004, addresses)
@@ -111,6 +111,12 @@ def test_only_names_that_nodes_give_themselves_are_looked_at(name: str) -> None:
 
 def test_an_instance_is_found_however_its_name_is_written() -> None:
     assert node_of_instance(instance_name(OWN.node_id).upper()) == OWN.node_id
+
+
+def test_link_local_addresses_stand_last_and_need_an_interface() -> None:
+    heard = ["fe80::1%2", "169.254.1.1", "fe80::2", "10.0.0.7", "fd00::7"]
+    told = introduction_of(OWN.node_id, on_the_wire(OWN).properties, 8004, heard)
+    assert told.addresses == ["10.0.0.7", "fd00::7", "fe80::1%2", "169.254.1.1"]
 
 
 def test_addresses_are_few_and_each_once_and_keep_their_order() -> None:

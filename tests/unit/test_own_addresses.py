@@ -11,6 +11,7 @@ LO = Interface("lo", 1, True, ("127.0.0.1", "::1"))
 ETH = Interface("eth0", 2, False, ("10.0.0.7", "fd00::7", "fe80::7"))
 WIFI = Interface("wlan0", 3, False, ("192.168.1.7",))
 UNCONFIGURED = Interface("eth1", 4, False, ("169.254.9.9", "fe80::9"))
+VPN = Interface("wg0", 7, False, ("10.8.0.7",))
 DOCKER = Interface("docker0", 5, False, ("172.17.0.1",))
 VETH = Interface("veth12ab", 6, False, ("fe80::aa",))
 
@@ -20,8 +21,9 @@ VETH = Interface("veth12ab", 6, False, ("fe80::aa",))
     [
         ([LO, ETH], "::", ["10.0.0.7", "fd00::7", "fe80::7"]),
         ([LO, ETH], "0.0.0.0", ["10.0.0.7"]),
-        ([LO, DOCKER, VETH, ETH], "0.0.0.0", ["10.0.0.7", "172.17.0.1"]),
-        ([LO, DOCKER, WIFI, ETH], "0.0.0.0", ["192.168.1.7", "10.0.0.7", "172.17.0.1"]),
+        ([LO, DOCKER, VETH, ETH], "::", ["10.0.0.7", "fd00::7", "fe80::7"]),
+        ([LO, VPN, DOCKER, WIFI, ETH], "0.0.0.0", ["192.168.1.7", "10.0.0.7", "10.8.0.7"]),
+        ([LO, Interface("br-lan", 2, False, ("10.0.0.1",)), DOCKER], "0.0.0.0", ["10.0.0.1"]),
         ([LO, UNCONFIGURED, WIFI], "::", ["192.168.1.7", "169.254.9.9", "fe80::9"]),
         ([LO], "0.0.0.0", ["127.0.0.1"]),
         ([LO], "::", ["127.0.0.1", "::1"]),

@@ -2,7 +2,7 @@
 
 import os
 
-from federation.advertisement import node_id_of
+from federation.identity import node_id_of
 from federation.messages import Introduction
 from federation.sightings import FORGET_OTHERS_S, MAX_OTHERS, MAX_OURS, REPEAT_S, Sightings
 
