@@ -49,14 +49,17 @@ def measure(count: int = _NODES, size_bytes: int = _SIZE_BYTES, quiet_s: float =
     """Once."""
     wire_s = size_bytes / _WIRE_BYTES_PER_S
     with on_a_lan() as meshed:
-        nodes = meshed.mesh.start(*(f"n{number}" for number in range(count)))
+        nodes = [meshed.mesh.make(name, meshed.lan.host(name)) for name in (f"n{number}" for number in range(count))]
+        for node in nodes:
+            meshed.lan.rate(node.host, _WIRE_BYTES_PER_S)
+            node.begin()
+        for node in nodes:
+            node.wait_ready()
         source, *others = nodes
         meshed.mesh.wait_all_see_all()
         upload, call = meshed.tiny_call()
         place(call.name, upload, [source])
         answers_everywhere(call.name, nodes)
-        for node in nodes:
-            meshed.lan.rate(node.host, _WIRE_BYTES_PER_S)
         entry = others[0]
         with meshed.load([entry.url], call, evenly(_RATE_PER_S, quiet_s)) as load:
             quiet = load.report()
@@ -67,7 +70,7 @@ def measure(count: int = _NODES, size_bytes: int = _SIZE_BYTES, quiet_s: float =
             until(lambda: all(map(_has_copy, others)), "every node has its copy", patience_s)
             took_s = time.monotonic() - began_s
             ended_s = time.monotonic() - load.began_s
-            report = load.report()
+            report = load.finish()
         busy_s = ended_s - took_s
     ratio = took_s / wire_s
     p99s = quiet.centile_s(99), report.centile_s(99, after_s=busy_s, before_s=ended_s)

@@ -8,13 +8,14 @@ its deadline is lost. Knows HTTP and the Python client, no models.
 import asyncio
 import math
 import random
+import signal
 import subprocess
 import sys
 import time
 from array import array
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from types import TracebackType
 from typing import Self
 
@@ -140,6 +141,11 @@ class MeshLoad:
         """Sleeps until the load has run for so long."""
         time.sleep(max(0.0, self.began_s + into_s - time.monotonic()))
 
+    def finish(self) -> LoadReport:
+        """Has no further call leave, and reports."""
+        self._process.terminate()
+        return self.report()
+
     def report(self) -> LoadReport:
         """When all calls are done. Raises LoadError where the generator failed."""
         assert self._process.stdout is not None
@@ -219,6 +225,8 @@ async def _carry_out(plan: Plan, began: Callable[[float], None]) -> LoadReport:
         started_s = time.monotonic() + 0.05
         began(started_s)
         report = LoadReport([])
+        finish = asyncio.Event()
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, finish.set)
 
         async def call(due_s: float, pin: str) -> None:
             node = fault = ""
@@ -233,9 +241,10 @@ async def _carry_out(plan: Plan, began: Callable[[float], None]) -> LoadReport:
 
         async with asyncio.TaskGroup() as calls:
             for number, due_s in enumerate(plan.due_s):
-                wait_s = started_s + due_s - time.monotonic()
-                if wait_s > 0:
-                    await asyncio.sleep(wait_s)
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(finish.wait(), max(0.0, started_s + due_s - time.monotonic()))
+                if finish.is_set():
+                    break
                 calls.create_task(call(due_s, plan.pins[number % len(plan.pins)] if plan.pins else ""))
         report.calls.sort(key=lambda outcome: outcome.due_s)
         return report

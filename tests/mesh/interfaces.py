@@ -1,7 +1,8 @@
-"""A network interface of the calling thread's network namespace: made, addressed and brought up by ioctl alone.
+"""A network interface of the calling thread's network namespace: made, addressed and brought up without iproute2.
 
-No iproute2 and no netlink, so a machine with only Python can do it. Needs root, and /dev/net/tun for a TAP. Knows
-nothing of namespaces, hosts and meshes. Source of the constants and layouts: linux/sockios.h, if_tun.h, if.h, route.h.
+By ioctl and one message of netlink, so a machine with only Python can do it. Needs root, and /dev/net/tun for a TAP.
+Knows nothing of namespaces, hosts and meshes. Constants and layouts are those of Linux's sockios.h, if_tun.h, if.h,
+route.h, rtnetlink.h and if_link.h.
 """
 
 import ctypes
@@ -23,6 +24,8 @@ _TUNSETIFF, _TUNSETOFFLOAD = 0x400454CA, 0x400454D0
 _IFF_UP, _IFF_TAP, _IFF_NO_PI, _IFF_VNET_HDR = 0x1, 0x2, 0x1000, 0x4000
 _CHECKSUMS, _LARGE_FRAMES = 0x1, 0x2 | 0x4
 _ETHERNET, _ROUTE_UP = 1, 0x1
+_RTM_SETLINK, _NLM_REQUEST_ACK, _NLMSG_ERROR = 19, 0x5, 2
+_IFLA_GSO_MAX_SIZE, _IFLA_GSO_IPV4_MAX_SIZE = 41, 63
 
 
 def open_tap(name: str) -> int:
@@ -38,6 +41,19 @@ def carry_large_frames(tap: int, *, large: bool) -> None:
     """Whether the kernel hands over frames of many segments, which is quick, or single ones, of which each can be lost
     by itself."""
     fcntl.ioctl(tap, _TUNSETOFFLOAD, _CHECKSUMS | (_LARGE_FRAMES if large else 0))
+
+
+def limit_frames(name: str, size_bytes: int) -> None:
+    """The most that one frame of many segments holds, of connections that are made later."""
+    message = struct.pack("=BxHiII", socket.AF_UNSPEC, 0, socket.if_nametoindex(name), 0, 0)
+    for attribute in (_IFLA_GSO_MAX_SIZE, _IFLA_GSO_IPV4_MAX_SIZE):
+        message += struct.pack("=HHI", 8, attribute, size_bytes)
+    head = struct.pack("=IHHII", 16 + len(message), _RTM_SETLINK, _NLM_REQUEST_ACK, 1, 0)
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as asked:
+        asked.send(head + message)
+        _, kind, _, _, _, error = struct.unpack_from("=IHHIIi", asked.recv(4096))
+    if kind != _NLMSG_ERROR or error:
+        raise OSError(-error, f"the frames of {name} could not be limited: {os.strerror(-error)}")
 
 
 def bring_up(name: str) -> None:

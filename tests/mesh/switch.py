@@ -119,15 +119,20 @@ class Switch:
                 self._send_next(port, time.monotonic())
 
     def _send_next(self, port: Port, free_s: float) -> None:
-        frame = port.uplink.take()
-        port.sending = frame is not None
-        if frame is not None:
-            took_s = (len(frame) - HEADER_BYTES) / port.uplink_rate if port.uplink_rate else 0.0
-            self._at(free_s + took_s, partial(self._sent, port, frame, free_s + took_s))
+        """Sends what waits, from when the wire was free: a late turn of the loop must not slow it."""
+        now_s = time.monotonic()
+        while (frame := port.uplink.take()) is not None:
+            free_s += (len(frame) - HEADER_BYTES) / port.uplink_rate if port.uplink_rate else 0.0
+            if free_s > now_s:
+                port.sending = True
+                self._at(free_s, partial(self._sent, port, frame, free_s))
+                return
+            self._forward(port, frame)
+        port.sending = False
 
     def _sent(self, port: Port, frame: bytes, free_s: float) -> None:
         self._forward(port, frame)
-        self._send_next(port, free_s)  # not from now on: a late turn of the loop must not slow the wire
+        self._send_next(port, free_s)
 
     def _forward(self, source: Port, frame: bytes) -> None:
         to, sender = frame[HEADER_BYTES : HEADER_BYTES + 6], frame[HEADER_BYTES + 6 : HEADER_BYTES + 12]
@@ -188,7 +193,6 @@ class Switch:
         for port in self._ports.values():
             if port.name in ports:
                 port.uplink_rate, port.downlink.rate_bytes_per_s = up_bytes_per_s, down_bytes_per_s
-        self._choose_frames()
 
     def do_traffic(self) -> list[tuple[str, str, int, int, int]]:
         return [(*pair, link.frames, link.size_bytes, link.dropped) for pair, link in self._links.items()]
@@ -197,11 +201,10 @@ class Switch:
         return {port.name: port.sent_bytes for port in self._ports.values()}
 
     def _choose_frames(self) -> None:
-        """Single segments wherever one may be lost or wait for another."""
-        single = any(link.conditions.loss or link.conditions.rate_bytes_per_s for link in self._links.values())
-        single = single or any(port.uplink_rate or port.downlink.rate_bytes_per_s for port in self._ports.values())
+        """Single segments wherever one may be lost by itself."""
+        lossy = any(link.conditions.loss for link in self._links.values())
         for port in self._ports.values():
-            carry_large_frames(port.tap, large=not single)
+            carry_large_frames(port.tap, large=not lossy)
 
 
 def _write(port: Port, frame: bytes) -> None:
