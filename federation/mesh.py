@@ -14,6 +14,7 @@ from federation.keyring import Keyring
 from federation.messages import Head, Introduction, Load, ModelState, Record, Register
 from federation.peer import Peer
 from federation.settings import MeshSettings
+from federation.view import MeshView
 
 # A message from a peer: its node id, the head, and the body as frames.read_message() gives it.
 OnMessage = Callable[[str, Head, list[Buffer]], None]
@@ -28,8 +29,8 @@ class Mesh:
 
     `on_call` gets INVOKE, REPLY, FAULT, CANCEL, ORDER and ORDERED, `on_bulk` what came on a bulk link.
     `on_peer_change` is called with a node's id when it comes to stand otherwise (up, suspect, dead, draining).
-    `on_catalogue_change`: holdings or registers of the mesh are others than before. All are called in the loop, and
-    may call the mesh in their turn.
+    `on_catalogue_change`: what `view` says of these models (owner/name) may be otherwise. `on_registers`: these were
+    written, here or by a peer. All are called in the loop, and may call the mesh in their turn.
     """
 
     def __init__(
@@ -49,7 +50,8 @@ class Mesh:
         self.on_call: OnMessage = _ignored
         self.on_bulk: OnMessage = _ignored
         self.on_peer_change: Callable[[str], None] = _ignored
-        self.on_catalogue_change: Callable[[], None] = _ignored
+        self.on_catalogue_change: Callable[[Iterable[str]], None] = _ignored
+        self.on_registers: Callable[[Iterable[Register]], None] = _ignored
         self._data_dir = data_dir
         self._identity = identity
         self._settings = settings
@@ -80,6 +82,25 @@ class Mesh:
 
     def peers(self) -> list[Peer]:
         """All that are known but this node."""
+        raise NotImplementedError
+
+    @property
+    def by_id(self) -> Mapping[str, Peer]:
+        """The same by node id: one object, always current."""
+        raise NotImplementedError
+
+    @property
+    def tags(self) -> list[str]:
+        """Those of this node, as its settings have them."""
+        raise NotImplementedError
+
+    @property
+    def view(self) -> MeshView:
+        """What the mesh has, by model: one object, always current."""
+        raise NotImplementedError
+
+    def set_addresses(self, addresses: list[str]) -> None:
+        """Where this node is reached from now on; peers are told."""
         raise NotImplementedError
 
     def peer(self, node_id: str) -> Peer | None:

@@ -9,7 +9,7 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 import msgspec
@@ -130,7 +130,9 @@ class DataPlane:
         self.log_switch = LogSwitch()
         self.held = HeldBytes(settings.max_held_bytes or memory_bytes() // 8)
         self.watch = TrafficWatch(catalogue, self.tally, self.deployer.set_alias)
-        self.remote: Remote | None = None  # set where there is a mesh
+        # Set where there is a mesh.
+        self.remote: Remote | None = None
+        self.warm_elsewhere: Callable[[ModelVersion], Awaitable[None]] | None = None
         self.draining = False
         self.started = False
         self._supervisor = supervisor
@@ -373,6 +375,9 @@ class DataPlane:
         Raises UnavailableError with the reason where it does not load.
         """
         self._unloaded.discard(model.name)
+        if not model.folder and self.warm_elsewhere is not None:
+            await self.warm_elsewhere(model)
+            return
         await self._supervisor.pool(model).warm(self.settings.default_deadline_s)
 
     def tally(self, model: ModelVersion) -> Tally:

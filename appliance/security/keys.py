@@ -47,6 +47,7 @@ _MIGRATIONS = (
     ALTER TABLE key ADD COLUMN used_calls INTEGER NOT NULL DEFAULT 0
     """,
 )
+_SHARED = "id, label, scopes, hash, created_s, revoked_s, rate, burst, quota"
 _COLUMNS = "id, label, scopes, created_s, revoked_s, rate, burst, quota, used_window_s, used_calls"
 
 
@@ -61,6 +62,21 @@ class KeyRecord(msgspec.Struct, frozen=True):
     revoked_s: float | None = None
     limits: Limits = Limits()
     used_calls: int = 0
+
+
+class SharedKey(msgspec.Struct, frozen=True):
+    """A key as nodes of one mesh tell each other of it: the hash of its secret, and all but what was used of its quota,
+    which each node counts for itself. `revoked_s` 0: it is good."""
+
+    id: str
+    label: str
+    scopes: tuple[str, ...]
+    hash: str
+    created_s: float
+    revoked_s: float = 0.0
+    rate: str = ""
+    burst: int = 0
+    quota: str = ""
 
 
 class _Known:
@@ -83,6 +99,7 @@ class KeyRing:
         folder = folder.absolute()
         self.admin_key_file = folder / "admin.key"
         self.first_key: str | None = None  # the admin key, where it was made just now
+        self.on_change: Callable[[], None] = _unheard  # called when keys were made, changed or revoked, in any thread
         self._lock = threading.RLock()
         self._file = folder / KEYS_FILE
         self.fault = ""  # what was found to be wrong at the start, as a sentence
@@ -137,6 +154,7 @@ class KeyRing:
                     (limits.rate, limits.burst, limits.quota, key_id),
                 )
             self._refresh()
+            self.on_change()
             return self._find(key_id)
 
     def save_usage(self) -> None:
@@ -187,7 +205,49 @@ class KeyRing:
                 with self._database.transaction():
                     self._database.rows("UPDATE key SET revoked_s = ? WHERE id = ?", (time.time(), key_id))
                 self._refresh()
+                self.on_change()
             return self._find(key_id)
+
+    def shared(self) -> Sequence[SharedKey]:
+        """All keys as other nodes of the mesh are told of them."""
+        with self._lock:
+            rows = self._database.rows(f"SELECT {_SHARED} FROM key ORDER BY created_s, id")
+        return [_shared(row) for row in rows]
+
+    def take(self, key: SharedKey) -> bool:
+        """Another node of the mesh made, changed or revoked a key: here it is so too. A revoked key stays revoked.
+        False where that was known; nobody hears of it either way. Raises BadInputError where no node can have made
+        it."""
+        scopes = tuple(map(str, parse_scopes(key.scopes)))
+        limits = Limits(key.rate, key.burst, key.quota).check()
+        with self._lock:
+            found = self._database.rows(f"SELECT {_SHARED} FROM key WHERE id = ? OR hash = ?", (key.id, key.hash))
+            before = _shared(found[0]) if found else None
+            if before is not None and (before.id, before.hash) != (key.id, key.hash):
+                raise BadInputError(f"the key '{key.id[:80]}' is another key here")
+            revoked_s = before.revoked_s if before is not None and before.revoked_s else key.revoked_s
+            after = msgspec.structs.replace(key, scopes=scopes, revoked_s=revoked_s)
+            if after == before:
+                return False
+            with self._database.transaction():
+                self._database.rows(
+                    f"INSERT INTO key ({_SHARED}) VALUES (?,?,?,?,?,?,?,?,?) ON CONFLICT (id) DO UPDATE SET "
+                    "label = excluded.label, scopes = excluded.scopes, revoked_s = excluded.revoked_s, "
+                    "rate = excluded.rate, burst = excluded.burst, quota = excluded.quota",
+                    (
+                        after.id,
+                        after.label,
+                        msgspec.json.encode(scopes).decode(),
+                        after.hash,
+                        after.created_s,
+                        after.revoked_s or None,
+                        limits.rate,
+                        limits.burst,
+                        limits.quota,
+                    ),
+                )
+            self._refresh()
+        return True
 
     def authenticate(self, header: str | None) -> Principal:
         """Who an Authorization header stands for: `Bearer KEY`, `Simple KEY` or the bare key. Raises
@@ -290,6 +350,7 @@ class KeyRing:
                     ),
                 )
             self._refresh()
+        self.on_change()
         return record, secret
 
     def _refresh(self) -> None:
@@ -321,6 +382,25 @@ def _record(row: Sequence[object]) -> tuple[KeyRecord, Used]:
         Limits(str(rate), cast(int, burst), str(quota)),
     )
     return record, Used(*cast("list[int]", used))
+
+
+def _shared(row: Sequence[object]) -> SharedKey:
+    key_id, label, scopes, key_hash, created_s, revoked_s, rate, burst, quota = row
+    return SharedKey(
+        str(key_id),
+        str(label),
+        msgspec.json.decode(str(scopes), type=tuple[str, ...]),
+        str(key_hash),
+        cast(float, created_s),
+        cast("float | None", revoked_s) or 0.0,
+        str(rate),
+        cast(int, burst),
+        str(quota),
+    )
+
+
+def _unheard() -> None:
+    """The node is in no mesh."""
 
 
 def _has_admin(file: Path) -> bool:

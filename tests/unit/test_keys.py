@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from appliance.core.database import Database
@@ -266,3 +267,47 @@ def test_limits_of_an_unknown_key_and_limits_that_are_none_are_said(ring: KeyRin
     record, _ = ring.create("phone", ["call"])
     with pytest.raises(BadInputError):
         ring.limit(record.id, {"rate": "5"})
+
+
+def test_a_key_of_another_node_is_good_here_until_it_is_revoked_anywhere(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    here, there = KeyRing(tmp_path / "a"), KeyRing(tmp_path / "b")
+    _, secret = there.create("line 3", ["call:*"], Limits(rate="5/s"))
+    with pytest.raises(UnauthenticatedError):
+        here.authenticate(secret)
+    (key,) = (key for key in there.shared() if key.label == "line 3")
+    assert here.take(key)
+    assert not here.take(key)
+    principal = here.authenticate(secret)
+    assert principal.allows("call", None)
+    assert principal.meter is not None
+    revoked = msgspec.structs.replace(key, revoked_s=1.0)
+    assert here.take(revoked)
+    assert not here.take(key)  # revoked for good, whatever is heard late
+    with pytest.raises(UnauthenticatedError):
+        here.authenticate(secret)
+    here.close()
+    there.close()
+
+
+def test_a_key_with_anothers_id_is_not_taken(tmp_path: Path) -> None:
+    ring = KeyRing(tmp_path)
+    record, secret = ring.create("mine", ["call:*"])
+    (key,) = (key for key in ring.shared() if key.id == record.id)
+    with pytest.raises(BadInputError, match="another key"):
+        ring.take(msgspec.structs.replace(key, hash="0" * 64))
+    assert ring.authenticate(secret).key_id == record.id
+    ring.close()
+
+
+def test_whoever_listens_hears_of_every_change(tmp_path: Path) -> None:
+    ring = KeyRing(tmp_path)
+    heard = []
+    ring.on_change = lambda: heard.append(1)
+    record, _ = ring.create("x", ["call:*"])
+    ring.limit(record.id, {"rate": "1/s"})
+    ring.revoke(record.id)
+    ring.revoke(record.id)
+    assert len(heard) == 3
+    ring.close()

@@ -1,0 +1,218 @@
+"""Keeps the catalogue and the mesh at one: what this node holds is told to the mesh, what the others hold is laid over
+the catalogue, and aliases and wishes that were written anywhere hold here too.
+
+Runs in the gateway's event loop; what is written to the disk is written in a thread.
+"""
+
+import asyncio
+import logging
+from collections.abc import Iterable
+from typing import TypeVar
+
+import msgspec
+
+from appliance.catalogue.catalogue import Catalogue
+from appliance.catalogue.elsewhere import Elsewhere
+from appliance.core.errors import IngleError
+from appliance.core.models import ModelVersion
+from appliance.core.names import ModelName, parse_name
+from appliance.core.scale import Scale
+from appliance.core.traffic import Traffic
+from appliance.core.versions import Version, parse_version
+from federation.mesh import Mesh
+from federation.messages import Record
+from federation.view import MeshModel
+
+Wish = TypeVar("Wish", Scale, Traffic)
+
+_LOOK_S = 0.1  # between two looks whether the catalogue has changed
+
+_log = logging.getLogger("ingle.mesh")
+
+
+class MeshCatalogue:
+    """start() once the mesh has started; it performs what others wrote, and announces what is written here."""
+
+    def __init__(self, catalogue: Catalogue, mesh: Mesh) -> None:
+        self._catalogue = catalogue
+        self._mesh = mesh
+        self._told_generation = -1
+        self._records: dict[tuple[object, ...], Record] = {}
+        self._changed: set[str] = set()
+        self._wake = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self._mesh.on_catalogue_change = self._on_change
+        self._catalogue.on_wish = self._announce
+        self._tell_holdings()
+        self._task = asyncio.get_running_loop().create_task(self._follow())
+
+    def stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+
+    # What is here.
+
+    def _tell_holdings(self) -> None:
+        if self._told_generation == self._catalogue.generation:
+            return
+        self._told_generation = self._catalogue.generation
+        records: dict[tuple[object, ...], Record] = {}
+        for entry in self._catalogue.held():
+            for version in entry.versions:
+                # The same object for what did not change, so that it is not hashed again.
+                records[version.key] = self._records.get(version.key) or record_of(version)
+        if records.keys() != self._records.keys():
+            self._records = records
+            self._mesh.set_holdings(records.values())
+
+    def _announce(self, kind: str, name: ModelName, key: str, value: str) -> None:
+        """An alias or a wish was set here. Called from any thread."""
+        self._loop.call_soon_threadsafe(
+            lambda: self._mesh.write_register(kind=kind, name=str(name), key=key, value=value)
+        )
+
+    def announce_removed(self, versions: Iterable[ModelVersion]) -> None:
+        """These were deleted by somebody who meant the whole mesh."""
+        for version in versions:
+            self._mesh.write_register(
+                kind="removed", name=str(version.name), key=str(version.version), value=version.digest
+            )
+
+    def announce_deployed(self, version: ModelVersion) -> None:
+        """It was deployed here: an earlier removal holds no more."""
+        model = self._mesh.view.model(str(version.name))
+        if model is not None and any(
+            record.version == str(version.version) for dead in model.dead.values() for record in dead
+        ):
+            self._mesh.write_register(kind="removed", name=str(version.name), key=str(version.version), value="")
+
+    # What is elsewhere.
+
+    def _on_change(self, names: Iterable[str]) -> None:
+        self._changed.update(names)
+        self._wake.set()
+
+    async def _follow(self) -> None:
+        while True:
+            try:
+                await asyncio.wait_for(self._wake.wait(), _LOOK_S)
+            except TimeoutError:
+                self._tell_holdings()
+                continue
+            self._wake.clear()
+            names, self._changed = self._changed, set()
+            try:
+                await self._take(names)
+            except Exception:  # all that is told of the catalogue hangs on this: it goes on
+                _log.exception("a fault of ours in what the mesh told of models")
+
+    async def _take(self, names: Iterable[str]) -> None:
+        models = {parse_name(name): self._mesh.view.model(name) for name in names}
+        self._catalogue.put_elsewhere(
+            {name: elsewhere(model, self._mesh.node_id) if model else None for name, model in models.items()}
+        )
+        for name, model in models.items():
+            if model is None:
+                continue
+            try:
+                await self._take_aliases(name, model)
+                await self._take_wishes(name, model)
+            except IngleError as error:
+                _log.warning("what the mesh wishes of %s is not kept on this node's disk: %s", name, error.sentence)
+
+    async def _take_aliases(self, name: ModelName, model: MeshModel) -> None:
+        """Aliases of versions that lie here are kept here too: they outlive the mesh, and `rollback` knows them."""
+        own = self._catalogue.own_entry(name)
+        for alias, value in model.aliases.items() if own is not None else ():
+            assert own is not None
+            version = own.aliases.get(alias)
+            if not value and version is not None:
+                await asyncio.to_thread(self._catalogue.keep_alias, name, alias, None)
+            elif value and str(version) != value and any(str(v.version) == value for v in own.versions):
+                await asyncio.to_thread(self._catalogue.keep_alias, name, alias, parse_version(value))
+
+    async def _take_wishes(self, name: ModelName, model: MeshModel) -> None:
+        if "scale" in model.wishes:
+            scale = _wish(model.wishes["scale"], Scale())
+            if scale is not None and scale != self._catalogue.scale(name):
+                await asyncio.to_thread(self._catalogue.set_scale, name, scale, told=True)
+        if "traffic" in model.wishes:
+            traffic = _wish(model.wishes["traffic"], Traffic())
+            if traffic is not None and traffic != self._catalogue.traffic(name):
+                await asyncio.to_thread(self._catalogue.set_traffic, name, traffic, told=True)
+
+
+def _wish(value: str, none: Wish) -> Wish | None:
+    try:
+        return msgspec.json.decode(value, type=type(none)) if value else none
+    except msgspec.MsgspecError:
+        return None  # a later version's wish
+
+
+def record_of(version: ModelVersion) -> Record:
+    """What peers are told of a version that lies here."""
+    return Record(
+        str(version.name),
+        str(version.version),
+        version.ordinal,
+        version.digest,
+        version.size_bytes,
+        version.signature,
+        version.manifest,
+        version.batchable,
+        version.batch_reason,
+        version.created_s,
+        version.source,
+    )
+
+
+def version_of(record: Record, ordinal: int | None = None) -> ModelVersion:
+    """A version that lies elsewhere, from what is told of it."""
+    return ModelVersion(
+        name=parse_name(record.name),
+        version=parse_version(record.version),
+        ordinal=record.ordinal if ordinal is None else ordinal,
+        digest=record.digest,
+        folder="",
+        size_bytes=record.size_bytes,
+        signature=record.signature,
+        manifest=record.manifest,
+        batchable=record.batchable,
+        batch_reason=record.batch_reason,
+        created_s=record.created_s,
+        source=record.source,
+    )
+
+
+def elsewhere(model: MeshModel, own_id: str) -> Elsewhere | None:
+    """One model of the mesh as the catalogue lays it over its own; None where the mesh knows nothing of it."""
+    versions, holders, ordinals = [], {}, {}
+    for text, found in model.versions.items():
+        version = parse_version(text)
+        others = tuple(holder for holder in found.holders if holder != own_id)
+        ordinals[version] = found.record.ordinal
+        if others:
+            holders[version] = others
+            versions.append(version_of(found.record))
+    conflicts: dict[Version, str] = {}
+    for text, conflict in model.conflicts.items():
+        version = parse_version(text)
+        ordinals[version] = conflict.ordinal
+        held = "; ".join(f"{digest[:12]} on {', '.join(ids)}" for digest, ids in sorted(conflict.holders.items()))
+        conflicts[version] = (
+            f"{model.name}:{text} exists in the mesh with different content ({held}): nobody answers it until all but "
+            "one are deleted where they lie"
+        )
+    removed = frozenset(parse_version(record.version) for record in model.dead.get(own_id, ()))
+    told = Elsewhere(
+        versions=tuple(versions),
+        holders=holders,
+        ordinals=ordinals,
+        aliases=dict(model.aliases),
+        conflicts=conflicts,
+        removed=removed - ordinals.keys(),
+    )
+    return told if told != Elsewhere() else None

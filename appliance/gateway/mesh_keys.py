@@ -1,0 +1,87 @@
+"""API keys are good on every node of the mesh: what is made, limited or revoked on one holds on all.
+
+Runs in the gateway's event loop; the key ring is read and written in a thread. Nodes tell each other hashes, never
+secrets. What is used of a quota each node counts for itself.
+"""
+
+import asyncio
+import logging
+from collections.abc import Iterable
+
+import msgspec
+
+from appliance.core.errors import IngleError
+from appliance.security.keys import KeyRing, SharedKey
+from federation.mesh import Mesh
+from federation.messages import Register
+
+KIND = "key"  # of a register: its name is the key's id
+
+_log = logging.getLogger("ingle.mesh")
+
+
+class MeshKeys:
+    """start() once the mesh has started."""
+
+    def __init__(self, keys: KeyRing, mesh: Mesh) -> None:
+        self._keys = keys
+        self._mesh = mesh
+        self._told: list[Register] = []
+        self._wake = asyncio.Event()
+        self._own_changed = True
+        self._loop = asyncio.get_running_loop()
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self._keys.on_change = self._changed
+        self._told = [register for register in self._mesh.registers if register.kind == KIND]
+        self._wake.set()
+        self._task = self._loop.create_task(self._follow())
+
+    def stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+
+    def on_registers(self, registers: Iterable[Register]) -> None:
+        """Some were written, here or elsewhere."""
+        told = [register for register in registers if register.kind == KIND]
+        if told:
+            self._told += told
+            self._wake.set()
+
+    def _changed(self) -> None:
+        self._loop.call_soon_threadsafe(self._changed_here)
+
+    def _changed_here(self) -> None:
+        self._own_changed = True
+        self._wake.set()
+
+    async def _follow(self) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            told, self._told = self._told, []
+            try:
+                for register in told:
+                    await self._take(register)
+                if self._own_changed:
+                    self._own_changed = False
+                    await self._tell()
+            except Exception:  # keys must go on being told, whatever one of them was
+                _log.exception("a fault of ours in the keys of the mesh")
+
+    async def _take(self, register: Register) -> None:
+        try:
+            key = msgspec.json.decode(register.value, type=SharedKey)
+            if key.id == register.name and await asyncio.to_thread(self._keys.take, key):
+                _log.info("the key %s is as another node of the mesh has it", key.id)
+        except (msgspec.MsgspecError, IngleError) as error:
+            _log.warning("a key of the mesh is not taken: %s", error)
+
+    async def _tell(self) -> None:
+        """Writes the registers of keys that the mesh knows otherwise, or not at all."""
+        known = {register.name: register.value for register in self._mesh.registers if register.kind == KIND}
+        for key in await asyncio.to_thread(self._keys.shared):
+            value = msgspec.json.encode(key).decode()
+            if known.get(key.id) != value:
+                self._mesh.write_register(kind=KIND, name=key.id, key="", value=value)
