@@ -6,6 +6,7 @@ take_actions() after each event; HELLO (hello()) goes first on each new link, an
 came. Nothing that a peer says raises here.
 """
 
+import math
 import random
 from collections.abc import Callable, Iterable, Mapping
 
@@ -237,6 +238,12 @@ class MeshCore:
             self._me = kept
             self._outbox.send_all(self._linked_ids(), msgspec.structs.replace(kept, peers=[], unix_s=self._unix_s()))
 
+    def forget_peers(self, now_s: float) -> None:
+        """This node left its mesh: whoever was in it is cut off, and nobody is known any more."""
+        for member in self._membership.all():
+            self._outbox.put(Cut(member.node_id, "this node left the mesh"))
+            self._forget(member)
+
     def tick(self, now_s: float) -> None:
         """Time passed."""
         if (slept_s := now_s - self._ticked_s - TICK_S) > 2 * self._settings.heartbeat_s:
@@ -357,6 +364,9 @@ class MeshCore:
         talk = self._talks[member.node_id]
         talk.heard.pass_time(now_s)
         talk.show(member.peer)
+        if now_s >= talk.hint_s:
+            talk.hint_s = math.inf
+            self._outbox.send(member.node_id, self.hello())
         probed_s, heartbeat_s = now_s - talk.probed_s, self._settings.heartbeat_s
         is_silent = now_s - member.heard_s >= heartbeat_s
         if probed_s >= ROUND_TRIP_S or (is_silent and probed_s >= heartbeat_s):

@@ -14,6 +14,7 @@ from appliance.core.durable import write_durably
 from appliance.core.errors import IngleError
 
 IDENTITY_FILE = "mesh.identity"
+INCARNATION_FILE = "mesh.incarnation"
 KEY_BYTES = 32
 
 
@@ -64,3 +65,18 @@ def load_identity(data_dir: Path) -> Identity:
             "delete it: the node then comes back as another one"
         )
     return identity_of(secret_key)
+
+
+def next_incarnation(data_dir: Path, unix_s: float) -> int:
+    """The number of this start of the node: higher than that of any before, also where the clock was set back.
+
+    It is near the Unix time in milliseconds, so that it also rises where the data folder came back from a backup.
+    """
+    file = data_dir / INCARNATION_FILE
+    try:
+        before = int(file.read_text())
+    except (OSError, ValueError):
+        before = 0
+    incarnation = max(before + 1, int(unix_s * 1000))
+    write_durably(file, b"%d\n" % incarnation)
+    return incarnation

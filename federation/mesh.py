@@ -1,23 +1,64 @@
 """The mesh as one object: links, introductions and what peers say, around a core that decides without I/O.
 
-Runs in the gateway's event loop. Knows nothing of models but what is said of them; who serves a call that a peer asks
-for is whoever took `on_call`.
+Runs in the gateway's event loop. Performs what MeshCore wants done, and asks of whoever is met whether the keyring
+believes him. Knows nothing of models but what is said of them; who serves a call that a peer asks for is whoever took
+`on_call`.
 """
 
+import asyncio
+import contextlib
+import ipaddress
+import logging
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from appliance.core.addresses import Address
 from appliance.core.requests import Buffer
-from federation.identity import Identity
+from federation.actions import Action, CatalogueChanged, Cut, Dial, Fault, PeerChanged, Send, StoreRegisters
+from federation.advertisement import usable_addresses
+from federation.core import TICK_S, MeshCore
+from federation.credentials import introduce, why_distrusted
+from federation.identity import Identity, next_incarnation
+from federation.interfaces import read_interfaces
+from federation.introducer import Introducer
 from federation.keyring import Keyring
-from federation.messages import Head, Introduction, Load, ModelState, Record, Register
+from federation.links import LinkEvents, Links, OnMessage
+from federation.mesh_disk import MeshDisk
+from federation.messages import (
+    PROTOCOL,
+    Cancel,
+    Head,
+    Hello,
+    Introduction,
+    Keys,
+    Load,
+    MeshFault,
+    MeshInvoke,
+    MeshReply,
+    ModelState,
+    Order,
+    Ordered,
+    Probe,
+    Probed,
+    Record,
+    Register,
+)
+from federation.own_addresses import own_addresses
 from federation.peer import Peer
+from federation.pinned_names import Pin
 from federation.settings import MeshSettings
 from federation.view import MeshView
 
-# A message from a peer: its node id, the head, and the body as frames.read_message() gives it.
-OnMessage = Callable[[str, Head, list[Buffer]], None]
+_CALLS = (MeshInvoke, MeshReply, MeshFault, Cancel, Order, Ordered)
+_JOIN_AGAIN_S = (0.1, 5.0)  # first, at last
+_MET_LATELY_S = 2.0
+_GOODBYE_S = 0.5
+_GOODBYE = 2**62  # the number of a probe that is not the core's
+
+_log = logging.getLogger("ingle.mesh")
 
 
 def _ignored(*_: object) -> None:
@@ -28,9 +69,13 @@ class Mesh:
     """start(), then send() and what the callbacks bring; drain() and stop() at the end.
 
     `on_call` gets INVOKE, REPLY, FAULT, CANCEL, ORDER and ORDERED, `on_bulk` what came on a bulk link.
-    `on_peer_change` is called with a node's id when it comes to stand otherwise (up, suspect, dead, draining).
-    `on_catalogue_change`: what `view` says of these models (owner/name) may be otherwise. `on_registers`: these were
-    written, here or by a peer. All are called in the loop, and may call the mesh in their turn.
+    `on_peer_change` is called with a node's id when it comes to stand otherwise (up, suspect, dead, draining), tells
+    something else of itself, or is there no more. `on_catalogue_change(names)`: what `view` says of these models is
+    otherwise than before; `on_registers(registers)`: these were written, here or elsewhere. All are called in the loop,
+    and may call the mesh in their turn.
+
+    `by_id` are all peers by id, `view` what the mesh has: two objects for good, always current. `introduction` is how
+    this node shows itself.
     """
 
     def __init__(
@@ -45,100 +90,378 @@ class Mesh:
         mesh: Address,
         max_body_bytes: int,
     ) -> None:
+        """Reads what the data folder keeps of the mesh. Raises IngleError where it is damaged, BadInputError where
+        `settings.advertise` is no list of addresses."""
         self.node_id = identity.node_id
         self.keyring = keyring
+        self.tags = [tag.strip() for tag in settings.tags.split(",") if tag.strip()]
         self.on_call: OnMessage = _ignored
         self.on_bulk: OnMessage = _ignored
         self.on_peer_change: Callable[[str], None] = _ignored
         self.on_catalogue_change: Callable[[Iterable[str]], None] = _ignored
         self.on_registers: Callable[[Iterable[Register]], None] = _ignored
-        self._data_dir = data_dir
         self._identity = identity
         self._settings = settings
         self._name = name
-        self._release = release
         self._address = mesh
-        self._max_body_bytes = max_body_bytes
+        self._loop = asyncio.get_running_loop()
+        own = Pin(identity.public_key.hex(), identity.node_id, name)
+        self._disk = MeshDisk(data_dir, keyring, own)
+        self.names = self._disk.names
+        self._addresses = _own_addresses(mesh, settings)
+        self._ports = (0, 0)
+        me = Hello(PROTOCOL, release, self.introduction, next_incarnation(data_dir, time.time()), tags=self.tags)
+        self._me = me
+        self._core = MeshCore(
+            me, settings, now_s=time.monotonic(), unix_s=time.time, registers=self._disk.registers.values()
+        )
+        self.by_id: Mapping[str, Peer] = self._core.peers
+        self.view: MeshView = self._core.view()
+        # Of each node that may have a link, how it was last believed.
+        self._believed: dict[str, Introduction] = {}
+        self._met_s: dict[str, float] = {}
+        self._links = Links(
+            identity,
+            settings,
+            max_body_bytes=max_body_bytes,
+            hello=self._hello_to,
+            events=LinkEvents(self._on_up, self._on_down, self._on_message, self._on_bulk),
+        )
+        self._introducer = Introducer(
+            keyring,
+            shown=self._introduction_to,
+            is_believed=lambda told: not self._why_distrusted(told),
+            on_met=self._met,
+        )
+        self._joining: list[asyncio.Task[None]] = []
+        self._tick_handle: asyncio.TimerHandle | None = None
+        self._performing = False
+        self._goodbyes: dict[str, asyncio.Future[None]] = {}
 
     async def start(self, *, http: int, grpc: int, zmq: int, tls_fingerprint: str) -> tuple[int, int]:
         """Listens; the ports of the mesh and of bulk transfers. The arguments are what peers are told of this node's
         fronts: ports, 0 for one that is off. Raises OSError where the address cannot be had."""
-        raise NotImplementedError
+        port, bulk_port = self._links.open(self._address)
+        self._introducer.open(Address(self._address.host, port))
+        self._ports = (port, bulk_port)
+        self._me = replace(self._me, http=http, grpc=grpc, zmq=zmq, tls_fingerprint=tls_fingerprint)
+        self._show_myself()
+        self.keyring.listeners.append(self._keyring_changed)
+        self._tick()
+        for introduction in self._disk.remembered.peers():
+            self.introduced(introduction)
+        return port, bulk_port
 
     async def drain(self) -> None:
-        """Tells all peers that this node takes no new calls; returns when they are told."""
-        raise NotImplementedError
+        """Tells all peers that this node takes no new calls; returns when they heard it, or half a second later."""
+        self._core.drain(time.monotonic())
+        self._perform()
+        for peer in self.peers():
+            if self._links.send(peer.node_id, Probe(_GOODBYE)):
+                self._goodbyes[peer.node_id] = self._loop.create_future()
+        if self._goodbyes:
+            await asyncio.wait(self._goodbyes.values(), timeout=_GOODBYE_S)
+            self._goodbyes.clear()
 
     async def stop(self) -> None:
-        """Ends every link."""
-        raise NotImplementedError
+        """Ends every link, and writes what is not written yet."""
+        for task in self._joining:
+            task.cancel()
+        await asyncio.gather(*self._joining, return_exceptions=True)
+        if self._tick_handle is not None:
+            self._tick_handle.cancel()
+        if self._keyring_changed in self.keyring.listeners:
+            self.keyring.listeners.remove(self._keyring_changed)
+        self._introducer.close()
+        self._links.close()
+        await self._disk.close()
 
     # Who is there.
 
     @property
     def introduction(self) -> Introduction:
         """How this node shows itself now: changes with the keyring and with the box's addresses."""
-        raise NotImplementedError
+        return self._introduction_to(None)
+
+    def _introduction_to(self, peer: Introduction | None) -> Introduction:
+        return introduce(
+            self._identity,
+            self.keyring,
+            name=self._name,
+            addresses=self._addresses,
+            mesh_port=self._ports[0],
+            bulk_port=self._ports[1],
+            to=peer,
+        )
+
+    def _hello_to(self, node_id: str) -> Hello:
+        return replace(self._core.hello(), introduction=self._introduction_to(self._believed.get(node_id)))
+
+    def set_addresses(self, addresses: list[str]) -> None:
+        """The box has other addresses than before: peers are told."""
+        if addresses != self._addresses:
+            self._addresses = addresses
+            self._show_myself()
+
+    def _show_myself(self) -> None:
+        self._me = replace(self._me, introduction=self.introduction)
+        self._core.greet(self._me, time.monotonic())
+        self._perform()
 
     def peers(self) -> list[Peer]:
         """All that are known but this node."""
-        raise NotImplementedError
-
-    @property
-    def by_id(self) -> Mapping[str, Peer]:
-        """The same by node id: one object, always current."""
-        raise NotImplementedError
-
-    @property
-    def tags(self) -> list[str]:
-        """Those of this node, as its settings have them."""
-        raise NotImplementedError
-
-    @property
-    def view(self) -> MeshView:
-        """What the mesh has, by model: one object, always current."""
-        raise NotImplementedError
-
-    def set_addresses(self, addresses: list[str]) -> None:
-        """Where this node is reached from now on; peers are told."""
-        raise NotImplementedError
+        return list(self.by_id.values())
 
     def peer(self, node_id: str) -> Peer | None:
         """The peer with this id, or None."""
-        raise NotImplementedError
+        return self.by_id.get(node_id)
+
+    def linked(self) -> list[Introduction]:
+        """How those show themselves with whom there is a link."""
+        return [shown for node_id, shown in self._believed.items() if self._links.is_up(node_id)]
+
+    def trouble(self, node_id: str) -> str:
+        """Why there is no link to a node, as far as it is known; else empty."""
+        return self._links.trouble(node_id)
 
     def introduced(self, introduction: Introduction) -> str:
         """Someone is said to be there: dials it where its credential is good. Else changes nothing, and tells why, as
         the end of a sentence."""
-        raise NotImplementedError
+        if why := self._why_distrusted(introduction):
+            return why
+        if introduction.node_id != self.node_id:
+            self._allow(introduction)
+        self._core.introduced(introduction, time.monotonic())
+        self._perform()
+        if introduction.node_id != self.node_id and introduction.node_id not in self.by_id:
+            self._forbid(introduction.node_id, "there is no room for it")
+            return "this node knows as many others as it can, or it was revoked"
+        return ""
+
+    def _why_distrusted(self, introduction: Introduction) -> str:
+        return why_distrusted(introduction, self.keyring, self.names.knows)
+
+    def _allow(self, introduction: Introduction) -> None:
+        self._believed[introduction.node_id] = introduction
+        self._links.allow(introduction.node_id, introduction.public_key)
+
+    def _met(self, introduction: Introduction, host: str) -> None:
+        """A datagram has proved that a node is at this host, and whatever it knows of this one is fresh."""
+        node_id = introduction.node_id
+        if node_id == self.node_id:
+            return
+        self._met_s[node_id] = time.monotonic()
+        told = replace(introduction, addresses=usable_addresses([host, *introduction.addresses]))
+        if self._believed.get(node_id) != told or node_id not in self.by_id:
+            self.introduced(told)
+        else:
+            self._links.dial(told)
 
     def join(self, address: Address) -> None:
-        """Introduces this node to whoever answers at an address, again and again until they have met."""
-        raise NotImplementedError
+        """Introduces this node to whoever answers at an address, whenever there is no link with a node there."""
+        self._joining.append(self._loop.create_task(self._join_for_ever(address)))
+
+    async def _join_for_ever(self, address: Address) -> None:
+        wait_s, last_s = _JOIN_AGAIN_S
+        while True:
+            if self._is_linked_at(address):
+                wait_s = last_s
+            else:
+                for host in await self._hosts(address):
+                    self._introducer.ask(Address(host, address.port))
+            await asyncio.sleep(wait_s)
+            wait_s = min(2 * wait_s, last_s)
+
+    async def _hosts(self, address: Address) -> list[str]:
+        with contextlib.suppress(OSError):  # no such name now; there may be one later
+            found = await self._loop.getaddrinfo(address.host, address.port)
+            return list(dict.fromkeys(str(place[4][0]) for place in found))
+        return []
+
+    def _is_linked_at(self, address: Address) -> bool:
+        return any(shown.mesh_port == address.port and address.host in shown.addresses for shown in self.linked())
+
+    def forget_mesh(self) -> None:
+        """This node has left its mesh: ends all links, and forgets every peer and what they said."""
+        for node_id in tuple(self._believed):
+            self._forbid(node_id, "this node has left the mesh")
+        self._core.forget_peers(time.monotonic())
+        self.names.forget_all()
+        self._disk.remembered.forget_all()
+        self._disk.save_soon()
+        self._perform()
+
+    def _forbid(self, node_id: str, reason: str) -> None:
+        self._believed.pop(node_id, None)
+        self._links.forbid(node_id, reason)
+        self._core.link_down(node_id, reason, time.monotonic())
+
+    def _keyring_changed(self) -> None:
+        """Whoever is not believed any more is cut off; this node shows what the current key gives."""
+        for node_id, shown in tuple(self._believed.items()):
+            if why := self._why_distrusted(shown):
+                self._forbid(node_id, why)
+                self._disk.remembered.forget(node_id)
+        self._disk.save_soon(keyring=True)
+        self._show_myself()
+
+    # Links.
+
+    def _on_up(self, node_id: str, hello: Hello) -> None:
+        shown = hello.introduction
+        if not self._why_distrusted(shown):
+            self._believed[node_id] = shown
+        self.keyring.settle()
+        self._disk.remembered.met(shown)
+        self._core.link_up(node_id, self._seen(hello), time.monotonic())
+        self._disk.save_soon()
+        self._perform()
+        self._links.send(node_id, self.keyring.message())
+
+    def _seen(self, hello: Hello) -> Hello:
+        """As it is passed on: by the name that is pinned to its key, and with those alone of whom it tells that are
+        believed."""
+        shown = hello.introduction
+        pinned = self.names.see(Pin(shown.public_key.hex(), shown.node_id, shown.name)).shown
+        peers = [peer for peer in hello.peers if not self._why_distrusted(peer)]
+        for peer in peers:
+            if peer.node_id not in self._believed and peer.node_id != self.node_id:
+                self._allow(peer)
+        return replace(hello, introduction=replace(shown, name=pinned), peers=peers)
+
+    def _on_down(self, node_id: str, reason: str) -> None:
+        _log.info("the link with %s ended: %s", self._name_of(node_id), reason)
+        self._core.link_down(node_id, reason, time.monotonic())
+        self._perform()
+
+    def _on_message(self, node_id: str, head: Head, body: list[Buffer], size_bytes: int) -> None:
+        now_s = time.monotonic()
+        if isinstance(head, _CALLS):
+            self._core.heard(node_id, now_s)
+            self._perform()
+            self.on_call(node_id, head, body)
+            return
+        if isinstance(head, Probed) and head.number == _GOODBYE:
+            if (goodbye := self._goodbyes.get(node_id)) is not None and not goodbye.done():
+                goodbye.set_result(None)
+        elif isinstance(head, Keys):
+            self._core.heard(node_id, now_s)
+            self.keyring.merge(head)
+        elif isinstance(head, Hello):
+            if not self._why_distrusted(head.introduction):
+                self._believed[node_id] = head.introduction
+            self._core.received(node_id, self._seen(head), now_s, size_bytes)
+        else:
+            self._core.received(node_id, head, now_s, size_bytes)
+        self._perform()
+
+    def _on_bulk(self, node_id: str, head: Head, body: list[Buffer]) -> None:
+        self.on_bulk(node_id, head, body)
+
+    def _name_of(self, node_id: str) -> str:
+        peer = self.by_id.get(node_id)
+        return f"{peer.name} ({node_id[:8]})" if peer is not None else node_id[:8]
+
+    # What the core wants.
+
+    def _tick(self) -> None:
+        self._tick_handle = self._loop.call_later(TICK_S, self._tick)
+        self._core.tick(time.monotonic())
+        self._perform()
+
+    def _perform(self) -> None:
+        """Does what the core wants, and what comes of that. Callbacks may come back here: order is kept."""
+        if self._performing:
+            return
+        self._performing = True
+        try:
+            while actions := self._core.take_actions():
+                for action in actions:
+                    self._do(action)
+        finally:
+            self._performing = False
+
+    def _do(self, action: Action) -> None:
+        match action:
+            case Send(to, head, pad_bytes):
+                self._links.send_to_each(to, head, [bytes(pad_bytes)] if pad_bytes else ())
+            case PeerChanged(node_id):
+                if node_id not in self.by_id:
+                    self._forbid(node_id, "it is forgotten")
+                    self._met_s.pop(node_id, None)
+                self.on_peer_change(node_id)
+            case CatalogueChanged(names):
+                self.on_catalogue_change(names)
+            case Dial(introduction):
+                self._dial(introduction)
+            case Cut(node_id, reason):
+                _log.info("the link with %s is cut: %s", self._name_of(node_id), reason)
+                self._links.cut(node_id, reason)
+            case StoreRegisters(registers, gone):
+                self._store(registers, gone)
+            case Fault(_, sentence):
+                _log.warning("%s", sentence)
+
+    def _dial(self, introduction: Introduction) -> None:
+        if introduction.node_id not in self._believed:
+            return
+        now_s = time.monotonic()
+        if now_s - self._met_s.get(introduction.node_id, float("-inf")) > _MET_LATELY_S:
+            for host in usable_addresses(introduction.addresses):
+                self._introducer.ask(Address(host, introduction.mesh_port))
+        self._links.dial(introduction)
+
+    def _store(self, registers: Sequence[Register], gone: Sequence[tuple[str, str, str]]) -> None:
+        self._disk.store(registers, gone)
+        revoked = [r.name for r in registers if r.kind == "node" and r.key == "revoked" and r.value]
+        with contextlib.suppress(ValueError):
+            self.keyring.revoke(map(bytes.fromhex, revoked))
+        self.on_registers(registers)
 
     # What is said.
 
     def send(self, node_id: str, head: Head, body: Sequence[Buffer] = ()) -> bool:
         """Says something to a peer. False where there is no link to it, or it has left too much unread."""
-        raise NotImplementedError
+        return self._links.send(node_id, head, body)
 
     def send_bulk(self, node_id: str, head: Head, body: Sequence[Buffer] = ()) -> bool:
         """As send(), on the link for bulk transfers, where large things delay nobody."""
-        raise NotImplementedError
+        return self._links.send_bulk(node_id, head, body)
+
+    def heard_load(self, node_id: str, key: str, model_state: ModelState | None, load: Load | None) -> None:
+        """What came with a peer's answer; `key` is that of the version that was called (model_key())."""
+        self._core.heard_load(node_id, key, model_state, load, time.monotonic())
+        self._perform()
+
+    def moved(self, node_id: str, size_bytes: int, took_s: float) -> None:
+        """A message and its answer, of so many bytes together, took so long on the way alone."""
+        self._core.moved(node_id, size_bytes, took_s)
 
     def publish(self, load: Load, models: Mapping[str, ModelState]) -> None:
         """How this node and its models (by model_key()) fare now; peers are told what changed enough."""
-        raise NotImplementedError
+        self._core.publish(load, models, time.monotonic())
+        self._perform()
 
     def set_holdings(self, records: Iterable[Record]) -> None:
-        """All versions that lie on this node's disk now."""
-        raise NotImplementedError
+        """All versions that lie on this node's disk now. One that stays costs least if it is the same object."""
+        self._core.set_holdings(records, time.monotonic())
+        self._perform()
 
     @property
     def registers(self) -> list[Register]:
-        """What the mesh's members have written last."""
-        raise NotImplementedError
+        """What the mesh's members have written last, and this node keeps."""
+        return list(self._disk.registers.values())
 
     def write_register(self, *, kind: str, name: str, key: str, value: str) -> None:
-        """Writes a register with this node's clock, here and on every peer. See messages.Register."""
-        raise NotImplementedError
+        """Writes a register with this node's clock, here and on every peer. See messages.Register. Raises
+        BadInputError where it cannot be kept."""
+        self._core.write_register(kind, name, key, value, time.monotonic())
+        self._perform()
+
+
+def _own_addresses(mesh: Address, settings: MeshSettings) -> list[str]:
+    try:
+        ipaddress.ip_address(mesh.host)
+    except ValueError:
+        return []
+    return own_addresses(read_interfaces(), bound_to=mesh.host, advertise=settings.advertise)

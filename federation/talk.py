@@ -7,6 +7,9 @@ from federation.estimates import Estimates
 from federation.peer import Peer
 from federation.state import HeardState
 
+# Of two that come to a third at one time neither is linked yet when the other gets its HELLO.
+_SECOND_HINT_S = 0.3
+
 
 class Talk:
     """Times are when something was last done; -inf: not since the link began."""
@@ -23,6 +26,7 @@ class Talk:
         self.probed_s = -math.inf
         self.state_asked_s = -math.inf
         self.state_given_s = -math.inf
+        self.hint_s = now_s + _SECOND_HINT_S  # when it is told again of whom this node has links with
         self.width_s = now_s  # when the way's width is to be measured again
 
     def show(self, peer: Peer) -> None:

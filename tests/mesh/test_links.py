@@ -1,94 +1,157 @@
-"""When a frame arrives, by the link's conditions; whose frame leaves a host next."""
+"""Links between nodes, with real sockets: they meet, talk, lose and find each other."""
 
-from itertools import pairwise
+import asyncio
+import functools
+from pathlib import Path
 
-import pytest
+import uvloop
 
-from tests.mesh.links import Conditions, Link, Wire
-from tests.mesh.uplinks import FLOW_BYTES, Uplink, flow_of
-
-
-def link(**conditions: float) -> Link:
-    made = Link("seed")
-    made.change(Conditions(**conditions))  # type: ignore[arg-type]
-    return made
-
-
-@pytest.mark.parametrize(
-    ("conditions", "arrives_s"),
-    [
-        ({}, 10.0),
-        ({"delay_s": 0.25}, 10.25),
-        ({"rate_bytes_per_s": 2000.0}, 10.5),
-        ({"rate_bytes_per_s": 2000.0, "delay_s": 0.25}, 10.75),
-        ({"down": True}, None),
-        ({"loss": 1.0}, None),
-    ],
-)
-def test_a_frame_arrives_as_the_conditions_say(conditions: dict[str, float], arrives_s: float | None) -> None:
-    assert link(**conditions).arrives_s(10.0, 1000) == arrives_s
+from appliance.core.frames import TensorHead
+from appliance.core.requests import Buffer
+from federation.mesh import Mesh
+from federation.messages import Chunk, Fetch, Head, MeshInvoke, MeshReply
+from tests.mesh.meshed import shells, stands, until
 
 
-def test_frames_keep_their_order_whatever_the_jitter() -> None:
-    shaken = link(delay_s=0.01, jitter_s=0.05)
-    times = [shaken.arrives_s(0.001 * number, 100) or 0.0 for number in range(200)]
-    assert all(earlier <= later for earlier, later in pairwise(times))
-    assert all(arrives_s - 0.001 * number >= 0.01 for number, arrives_s in enumerate(times))
-    assert len({round(arrives_s, 6) for arrives_s in times}) > 10
+def invoke(call: int, *sizes: int) -> MeshInvoke:
+    return MeshInvoke(call, "local/m", "1.0.0", "d", 0, [TensorHead("x", "UINT8", [n], 0, n) for n in sizes])
 
 
-def test_what_is_lost_follows_from_the_seed() -> None:
-    one, same, other = link(loss=0.2), link(loss=0.2), Link("another")
-    other.change(Conditions(loss=0.2))
-    fates = [[each.arrives_s(0.0, 1) is None for _ in range(1000)] for each in (one, same, other)]
-    assert fates[0] == fates[1] != fates[2]
-    assert 150 < sum(fates[0]) < 250
-    assert one.dropped == sum(fates[0])
-    assert one.frames == 1000 - one.dropped
+def reply(call: int) -> MeshReply:
+    return MeshReply(call, [], 0, 0, 0, 0, 0, 1, 1)
 
 
-def test_a_wire_carries_one_frame_after_the_other_and_drops_what_its_queue_cannot_take() -> None:
-    wire = Wire(1000.0, queue_bytes=1000)
-    assert [wire.through_s(0.0, 500) for _ in range(4)] == [0.5, 1.0, 1.5, None]
-    assert wire.through_s(1.5, 500) == 2.0
+def test_three_nodes_of_whom_two_know_the_third_are_one_mesh(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with shells(tmp_path) as nodes:
+            a, b, c = [await nodes.start(name) for name in "abc"]
+            a.join(nodes.address[b.node_id])
+            c.join(nodes.address[b.node_id])
+            await nodes.met(a, b, c)
+            hello = a.by_id[c.node_id].hello
+            assert (hello.introduction.name, hello.http, hello.grpc, hello.zmq) == ("c", 1, 2, 3)
+
+    uvloop.run(run())
 
 
-def test_a_small_flow_leaves_before_a_long_ones_queue() -> None:
-    uplink = Uplink()
-    for number in range(10):
-        uplink.put(bytes([number]) * 1514, b"long")
-    assert uplink.take() == bytes(1514)
-    uplink.put(b"small", b"call")
-    assert uplink.take() == b"small"
-    assert uplink.take() == bytes([1]) * 1514
+def test_a_call_and_its_answer_pass_with_large_and_small_bodies(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with shells(tmp_path) as nodes:
+            one, other = await nodes.pair()
+            bodies = [b"small", b"", bytes(range(256)) * 4096]
+            answers: list[tuple[Head, list[Buffer]]] = []
+
+            def serve(node_id: str, head: Head, body: list[Buffer]) -> None:
+                assert isinstance(head, MeshInvoke)
+                assert list(map(bytes, body)) == bodies
+                assert other.send(node_id, reply(head.call), [b"".join(body)])
+
+            other.on_call = serve
+            one.on_call = lambda _, head, body: answers.append((head, body))
+            assert one.send(other.node_id, invoke(7, *map(len, bodies)), bodies)
+            await until(lambda: answers)
+            head, body = answers[0]
+            assert isinstance(head, MeshReply)
+            assert head.call == 7
+            assert bytes(body[0]) == b"".join(bodies)
+
+    uvloop.run(run())
 
 
-def test_two_long_flows_share_alike() -> None:
-    uplink = Uplink()
-    for _ in range(100):
-        uplink.put(b"a" * 1514, b"a")
-        uplink.put(b"b" * 757, b"b")
-    taken = [uplink.take() or b"" for _ in range(90)]
-    shares = [sum(len(frame) for frame in taken if frame[:1] == flow) for flow in (b"a", b"b")]
-    assert abs(shares[0] - shares[1]) <= 2 * 1514
+def test_bulk_passes_on_a_link_of_its_own_both_ways(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with shells(tmp_path) as nodes:
+            one, other = await nodes.pair()
+            got: list[bytes] = []
+            piece = bytes(2**20)
+
+            def take(mesh: Mesh, node_id: str, head: Head, body: list[Buffer]) -> None:
+                if isinstance(head, Fetch):
+                    assert mesh.send_bulk(node_id, Chunk(head.number, len(piece)), [piece])
+                else:
+                    got.append(bytes(body[0]))
+
+            for mesh in (one, other):
+                mesh.on_bulk = functools.partial(take, mesh)
+            for asker, giver in ((one, other), (other, one)):
+                await until(functools.partial(asker.send_bulk, giver.node_id, Fetch(1, "d", "f", 0, len(piece))))
+                await until(lambda: got)
+                assert got.pop() == piece
+
+    uvloop.run(run())
 
 
-def test_a_flow_that_fills_its_queue_loses_its_own_frames_alone() -> None:
-    uplink = Uplink()
-    assert all(uplink.put(bytes(1024), b"long") for _ in range(FLOW_BYTES // 1024))
-    assert not uplink.put(bytes(1024), b"long")
-    assert uplink.put(bytes(1024), b"other")
+def test_a_node_that_ends_is_dead_at_once_and_alive_when_it_is_back(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with shells(tmp_path) as nodes:
+            one, other = await nodes.pair()
+            before = one.by_id[other.node_id].hello.incarnation
+            await nodes.stop(other)
+            await until(lambda: stands(one, other) == "dead")
+            assert not one.send(other.node_id, invoke(1))
+            again = await nodes.start("other")
+            assert again.node_id == other.node_id
+            await nodes.met(one, again)  # it remembers whom it had met
+            assert one.by_id[other.node_id].hello.incarnation > before
+
+    uvloop.run(run())
 
 
-def test_an_uplink_with_nothing_waiting_has_nothing() -> None:
-    uplink = Uplink()
-    assert uplink.take() is None
-    uplink.put(b"x", b"")
-    assert [uplink.take(), uplink.take()] == [b"x", None]
+def test_draining_is_known_before_the_end(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with shells(tmp_path) as nodes:
+            one, other = await nodes.pair()
+            await other.drain()
+            await until(lambda: stands(one, other) == "draining")
+
+    uvloop.run(run())
 
 
-def test_flows_are_told_apart_by_addresses_and_ports() -> None:
-    head = bytes(12) + b"\x08\x00" + b"\x45" + bytes(8) + b"\x06" + bytes(2) + b"\x0a\x4d\x00\x01\x0a\x4d\x00\x02"
-    one, other = head + b"\x00\x50\x10\x00" + bytes(20), head + b"\x00\x51\x10\x00" + bytes(20)
-    assert flow_of(one) == flow_of(one + b"more") != flow_of(other)
-    assert flow_of(bytes(12) + b"\x08\x06" + bytes(28)) == b""
+def test_registers_are_known_to_all_and_after_a_restart(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with shells(tmp_path) as nodes:
+            one, other = await nodes.pair()
+            heard: list[str] = []
+            other.on_registers = lambda registers: heard.extend(register.value for register in registers)
+            one.write_register(kind="alias", name="local/m", key="default", value="1.0.0")
+            await until(lambda: heard == ["1.0.0"])
+            await nodes.stop(other)
+            again = await nodes.start("other")
+            assert [register.value for register in again.registers] == ["1.0.0"]
+
+    uvloop.run(run())
+
+
+def test_nodes_that_dial_each_other_at_once_keep_one_link_and_lose_nothing(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with shells(tmp_path) as nodes:
+            one, other = await nodes.start("one"), await nodes.start("other")
+            calls: set[int] = set()
+            other.on_call = lambda _node_id, head, _body: calls.add(head.call)
+            for mesh in (one, other):  # nobody waits for the other
+                mesh._links._loop = _AtOnce(asyncio.get_running_loop())
+            one.introduced(other.introduction)
+            other.introduced(one.introduction)
+            sent = 0
+            while sent < 500:
+                sent += one.send(other.node_id, invoke(sent))
+                await asyncio.sleep(0)
+            await until(lambda: calls == set(range(500)))
+            await nodes.met(one, other)
+            dialled = [mesh._links._links[peer.node_id].wire.dialled for mesh, peer in ((one, other), (other, one))]
+            assert sorted(dialled) == [False, True]
+
+    uvloop.run(run())
+
+
+class _AtOnce:
+    """An event loop in which nothing waits a quarter of a second."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+
+    def call_later(self, delay_s: float, *call: object) -> object:
+        return self._loop.call_later(0 if delay_s == 0.25 else delay_s, *call)
+
+    def time(self) -> float:
+        return self._loop.time()

@@ -1,0 +1,111 @@
+"""One attempt to reach a node at one address, and the connection that comes of it.
+
+Runs in the gateway's event loop. The node must prove that it holds the secret key of the public key that was asked for;
+whoever else answers there gets nothing.
+"""
+
+from collections.abc import Callable, Sequence
+
+import zmq
+
+from appliance.core.addresses import Address
+from appliance.core.requests import Buffer
+from federation.identity import Identity, node_id_of
+from federation.sockets import Context, DrivenSocket, Monitor, Unsent
+from federation.wires import Tuning, secure
+
+_CONNECT_MS = 3000
+_BEGUN = int(zmq.EVENT_HANDSHAKE_SUCCEEDED)
+_ENDED = {
+    int(zmq.EVENT_CLOSED): "nothing answers there",
+    int(zmq.EVENT_DISCONNECTED): "the connection ended",
+    int(zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL): "it broke the handshake off: it does not know this node, or is not it",
+    int(zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL): "what answers there is not this node",
+    int(zmq.EVENT_HANDSHAKE_FAILED_AUTH): "it turned this node away",
+}
+
+
+class DialledWire:
+    """A Wire. `on_begun(wire)` once the handshake has succeeded, `on_message(wire, frames)`, and once `on_end(wire,
+    reason)`, be it that the handshake failed or that the connection ended later."""
+
+    dialled = True
+
+    def __init__(
+        self,
+        context: Context,
+        identity: Identity,
+        tuning: Tuning,
+        *,
+        public_key: bytes,
+        address: Address,
+        on_begun: "Callable[[DialledWire], None]",
+        on_message: "Callable[[DialledWire, list[zmq.Frame]], None]",
+        on_end: "Callable[[DialledWire, str], None]",
+    ) -> None:
+        """Dials. Raises OSError where the address cannot even be tried."""
+        self.node_id = node_id_of(public_key)
+        self.address = address
+        self.begun = False
+        self._on_begun = on_begun
+        self._on_message = on_message
+        self._on_end = on_end
+        self._unsent = Unsent(tuning.unsent_bytes)
+        self._socket = DrivenSocket(context, zmq.DEALER, self._read)
+        self._monitor = Monitor(context, self._socket, _BEGUN | sum(_ENDED), self._heard)
+        try:
+            self._connect(identity, tuning, public_key)
+        except zmq.ZMQError as error:
+            self._close()
+            raise OSError(error.errno, f"cannot dial {address}: {error.strerror}") from None
+
+    def _connect(self, identity: Identity, tuning: Tuning, public_key: bytes) -> None:
+        sock = self._socket.zmq
+        secure(sock, identity, tuning, server_key=public_key)
+        if tuning.heartbeat_s:
+            # This end alone asks, and tells the other after how much silence to give up: half the traffic.
+            silence_ms = round(tuning.silence_s * 1000)
+            sock.set(zmq.HEARTBEAT_IVL, round(tuning.heartbeat_s * 1000))
+            sock.set(zmq.HEARTBEAT_TIMEOUT, silence_ms)
+            sock.set(zmq.HEARTBEAT_TTL, silence_ms)
+        # An attempt is made once: when the next is due is not ZeroMQ's to say.
+        sock.set(zmq.RECONNECT_IVL, -1)
+        sock.set(zmq.CONNECT_TIMEOUT, _CONNECT_MS)
+        sock.set(zmq.IPV6, int(":" in self.address.host))
+        sock.connect(f"tcp://{self.address}")
+        self._socket.drive()
+
+    def send(self, parts: Sequence[Buffer]) -> bool:
+        """As Wire.send()."""
+        size = sum(map(len, parts))
+        if self._socket.closed or not self._unsent.has_room(size):
+            return False
+        try:
+            self._unsent.add(self._socket.send(parts), size)
+        except zmq.Again:
+            return False
+        return True
+
+    def end(self, reason: str) -> None:
+        """As Wire.end(); also gives an attempt up that has not succeeded."""
+        if not self._socket.closed:
+            self._close()
+            self._on_end(self, reason)
+
+    def _read(self, frames: list[zmq.Frame]) -> None:
+        if not self.begun:
+            self._monitor.look()  # its beginning was there before its first message
+        if not self._socket.closed:
+            self._on_message(self, frames)
+
+    def _heard(self, event: int, value: int, endpoint: str) -> None:
+        if event == _BEGUN:
+            self.begun = True
+            self._on_begun(self)
+        elif reason := _ENDED.get(event):
+            self._socket.look()  # what it said last comes first
+            self.end(reason)
+
+    def _close(self) -> None:
+        self._monitor.close()
+        self._socket.close()

@@ -1,0 +1,382 @@
+"""The links to all peers: one connection with each for what is said, another for bulk transfers.
+
+Runs in the gateway's event loop. Decides which connection stays where two nodes dial each other, and passes nothing on
+that did not come from a node which is allowed at that moment. Knows HELLO, and no other message.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable, Sequence
+
+import msgspec
+import zmq
+
+from appliance.core.addresses import Address
+from appliance.core.requests import Buffer
+from federation.dialled import DialledWire
+from federation.frames import BrokenMessageError, message_parts, read_message
+from federation.identity import Identity
+from federation.link_choice import Candidate, takes_over
+from federation.listener import Listener
+from federation.messages import PROTOCOL, Head, Hello, Introduction
+from federation.peer_link import AnyWire, PeerLink, dialable
+from federation.settings import MeshSettings
+from federation.wires import Tuning
+from federation.zap import Gate
+
+_SOCKETS = 8192
+_YIELD_TO_LOWER_S = 0.25
+_HELLO_S = 3.0
+_GRACE_S = 2.0
+_BULK_AGAIN_S = 1.0
+_COMPLAIN_EVERY_S = 60.0
+_MAX_HEADS_BYTES = 8 * 1024 * 1024
+_UNSENT_BYTES = 64 * 1024 * 1024
+_UNSENT_MESSAGES = 1000
+_BULK_UNSENT_BYTES = 16 * 1024 * 1024
+_BULK_UNSENT_MESSAGES = 64
+_MAX_CHUNK_BYTES = 16 * 1024 * 1024
+# linux/ip.h: what a small call is and what a transfer is, for queues on the way that tell them apart.
+_LOW_DELAY, _THROUGHPUT = 0x10, 0x08
+
+OnMessage = Callable[[str, Head, list[Buffer]], None]
+
+_log = logging.getLogger("ingle.mesh")
+
+
+class LinkEvents(msgspec.Struct, frozen=True):
+    """What Links tells, in the loop. `on_up(node_id, hello)`: both have said HELLO. `on_down(node_id, reason)`: there
+    is no link any more; not called for cut(). `on_message`: on a link that is up, a later HELLO too; its last argument
+    is the message's size in bytes."""
+
+    on_up: Callable[[str, Hello], None]
+    on_down: Callable[[str, str], None]
+    on_message: Callable[[str, Head, list[Buffer], int], None]
+    on_bulk: OnMessage
+
+
+class Links:
+    """allow() whoever is trusted, dial() to reach him; events tell what comes of it. Made in the loop it runs in."""
+
+    def __init__(
+        self,
+        identity: Identity,
+        settings: MeshSettings,
+        *,
+        max_body_bytes: int,
+        hello: Callable[[str], Hello],
+        events: LinkEvents,
+    ) -> None:
+        """`hello` gives what this node says first on a link with that node; `max_body_bytes` bounds a message."""
+        self._identity = identity
+        self._hello = hello
+        self._events = events
+        self._loop = asyncio.get_running_loop()
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(io_threads=2)
+        self._context.set(zmq.MAX_SOCKETS, _SOCKETS)
+        self._gate = Gate(self._context)
+        self._tuning = Tuning(
+            heartbeat_s=settings.heartbeat_s,
+            silence_s=settings.suspect_s,
+            max_message_bytes=max_body_bytes + _MAX_HEADS_BYTES,
+            unsent_bytes=max(_UNSENT_BYTES, max_body_bytes),
+            unsent_messages=_UNSENT_MESSAGES,
+            io_thread=0,
+            type_of_service=_LOW_DELAY,
+        )
+        self._bulk_tuning = Tuning(
+            heartbeat_s=0.0,  # a bulk connection lives as long as its link
+            silence_s=0.0,
+            max_message_bytes=_MAX_CHUNK_BYTES,
+            unsent_bytes=_BULK_UNSENT_BYTES,
+            unsent_messages=_BULK_UNSENT_MESSAGES,
+            io_thread=1,
+            type_of_service=_THROUGHPUT,
+        )
+        self._listener = Listener(self._context, identity, self._tuning, on_message=self._read, on_end=self._ended)
+        self._bulk_listener = Listener(
+            self._context, identity, self._bulk_tuning, on_message=self._read_bulk, on_end=self._bulk_ended
+        )
+        self._links: dict[str, PeerLink] = {}
+        self._closed = False
+
+    def open(self, address: Address) -> tuple[int, int]:
+        """Listens; the ports of the links and of bulk transfers. Raises OSError where an address cannot be had."""
+        port = self._listener.open(address)
+        bulk = Address(address.host, address.port + 1 if address.port else 0)
+        return port, self._bulk_listener.open(bulk)
+
+    def close(self) -> None:
+        """Ends every link; nothing is told any more."""
+        self._closed = True
+        for link in self._links.values():
+            self._end_all(link, "this node ends")
+        self._listener.close()
+        self._bulk_listener.close()
+        self._gate.close()
+        self._context.term()
+
+    # Who may be here.
+
+    def allow(self, node_id: str, public_key: bytes) -> None:
+        """Lets a node connect, and be dialled."""
+        self._gate.allow(public_key)
+        if node_id not in self._links:
+            self._links[node_id] = PeerLink(node_id, public_key)
+
+    def forbid(self, node_id: str, reason: str) -> None:
+        """Ends all that there is with a node, and lets it in no more."""
+        if (link := self._links.pop(node_id, None)) is not None:
+            self._gate.forbid(link.public_key)
+            self._end_all(link, reason)
+
+    def is_allowed(self, node_id: str) -> bool:
+        """Whether a node may have a link."""
+        return node_id in self._links
+
+    def is_up(self, node_id: str) -> bool:
+        """Whether there is a link to it."""
+        link = self._links.get(node_id)
+        return link is not None and link.wire is not None
+
+    def trouble(self, node_id: str) -> str:
+        """Why there is no link to a node, as far as it is known; else empty."""
+        link = self._links.get(node_id)
+        return link.trouble if link is not None and link.wire is None else ""
+
+    # Getting a link, and losing it.
+
+    def dial(self, introduction: Introduction) -> None:
+        """Tries each of a node's addresses once, all at a time; the first that answers is the link. Does nothing where
+        there is a link, or the node is not allowed. Of two the one with the higher id waits a moment for the other."""
+        link = self._links.get(introduction.node_id)
+        if link is None:
+            return
+        link.introduction = introduction
+        if self._identity.node_id < link.node_id:
+            self._try(link)
+        else:
+            self._loop.call_later(_YIELD_TO_LOWER_S, self._try, link)
+
+    def _try(self, link: PeerLink) -> None:
+        if self._closed or link.wire is not None or self._links.get(link.node_id) is not link:
+            return
+        assert link.introduction is not None
+        for address in dialable(link.introduction):
+            if address not in link.attempts:
+                try:
+                    link.attempts[address] = self._dialled(link, address)
+                except OSError as error:
+                    link.trouble = f"{address}: {error}"
+
+    def _dialled(self, link: PeerLink, address: Address) -> DialledWire:
+        return DialledWire(
+            self._context,
+            self._identity,
+            self._tuning,
+            public_key=link.public_key,
+            address=address,
+            on_begun=self._begun,
+            on_message=self._read,
+            on_end=self._ended,
+        )
+
+    def _begun(self, wire: DialledWire) -> None:
+        """The handshake has succeeded: of several addresses the first is enough."""
+        link = self._links[wire.node_id]
+        if link.wire is not None:
+            wire.end("there is another link")
+            return
+        link.give_up_attempts("another address answered first", but=lambda attempt: attempt is wire)
+        wire.send(message_parts(self._hello(wire.node_id)))
+        self._loop.call_later(_HELLO_S, self._expect_hello, link, wire)
+
+    @staticmethod
+    def _expect_hello(link: PeerLink, wire: DialledWire) -> None:
+        if link.attempts.get(wire.address) is wire:
+            wire.end("it let this node in, and then said nothing")
+
+    def cut(self, node_id: str, reason: str) -> None:
+        """Ends all that there is with a node; it may come back."""
+        if (link := self._links.get(node_id)) is not None:
+            self._end_all(link, reason)
+
+    def _end_all(self, link: PeerLink, reason: str) -> None:
+        link.wire = None  # so that nobody is told
+        for wire in link.wires():
+            wire.end(reason)
+        link.said.clear()
+        link.bulk.clear()
+
+    def _ended(self, wire: AnyWire, reason: str) -> None:
+        link = self._links.get(wire.node_id)
+        if link is None:
+            return
+        link.said.pop(wire, None)
+        if isinstance(wire, DialledWire) and link.attempts.get(wire.address) is wire:
+            del link.attempts[wire.address]
+            link.trouble = f"{wire.address}: {reason}"
+        if link.wire is wire:
+            self._down(link, reason)
+
+    def _down(self, link: PeerLink, reason: str) -> None:
+        self._end_all(link, reason)
+        link.trouble = reason
+        self._events.on_down(link.node_id, reason)
+
+    # HELLO.
+
+    def _read(self, wire: AnyWire, frames: list[zmq.Frame]) -> None:
+        link = self._links.get(wire.node_id)
+        if link is None:
+            wire.end("it is not trusted any more")
+            return
+        message = self._message(link, frames)
+        if message is None:
+            return
+        head, bodies = message
+        if wire not in link.said:
+            if isinstance(head, Hello):
+                self._greeted(link, wire, head)
+            return
+        if isinstance(head, Hello) and not self._is_believed(link, head):
+            return
+        self._events.on_message(link.node_id, head, bodies, sum(map(len, frames)))
+
+    def _message(self, link: PeerLink, frames: list[zmq.Frame]) -> tuple[Head, list[Buffer]] | None:
+        try:
+            return read_message([frame.buffer for frame in frames])
+        except BrokenMessageError as error:
+            self._complain(link, f"sent what is no message of the mesh: {error}")
+            return None
+
+    def _is_believed(self, link: PeerLink, hello: Hello) -> bool:
+        shown = hello.introduction
+        if shown.node_id != link.node_id or shown.public_key != link.public_key:
+            self._complain(link, "says that it is another node than its key proves")
+            return False
+        if hello.protocol != PROTOCOL:
+            self._complain(link, f"speaks protocol {hello.protocol} of the mesh, and this node {PROTOCOL}")
+            return False
+        return True
+
+    def _greeted(self, link: PeerLink, wire: AnyWire, hello: Hello) -> None:
+        """The first HELLO on a connection: from here on it may be the link."""
+        if not self._is_believed(link, hello):
+            wire.end("its HELLO is not believed")
+            return
+        if isinstance(wire, DialledWire):
+            link.attempts.pop(wire.address, None)
+        else:
+            wire.send(message_parts(self._hello(wire.node_id)))
+        candidate = link.said[wire] = Candidate(hello.incarnation, wire.dialled)
+        if link.wire is None:
+            self._up(link, wire, hello)
+            return
+        current = link.said[link.wire]
+        if not takes_over(candidate, current, own_id=self._identity.node_id, peer_id=link.node_id):
+            if candidate.incarnation < current.incarnation:
+                self._complain(link, "is there twice: two nodes have one identity. Was a data folder copied?")
+            self._let_go(wire)
+        elif candidate.incarnation > current.incarnation:
+            self._down_but(link, wire, candidate)
+            self._up(link, wire, hello)
+        else:
+            before, link.wire = link.wire, wire
+            self._let_go(before)
+
+    def _down_but(self, link: PeerLink, wire: AnyWire, candidate: Candidate) -> None:
+        """The node was started anew: what there was with its earlier life ends."""
+        del link.said[wire]
+        self._down(link, "it was started anew")
+        link.said[wire] = candidate
+
+    def _up(self, link: PeerLink, wire: AnyWire, hello: Hello) -> None:
+        link.wire = wire
+        link.trouble = ""
+        link.give_up_attempts("there is another link", but=lambda attempt: attempt.begun)
+        self._try_bulk(link)
+        self._events.on_up(link.node_id, hello)
+
+    def _let_go(self, wire: AnyWire) -> None:
+        """What was sent on it is still read for a while."""
+        self._loop.call_later(_GRACE_S, wire.end, "there is another link")
+
+    def _complain(self, link: PeerLink, sentence: str) -> None:
+        link.trouble = sentence
+        now_s = self._loop.time()
+        if now_s - link.complained_s >= _COMPLAIN_EVERY_S:
+            link.complained_s = now_s
+            _log.warning("node %s %s", link.node_id, sentence)
+
+    # Bulk: whoever dialled the link dials this one too.
+
+    def _try_bulk(self, link: PeerLink) -> None:
+        wire = link.wire
+        if self._closed or link.bulk or link.bulk_attempt is not None or not isinstance(wire, DialledWire):
+            return
+        assert link.introduction is not None
+        if not 0 < link.introduction.bulk_port < 65536:
+            return
+        link.bulk_attempt = DialledWire(
+            self._context,
+            self._identity,
+            self._bulk_tuning,
+            public_key=link.public_key,
+            address=Address(wire.address.host, link.introduction.bulk_port),
+            on_begun=self._bulk_begun,
+            on_message=self._read_bulk,
+            on_end=self._bulk_ended,
+        )
+
+    def _bulk_begun(self, wire: DialledWire) -> None:
+        link = self._links[wire.node_id]
+        link.bulk_attempt = None
+        link.bulk.append(wire)
+        wire.send(message_parts(self._hello(wire.node_id)))
+
+    def _bulk_ended(self, wire: AnyWire, reason: str) -> None:
+        link = self._links.get(wire.node_id)
+        if link is None:
+            return
+        if wire in link.bulk:
+            link.bulk.remove(wire)
+        if link.bulk_attempt is wire:
+            link.bulk_attempt = None
+        if wire.dialled and link.wire is not None:
+            self._loop.call_later(_BULK_AGAIN_S, self._try_bulk, link)
+
+    def _read_bulk(self, wire: AnyWire, frames: list[zmq.Frame]) -> None:
+        link = self._links.get(wire.node_id)
+        if link is None or link.wire is None:
+            wire.end("there is no link to it")
+            return
+        message = self._message(link, frames)
+        if message is None:
+            return
+        head, bodies = message
+        if isinstance(head, Hello):
+            if wire not in link.bulk:
+                link.bulk.append(wire)
+        elif wire in link.bulk:
+            self._events.on_bulk(link.node_id, head, bodies)
+
+    # Saying something.
+
+    def send(self, node_id: str, head: Head, body: Sequence[Buffer] = ()) -> bool:
+        """Says something to a peer. False where there is no link, or what it leaves unread is too much already."""
+        link = self._links.get(node_id)
+        return link is not None and link.wire is not None and link.wire.send(message_parts(head, body))
+
+    def send_to_each(self, node_ids: Iterable[str], head: Head, body: Sequence[Buffer] = ()) -> None:
+        """The same to several, as far as there is a link."""
+        parts = message_parts(head, body)
+        for node_id in node_ids:
+            link = self._links.get(node_id)
+            if link is not None and link.wire is not None:
+                link.wire.send(parts)
+
+    def send_bulk(self, node_id: str, head: Head, body: Sequence[Buffer] = ()) -> bool:
+        """As send(), where large things delay nobody."""
+        link = self._links.get(node_id)
+        return link is not None and bool(link.bulk) and link.bulk[-1].send(message_parts(head, body))
