@@ -30,6 +30,7 @@ from appliance.client_answers import (
     Key,
     Model,
     ModelDetails,
+    Nodes,
     Restored,
     Scale,
     Statistics,
@@ -237,6 +238,10 @@ class Client:
     def activity(self) -> Activity:
         """What the node does right now: its memory, its workers, and the models that are warm or called."""
         return self._ask("GET", "/v1/activity", Activity)
+
+    def nodes(self) -> Nodes:
+        """The nodes of the mesh as this node sees them, itself first."""
+        return self._ask("GET", "/v1/nodes", Nodes)
 
     def statistics(self, name: ModelName, ordinal: int) -> Statistics:
         """What became of the calls of one version since the node started."""

@@ -313,3 +313,84 @@ class Statistics(msgspec.Struct):
     inference_count: int = 0
     execution_count: int = 0
     inference_stats: CallTimes = msgspec.field(default_factory=CallTimes)
+
+
+class NodeLoad(msgspec.Struct):
+    """How busy a node says it is. None: the box does not tell."""
+
+    backlog_s: float = 0.0
+    in_flight: int = 0
+    memory_free_bytes: int = 0
+    device_free_bytes: int | None = None
+    cpu_share: float = 0.0
+    power_w: float | None = None
+    temperature_c: float | None = None
+
+
+class NodeLink(msgspec.Struct):
+    """The asked node's link to a peer; 0: not measured yet."""
+
+    rtt_s: float = 0.0
+    bytes_per_s: float = 0.0
+
+
+class WarmModel(msgspec.Struct):
+    model: str
+    version: str = ""
+    replicas: int = 0
+    backlog_s: float = 0.0
+    run_s: float = 0.0
+
+
+class SandboxLayer(msgspec.Struct):
+    name: str
+    active: bool = False
+    detail: str = ""
+
+
+class MeshNode(msgspec.Struct):
+    """A node of the mesh, as the asked one sees it."""
+
+    name: str
+    state: str = ""
+    this: bool = False
+    version: str = ""
+    models: int = 0
+    workers: int = 0
+    device: str = ""
+    sandbox: list[SandboxLayer] | None = None
+    node_id: str = ""
+    standing: str = "alive"
+    standing_for_s: float = 0.0
+    addresses: list[str] = []
+    http: str = ""
+    grpc: str = ""
+    tags: list[str] = []
+    link: NodeLink | None = None
+    load: NodeLoad | None = None
+    warm_models: int = 0
+    warm: list[WarmModel] = []
+
+
+class OtherNode(msgspec.Struct):
+    """`address`: HOST:PORT of its mesh."""
+
+    name: str
+    node_id: str = ""
+    address: str = ""
+
+
+class OtherMesh(msgspec.Struct):
+    """A mesh in sight that the asked node does not belong to."""
+
+    key_id: str
+    nodes: list[OtherNode] = []
+
+
+class Nodes(msgspec.Struct):
+    """The asked node first. `key_id`: of the mesh's key, empty where the mesh is off."""
+
+    nodes: list[MeshNode]
+    key_id: str = ""
+    provisional: bool = False
+    others: list[OtherMesh] = []

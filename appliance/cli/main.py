@@ -51,6 +51,7 @@ VERBS = (
     "rm",
     "logs",
     "keys",
+    "mesh",
     "backup",
     "restore",
     "doctor",

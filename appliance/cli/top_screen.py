@@ -1,49 +1,34 @@
 """The page that `ingle top` draws: lines of styled text that fit a terminal. Pure, but for rich's texts.
 
-Where the terminal is narrow, columns go in the order of what an owner can most easily do without; where it is low, the
-last models do, and the last line says how many.
+Where the terminal is low, the last models go, and the last line says how many.
 """
-
-from collections.abc import Callable
-from typing import NamedTuple
 
 from rich.text import Text
 
+from appliance.cli.fitted_table import Column, table
 from appliance.cli.interval import Line, Shown
 from appliance.cli.output import size_words
 from appliance.cli.quantities import duration_words, rate_words
 
 _STATE_STYLES = {"warm": "green", "starting": "yellow", "set_aside": "bold red", "unloaded": "dim", "asleep": "dim"}
 _BAR_CELLS = 20
-_GAP = "  "
-_LEAST_NAME = 24  # to which a long name is cut before a column goes; a third of the width where that is less
-
-
-class Column(NamedTuple):
-    """`keep`: the higher, the longer it stays on a narrow terminal; the first column always does."""
-
-    title: str
-    keep: int
-    words: Callable[[Line], str]
-    right: bool = True
-
 
 COLUMNS = (
-    Column("MODEL", 99, lambda line: f"{line.model}:{line.version}", right=False),
-    Column("STATE", 90, lambda line: line.state, right=False),
-    Column("REPLICAS", 70, lambda line: str(line.replicas or "")),
-    Column("CALLS/S", 95, lambda line: rate_words(line.calls_per_s)),
-    Column("FAILED/S", 60, lambda line: rate_words(line.failed_per_s)),
-    Column("IN FLIGHT", 40, lambda line: str(line.in_flight or "")),
-    Column("WAITING", 65, lambda line: str(line.waiting or "")),
-    Column("P50", 75, lambda line: duration_words(line.p50_s)),
-    Column("P99", 85, lambda line: duration_words(line.p99_s)),
-    Column("MEMORY", 80, lambda line: size_words(line.memory_bytes) if line.memory_bytes else ""),
-    Column("CPU", 50, lambda line: f"{line.cpu:.0%}" if line.cpu >= 0.005 else ""),
-    Column("COLD START", 30, lambda line: duration_words(line.cold_start_s)),
-    Column("WORTH", 35, lambda line: f"{line.worth:.3g}" if line.worth else ""),
-    Column("DEVICE", 20, lambda line: line.device, right=False),
-    Column("REASON", 10, lambda line: line.reason, right=False),
+    Column[Line]("MODEL", 99, lambda line: f"{line.model}:{line.version}", right=False),
+    Column[Line]("STATE", 90, lambda line: line.state, right=False),
+    Column[Line]("REPLICAS", 70, lambda line: str(line.replicas or "")),
+    Column[Line]("CALLS/S", 95, lambda line: rate_words(line.calls_per_s)),
+    Column[Line]("FAILED/S", 60, lambda line: rate_words(line.failed_per_s), optional=True),
+    Column[Line]("IN FLIGHT", 40, lambda line: str(line.in_flight or "")),
+    Column[Line]("WAITING", 65, lambda line: str(line.waiting or "")),
+    Column[Line]("P50", 75, lambda line: duration_words(line.p50_s)),
+    Column[Line]("P99", 85, lambda line: duration_words(line.p99_s)),
+    Column[Line]("MEMORY", 80, lambda line: size_words(line.memory_bytes) if line.memory_bytes else ""),
+    Column[Line]("CPU", 50, lambda line: f"{line.cpu:.0%}" if line.cpu >= 0.005 else ""),
+    Column[Line]("COLD START", 30, lambda line: duration_words(line.cold_start_s)),
+    Column[Line]("WORTH", 35, lambda line: f"{line.worth:.3g}" if line.worth else ""),
+    Column[Line]("DEVICE", 20, lambda line: line.device, right=False),
+    Column[Line]("REASON", 10, lambda line: line.reason, right=False, optional=True),
 )
 
 
@@ -54,7 +39,7 @@ def page(shown: Shown, *, width: int, height: int | None) -> list[Text]:
     models = shown.models
     if len(models) > room:
         models = models[: max(0, room - 1)]
-    lines += _table(models, width)
+    lines += table(COLUMNS, models, width, _styles)
     missing = len(shown.models) - len(models)
     if missing:
         lines.append(Text(f"and {missing} more", style="dim"))
@@ -93,39 +78,8 @@ def _head(shown: Shown) -> list[Text]:
     return [first, second, third]
 
 
-def _table(models: list[Line], width: int) -> list[Text]:
-    columns = [column for column in COLUMNS if column.title not in ("FAILED/S", "REASON") or _any(column, models)]
-    cells = {column: [column.words(line) for line in models] for column in columns}
-    widths = {column: max(len(text) for text in (column.title, *cells[column])) for column in columns}
-    name = columns[0]
-    least = min(widths[name], _LEAST_NAME, max(1, width // 3))
-    while (over := _wide(columns, widths) - width) > widths[name] - least and len(columns) > 1:
-        columns.remove(min(columns, key=lambda column: column.keep))
-    widths[name] = min(widths[name], max(least, widths[name] - over))
-    table = [Text(_GAP).join(_cell(column.title, column, widths, "bold") for column in columns)]
-    for number, line in enumerate(models):
-        styles = {"STATE": _STATE_STYLES.get(line.state, ""), "FAILED/S": "bold red", "REASON": "dim"}
-        table.append(
-            Text(_GAP).join(
-                _cell(cells[column][number], column, widths, styles.get(column.title, "")) for column in columns
-            )
-        )
-    return table
-
-
-def _any(column: Column, models: list[Line]) -> bool:
-    return any(column.words(line) for line in models)
-
-
-def _wide(columns: list[Column], widths: dict[Column, int]) -> int:
-    return sum(widths[column] for column in columns) + len(_GAP) * (len(columns) - 1)
-
-
-def _cell(text: str, column: Column, widths: dict[Column, int], style: str) -> Text:
-    wide = widths[column]
-    if len(text) > wide:
-        text = text[: wide - 1] + "…"
-    return Text(text.rjust(wide) if column.right else text.ljust(wide), style=style)
+def _styles(line: Line) -> dict[str, str]:
+    return {"STATE": _STATE_STYLES.get(line.state, ""), "FAILED/S": "bold red", "REASON": "dim"}
 
 
 def uptime_words(seconds: float) -> str:

@@ -320,9 +320,46 @@ class SandboxLayer(msgspec.Struct):
     detail: str
 
 
+class NodeLoad(msgspec.Struct):
+    """How busy a node says it is. `backlog_s`: seconds of work that wait or run there; `memory_free_bytes`: of what its
+    models may use. What a box does not tell is null."""
+
+    backlog_s: float
+    in_flight: int
+    memory_free_bytes: int
+    device_free_bytes: int | None
+    cpu_share: float
+    power_w: float | None
+    temperature_c: float | None
+
+
+class NodeLink(msgspec.Struct):
+    """The link from this node to a peer: its least round trip of late, and what was measured of its bandwidth. 0 where
+    there was no measurement yet."""
+
+    rtt_s: float
+    bytes_per_s: float
+
+
+class WarmModel(msgspec.Struct):
+    """A version that is loaded on a node. `backlog_s`: how long a call that came now would wait there; `run_s`: one run
+    of one row, 0 where that was not measured."""
+
+    model: str
+    version: str
+    replicas: int
+    backlog_s: float
+    run_s: float
+
+
 class NodeDescription(msgspec.Struct):
-    """A node of the mesh, as this node sees it. `sandbox` is null for those who may not administer it, and empty while
-    the process that starts workers is down."""
+    """A node of the mesh, as this node sees it. `sandbox` is null for those who may not administer it and for other
+    nodes, and empty while the process that starts workers is down.
+
+    `standing`: `joining` (no link to it yet), `alive`, `suspect` (it has not answered in time), `draining` or `dead`,
+    since `standing_for_s`. `http` and `grpc`: where that front is reached, empty where it is off or not known.
+    `warm`: the first of the `warm_models` loaded versions that the caller may call, the busiest first.
+    """
 
     name: str
     state: Literal["ready", "not_ready"]
@@ -332,10 +369,42 @@ class NodeDescription(msgspec.Struct):
     workers: int
     device: str
     sandbox: list[SandboxLayer] | None
+    node_id: str = ""
+    standing: Literal["joining", "alive", "suspect", "draining", "dead"] = "alive"
+    standing_for_s: float = 0.0
+    addresses: list[str] = []
+    http: str = ""
+    grpc: str = ""
+    tags: list[str] = []
+    link: NodeLink | None = None
+    load: NodeLoad | None = None
+    warm_models: int = 0
+    warm: list[WarmModel] = []
+
+
+class OtherNode(msgspec.Struct):
+    """A node in sight that has another mesh's key; `address` is HOST:PORT of its mesh."""
+
+    name: str
+    node_id: str
+    address: str
+
+
+class OtherMeshInSight(msgspec.Struct):
+    """A mesh that this node does not belong to, by the id of its key."""
+
+    key_id: str
+    nodes: list[OtherNode]
 
 
 class NodeList(msgspec.Struct):
+    """`key_id`: of the mesh's key, empty where the mesh is off. `provisional`: this node made the key itself and has
+    met no other under it. `others`: meshes in sight that have other keys, for those who may administer the node."""
+
     nodes: list[NodeDescription]
+    key_id: str = ""
+    provisional: bool = False
+    others: list[OtherMeshInSight] = []
 
 
 class Memory(msgspec.Struct):

@@ -31,6 +31,7 @@ from appliance.gateway.sequence_routes import SequenceRoutes
 from appliance.gateway.settings import GatewaySettings
 from appliance.gateway.shadow import Pair, Shadow, ShadowReport
 from appliance.gateway.shared_memory import SharedMemory
+from appliance.gateway.sight import Sight
 from appliance.gateway.states import IndexRow, ModelState, WorkerState
 from appliance.gateway.traffic_watch import TrafficWatch
 from appliance.gateway.vouching import Vouching
@@ -133,6 +134,7 @@ class DataPlane:
         # Set where there is a mesh.
         self.remote: Remote | None = None
         self.warm_elsewhere: Callable[[ModelVersion], Awaitable[None]] | None = None
+        self.sight: Sight | None = None
         self.draining = False
         self.started = False
         self._supervisor = supervisor

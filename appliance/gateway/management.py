@@ -10,6 +10,7 @@ from appliance.gateway import (
     backups_api,
     deploys_api,
     keys_api,
+    mesh_api,
     metrics,
     models_api,
     node_api,
@@ -31,6 +32,7 @@ def add_routes(app: web.Application, dataplane: DataPlane, deployer: Deployer) -
     bind(app, backups_api.OPERATIONS, backups_api.BackupsApi(dataplane))
     bind(app, keys_api.OPERATIONS, keys_api.Keys(dataplane))
     bind(app, (*node_api.OPERATIONS, *node_api.UNLISTED), node_api.Node(dataplane))
+    bind(app, mesh_api.OPERATIONS, mesh_api.MeshApi(dataplane))
     bind(app, activity_api.OPERATIONS, activity_api.ActivityApi(dataplane))
     bind(app, traffic_api.OPERATIONS, traffic_api.TrafficApi(dataplane))
     bind(app, metrics.OPERATIONS, metrics.Metrics(dataplane))

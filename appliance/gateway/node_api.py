@@ -1,6 +1,6 @@
-"""The node itself over HTTP: whether it lives and is ready, what it is, what became of a call, and draining it.
+"""The node itself over HTTP: whether it lives and is ready, what became of a call, and draining it.
 
-Runs in the gateway. Health needs no key. The mesh is not known here yet: a node lists itself.
+Runs in the gateway. Health needs no key. What the node is, and the others of its mesh, are told by mesh_api.py.
 """
 
 import msgspec
@@ -8,8 +8,7 @@ from aiohttp import web
 
 from appliance.core.errors import NotFoundError, UnavailableError
 from appliance.core.names import parse_name
-from appliance.core.release import VERSION
-from appliance.gateway.answers import CallDescription, DrainAnswer, Health, NodeDescription, NodeList, SandboxLayer
+from appliance.gateway.answers import CallDescription, DrainAnswer, Health
 from appliance.gateway.asked import who
 from appliance.gateway.dataplane import DataPlane
 from appliance.gateway.operations import Operation, Parameter, Reply
@@ -38,14 +37,6 @@ OPERATIONS = (
         {200: Reply("It does.", Health)},
         (503,),
         open=True,
-    ),
-    Operation(
-        "list_nodes",
-        "GET",
-        "/v1/nodes",
-        "node",
-        "List the nodes that are known here, this one first",
-        {200: Reply("The nodes.", NodeList)},
     ),
     Operation(
         "find_call",
@@ -92,21 +83,6 @@ class Node:
             raise UnavailableError("this node takes no calls: it is starting or draining")
         damaged = {"catalogue damaged": self._dataplane.catalogue.fault, "keys damaged": self._dataplane.keys.fault}
         return json_reply(Health("ready", [word for word, fault in damaged.items() if fault]))
-
-    async def list_nodes(self, request: web.Request) -> web.Response:
-        principal = who(request, self._dataplane)
-        sandbox = [SandboxLayer(*layer) for layer in self._dataplane.sandbox_layers()]
-        this = NodeDescription(
-            name=self._dataplane.node_name,
-            state="ready" if self._dataplane.node_ready() else "not_ready",
-            this=True,
-            version=VERSION,
-            models=self._dataplane.catalogue.model_count,
-            workers=self._dataplane.worker_count,
-            device=self._dataplane.device,
-            sandbox=sandbox if principal.allows("admin", None) else None,
-        )
-        return json_reply(NodeList([this]))
 
     async def find_call(self, request: web.Request) -> web.Response:
         principal = who(request, self._dataplane)

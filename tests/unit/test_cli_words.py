@@ -189,6 +189,14 @@ def test_numbers_are_shown_for_people() -> None:
         (answers.Memory, client.NodeMemory),
         (answers.SchedulerCounts, client.WorkerCounts),
         (answers.ModelActivity, client.ModelActivity),
+        (answers.NodeList, client.Nodes),
+        (answers.NodeDescription, client.MeshNode),
+        (answers.SandboxLayer, client.SandboxLayer),
+        (answers.NodeLink, client.NodeLink),
+        (answers.NodeLoad, client.NodeLoad),
+        (answers.WarmModel, client.WarmModel),
+        (answers.OtherMeshInSight, client.OtherMesh),
+        (answers.OtherNode, client.OtherNode),
     ],
 )
 def test_the_client_reads_everything_that_the_gateway_says(
