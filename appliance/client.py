@@ -27,7 +27,11 @@ from appliance.client_answers import (
     Called,
     Deleted,
     Deployed,
+    Invitation,
+    JoinedMesh,
     Key,
+    Mesh,
+    MeshMember,
     Model,
     ModelDetails,
     Nodes,
@@ -69,6 +73,10 @@ class _Models(msgspec.Struct):
 
 class _Lines(msgspec.Struct):
     lines: list[str]
+
+
+class _Invitations(msgspec.Struct):
+    invitations: list[Invitation]
 
 
 class _Keys(msgspec.Struct):
@@ -313,6 +321,43 @@ class Client:
         """Ends a key at once."""
         return self._ask("DELETE", f"/v1/keys/{quote(key_id, safe='')}", Key)
 
+    def mesh(self) -> Mesh:
+        """The mesh that the node belongs to."""
+        return self._ask("GET", "/v1/mesh", Mesh)
+
+    def invite(self) -> Invitation:
+        """A code with which one new node may join."""
+        return self._ask("POST", "/v1/mesh/invitations", Invitation)
+
+    def invitations(self) -> list[Invitation]:
+        """Those that are open or ended lately, without their codes."""
+        return self._ask("GET", "/v1/mesh/invitations", _Invitations).invitations
+
+    def withdraw_invitation(self, label: str) -> Invitation:
+        """Ends an invitation."""
+        return self._ask("DELETE", f"/v1/mesh/invitations/{quote(label, safe='')}", Invitation)
+
+    def join_mesh(self, code: str, address: str = "", *, leave: bool = False) -> JoinedMesh:
+        """Has the node join the mesh in which this code was made; `address`: the inviting node's HOST:PORT, where it
+        is not found by itself."""
+        return self._post("/v1/mesh/join", JoinedMesh, {"code": code, "address": address, "leave": leave})
+
+    def import_mesh_key(self, key: str, *, leave: bool = False) -> Mesh:
+        """Has the node join the mesh with this key, 64 hexadecimal digits."""
+        return self._post("/v1/mesh/key", Mesh, {"key": key, "leave": leave})
+
+    def leave_mesh(self) -> Mesh:
+        """Has the node leave its mesh."""
+        return self._ask("POST", "/v1/mesh/leave", Mesh)
+
+    def rotate_mesh_key(self) -> Mesh:
+        """Gives the mesh a new key, the first of the answer's; mesh() tells when all have it."""
+        return self._ask("POST", "/v1/mesh/rotate", Mesh)
+
+    def revoke_node(self, node: str, why: str = "") -> MeshMember:
+        """Throws a node out of the mesh, for good."""
+        return self._post("/v1/mesh/revocations", MeshMember, {"node": node, "why": why})
+
     def backup(self, target: BinaryIO, on_bytes: Callable[[int, int], None] = lambda _piece, _whole: None) -> int:
         """Writes a backup of the node to `target`; how many bytes. `on_bytes` is told the size of each piece and of the
         whole. Raises UnavailableError where it breaks off: what was written is of no use then."""
@@ -346,6 +391,9 @@ class Client:
     def send(self, path: str, body: bytes, headers: dict[str, str]) -> bytes:
         """A POST of the caller's own making to a path behind the node's URL; what it answers, unread."""
         return self._exchange("POST", path, body=body, headers=headers)
+
+    def _post(self, path: str, answer: type[Answer], asked: dict[str, Any]) -> Answer:
+        return self._ask("POST", path, answer, body=msgspec.json.encode(asked), headers=_JSON)
 
     def _ask(
         self,

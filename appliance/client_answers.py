@@ -394,3 +394,55 @@ class Nodes(msgspec.Struct):
     key_id: str = ""
     provisional: bool = False
     others: list[OtherMesh] = []
+
+
+class Invitation(msgspec.Struct):
+    """A code that lets one new node into the mesh. `code` is empty but where it was just made. `standing`: open,
+    joined, expired, spent, withdrawn. `trouble`: why the new node must be told one of `addresses`."""
+
+    label: str
+    standing: str
+    ends_in_s: float
+    tries_left: int
+    joined: str = ""
+    notes: list[str] = []
+    addresses: list[str] = []
+    code: str = ""
+    trouble: str = ""
+
+
+class MeshMember(msgspec.Struct):
+    """A node that was met in this mesh, and may be away."""
+
+    node_id: str
+    name: str
+
+
+class MeshKeyState(msgspec.Struct):
+    """A key that lets nodes in, by its id."""
+
+    key_id: str
+    current: bool
+
+
+class Mesh(msgspec.Struct):
+    """A node's mesh. `rotation`: `done`, or how far a new key is; `waits_for`: ids of nodes that have not taken it."""
+
+    node_id: str
+    name: str
+    key_id: str
+    provisional: bool = False
+    keys: list[MeshKeyState] = []
+    members: list[MeshMember] = []
+    rotation: str = ""
+    waits_for: list[str] = []
+    revoked: int = 0
+
+
+class JoinedMesh(msgspec.Struct):
+    """The node that let this one in, and the mesh's key."""
+
+    node_id: str
+    name: str
+    address: str
+    key_id: str

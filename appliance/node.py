@@ -5,7 +5,6 @@ Runs in the gateway process. Knows every subsystem and no detail of any.
 
 import asyncio
 import contextlib
-import fcntl
 import gc
 import json
 import logging
@@ -22,9 +21,10 @@ from appliance.catalogue.packing import Package, find_package, stream
 from appliance.catalogue.profiles import Profiles
 from appliance.core.addresses import Address, parse_address
 from appliance.core.allocator import TRIM_EVERY_S, give_back_freed, set_up_allocator
+from appliance.core.data_lock import lock_data_folder
 from appliance.core.database import drop_snapshots
 from appliance.core.durable import write_durably
-from appliance.core.errors import BusyError, IngleError, UnavailableError
+from appliance.core.errors import IngleError, UnavailableError
 from appliance.core.machine import memory_bytes, raise_descriptor_limit
 from appliance.core.names import name_from_stem
 from appliance.core.own_program import one_file_path
@@ -74,7 +74,7 @@ class Node:
         cannot be read. Call in the event loop that the node is to run in."""
         self._settings = settings
         settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._lock = _lock(settings.data_dir)
+        self._lock = lock_data_folder(settings.data_dir)
         self.name = settings.name or socket.gethostname() or "ingle"
         self.node_id = _node_id(settings.data_dir)
         if taken_back := settle(settings.data_dir):
@@ -307,19 +307,6 @@ def _reachable(setting: str, port: int) -> Address | None:
         return None
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address.host, address.host)
     return Address(host, port)
-
-
-def _lock(data_dir: Path) -> int:
-    """Holds the data folder for this process; the kernel lets it go when the process ends, however it ends."""
-    fd = os.open(data_dir / "node.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(fd)
-        raise BusyError(
-            f"another node has the data folder {data_dir} open: end it, or give this one its own with --data-dir"
-        ) from None
-    return fd
 
 
 def _node_id(data_dir: Path) -> str:

@@ -5,11 +5,13 @@ Nothing of the joining node changes before the inviting one has proved that it k
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import ipaddress
+from collections.abc import Awaitable, Callable, Sequence
 from typing import NamedTuple
 
-from appliance.core.addresses import Address
+from appliance.core.addresses import Address, parse_address
 from appliance.core.errors import (
+    BadInputError,
     BusyError,
     ForbiddenError,
     IngleError,
@@ -39,6 +41,7 @@ from federation.messages import Introduction
 
 CONNECT_S = 5.0
 EXCHANGE_S = 15.0
+DEFAULT_PORT = 8006
 
 _NEW_CODE = "ask for a new one with `ingle mesh invite`"
 _REFUSALS: dict[str, tuple[type[IngleError], str]] = {
@@ -53,7 +56,7 @@ _REFUSALS: dict[str, tuple[type[IngleError], str]] = {
     "wrong_code": (ForbiddenError, "the code is wrong: look at it once more; after five wrong ones it ends"),
     "revoked": (
         ForbiddenError,
-        "this node was revoked from that mesh: take that back there first, with `ingle mesh revoke --undo`",
+        "this node was revoked from that mesh, for good: as another node, with a data folder of its own, it may join",
     ),
     "failed": (UnavailableError, "the inviting node failed, and has logged why"),
 }
@@ -77,27 +80,20 @@ class Host(NamedTuple):
 
 async def join(
     code: Code,
-    address: Address,
+    addresses: Sequence[Address],
     me: Joiner,
     keep: Callable[[Grant], Awaitable[Introduction]],
     *,
     connect_s: float = CONNECT_S,
     exchange_s: float = EXCHANGE_S,
 ) -> Host:
-    """Joins by way of the node at `address`, which has the invitation open.
+    """Joins by way of the node that has the invitation open, at the first of its addresses that answers.
 
     `keep` makes what was granted this node's own, all or nothing, and says how the node is reached from now on. Raises
     what it raises, and IngleError with a sentence where nobody answers, the code is wrong or the other end is none of
     ours: nothing has changed then.
     """
-    try:
-        async with asyncio.timeout(connect_s):
-            reader, writer = await asyncio.open_connection(address.host, address.port, limit=MAX_GRANT_BYTES)
-    except (OSError, TimeoutError) as error:
-        reason = getattr(error, "strerror", None) or str(error) or f"no answer in {connect_s:g} s"
-        raise UnavailableError(
-            f"{address} cannot be reached ({reason}): is the invitation still open there, and the port not blocked?"
-        ) from None
+    address, reader, writer = await _connected(addresses, connect_s)
     kept = False
 
     async def keep_once(grant: Grant) -> Introduction:
@@ -120,6 +116,23 @@ async def join(
     finally:
         await hang_up(writer)
     return host
+
+
+async def _connected(
+    addresses: Sequence[Address], connect_s: float
+) -> tuple[Address, asyncio.StreamReader, asyncio.StreamWriter]:
+    reasons = []
+    for address in addresses:
+        try:
+            async with asyncio.timeout(connect_s):
+                return address, *await asyncio.open_connection(address.host, address.port, limit=MAX_GRANT_BYTES)
+        except (OSError, TimeoutError) as error:
+            reason = getattr(error, "strerror", None) or str(error) or f"no answer in {connect_s:g} s"
+            reasons.append(f"{address} ({reason})")
+    raise UnavailableError(
+        f"the inviting node cannot be reached at {', '.join(reasons)}: is the invitation still open there, and its "
+        "port not blocked?"
+    )
 
 
 async def _exchange(
@@ -157,3 +170,19 @@ def _check_refused(frame: object) -> None:
     if isinstance(frame, Refused):
         kind, sentence = _REFUSALS.get(frame.why, (ForbiddenError, "the inviting node refused, for a reason unknown"))
         raise kind(sentence)
+
+
+def parse_invite_address(text: str) -> Address:
+    """`HOST`, `HOST:PORT` or `[v6]:PORT` of a node that invites. Raises BadInputError."""
+    bare = text.strip().removeprefix("[").removesuffix("]")
+    try:
+        ipaddress.ip_address(bare)
+    except ValueError:
+        if ":" not in text:
+            text = f"{text}:{DEFAULT_PORT}"
+    else:
+        text = str(Address(bare, DEFAULT_PORT))
+    address = parse_address(text)
+    if address is None or not address.port:
+        raise BadInputError(f"'{text[:80]}' is no address of a node that invites: expected HOST:PORT")
+    return address

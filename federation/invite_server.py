@@ -83,12 +83,15 @@ class InviteServer:
         host: str,
         port: int,
         *,
+        on_change: Callable[[], None] = lambda: None,
         exchange_s: float = EXCHANGE_S,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`port` is the one to be had where it is free; else the system chooses."""
+        """`port` is the one to be had where it is free; else the system chooses. `on_change`: other invitations are
+        open than before."""
         self._inviter = inviter
         self._host, self._wanted_port = host, port
+        self._on_change = on_change
         self._exchange_s = exchange_s
         self._clock = clock
         self._invitations: dict[str, Invitation] = {}
@@ -97,7 +100,8 @@ class InviteServer:
         self._from: Counter[str] = Counter()
         self._pace = asyncio.Lock()
         self._closing: asyncio.TimerHandle | None = None
-        self.port = 0  # while it is open
+        self.open_labels: frozenset[str] = frozenset()
+        self.port = 0  # 0 while it is shut
 
     async def invite(self) -> Invitation:
         """A new invitation, with the port open. Raises BusyError where too many are, OSError where no port can be
@@ -163,6 +167,10 @@ class InviteServer:
             self._closing = asyncio.get_running_loop().call_later(max(0.0, min(ends_s) - now_s) + 0.01, self._tidy)
         else:
             self._shut()
+        labels = frozenset(label for label, i in self._invitations.items() if i.standing == "open")
+        if labels != self.open_labels:
+            self.open_labels = labels
+            self._on_change()
 
     def _shut(self) -> None:
         if self._server is not None:

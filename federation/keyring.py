@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 
 from appliance.core.durable import write_durably
-from appliance.core.errors import BadInputError, BusyError, ConflictError, IngleError, NotFoundError
+from appliance.core.errors import BadInputError, BusyError, ConflictError, ForbiddenError, IngleError, NotFoundError
 from federation.messages import Keys
 
 KEYRING_FILE = "mesh.keys"
@@ -125,6 +125,11 @@ class Keyring:
         """Whether the node with this public key was thrown out."""
         return public_key in self._revoked
 
+    @property
+    def revoked_count(self) -> int:
+        """How many nodes were thrown out."""
+        return len(self._revoked)
+
     # Changing.
 
     def replace(self, key: MeshKey) -> None:
@@ -177,10 +182,25 @@ class Keyring:
             del self._retired[next(iter(self._retired))]
         self._stamp()
 
-    def rotate(self) -> MeshKey:
-        """A new key, which is current; the others still let nodes in until they are retired. Raises BusyError."""
+    def prepare(self) -> MeshKey:
+        """A new key that lets nodes in and is not shown yet. Raises BusyError."""
         key = mesh_key(secrets.token_bytes(SECRET_BYTES))
         self.add(key)
+        return key
+
+    def rotate_at_once(self) -> MeshKey:
+        """A new key, which is current, and all others are retired: whoever has been thrown out has them."""
+        made = mesh_key(secrets.token_bytes(SECRET_BYTES))
+        old = list(self._keys)
+        self._keys = {made.id: made, **self._keys}
+        self._current_id = made.id
+        for key_id in old:
+            self.retire(key_id)
+        return made
+
+    def rotate(self) -> MeshKey:
+        """A new key, which is current; the others still let nodes in until they are retired. Raises BusyError."""
+        key = self.prepare()
         self.make_current(key.id)
         return key
 
@@ -239,6 +259,18 @@ class Keyring:
         stored = _Stored(told.keys, told.current, self.provisional, told.revoked, told.stamp_ms, told.retired)
         return msgspec.json.format(msgspec.json.encode(stored)) + b"\n"
 
+    @staticmethod
+    def content_of(told: Keys) -> bytes:
+        """What save() would write after adopt(told). Raises BadInputError where it makes no sense."""
+        _check(told)
+        stored = _Stored(told.keys, told.current, False, told.revoked, told.stamp_ms, told.retired)
+        return msgspec.json.format(msgspec.json.encode(stored)) + b"\n"
+
+    @staticmethod
+    def ids_of(told: Keys) -> list[str]:
+        """The ids of the keys that a node says it holds. Raises BadInputError."""
+        return [parse_mesh_key(secret).id for secret in told.keys]
+
     def write(self, content: bytes) -> None:
         """Puts what content() gave on the disk. Raises OSError."""
         write_durably(self._file, content)
@@ -246,6 +278,19 @@ class Keyring:
     def save(self) -> None:
         """Returns when all of it is on the disk. Raises OSError."""
         self.write(self.content())
+
+
+def read_current(folder: Path) -> MeshKey:
+    """The current key of the ring in this data folder, beside a node that may be running. Raises NotFoundError where
+    there is none yet, ForbiddenError where its file is another user's, IngleError where it is damaged."""
+    file = folder / KEYRING_FILE
+    try:
+        stored = _read(file)
+    except FileNotFoundError:
+        raise NotFoundError(f"there is no mesh key in {folder} yet: a node makes one at its first start") from None
+    except PermissionError:
+        raise ForbiddenError(f"{file} is another user's: ask as the user that the node runs as") from None
+    return next(key for key in map(parse_mesh_key, stored.keys) if key.id == stored.current)
 
 
 def _retired(told: Iterable[tuple[str, float]]) -> dict[str, tuple[MeshKey, float]]:

@@ -16,6 +16,7 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from appliance.core.addresses import Address
+from appliance.core.errors import BadInputError
 from appliance.core.requests import Buffer
 from federation.actions import Action, CatalogueChanged, Cut, Dial, Fault, PeerChanged, Send, StoreRegisters
 from federation.advertisement import usable_addresses
@@ -24,6 +25,8 @@ from federation.credentials import introduce, why_distrusted
 from federation.identity import Identity, next_incarnation
 from federation.interfaces import read_interfaces
 from federation.introducer import Introducer
+from federation.key_care import KeyCare
+from federation.key_rotation import Step
 from federation.keyring import Keyring
 from federation.links import LinkEvents, Links, OnMessage
 from federation.mesh_disk import MeshDisk
@@ -133,6 +136,7 @@ class Mesh:
             is_believed=lambda told: not self._why_distrusted(told),
             on_met=self._met,
         )
+        self._care = KeyCare(self.node_id, keyring, living=self.linked, tell=self._links.send_to_each)
         self._joining: list[asyncio.Task[None]] = []
         self._tick_handle: asyncio.TimerHandle | None = None
         self._performing = False
@@ -172,6 +176,7 @@ class Mesh:
             self._tick_handle.cancel()
         if self._keyring_changed in self.keyring.listeners:
             self.keyring.listeners.remove(self._keyring_changed)
+        self._care.close()
         self._introducer.close()
         self._links.close()
         await self._disk.close()
@@ -219,6 +224,11 @@ class Mesh:
     def linked(self) -> list[Introduction]:
         """How those show themselves with whom there is a link."""
         return [shown for node_id, shown in self._believed.items() if self._links.is_up(node_id)]
+
+    @property
+    def rotation(self) -> Step:
+        """How far a rotation of the key is."""
+        return self._care.step
 
     def trouble(self, node_id: str) -> str:
         """Why there is no link to a node, as far as it is known; else empty."""
@@ -316,7 +326,7 @@ class Mesh:
         self._core.link_up(node_id, self._seen(hello), time.monotonic())
         self._disk.save_soon()
         self._perform()
-        self._links.send(node_id, self.keyring.message())
+        self._care.linked(shown)
 
     def _seen(self, hello: Hello) -> Hello:
         """As it is passed on: by the name that is pinned to its key, and with those alone of whom it tells that are
@@ -333,6 +343,7 @@ class Mesh:
         _log.info("the link with %s ended: %s", self._name_of(node_id), reason)
         self._core.link_down(node_id, reason, time.monotonic())
         self._perform()
+        self._care.look()
 
     def _on_message(self, node_id: str, head: Head, body: list[Buffer], size_bytes: int) -> None:
         now_s = time.monotonic()
@@ -346,14 +357,21 @@ class Mesh:
                 goodbye.set_result(None)
         elif isinstance(head, Keys):
             self._core.heard(node_id, now_s)
-            self.keyring.merge(head)
+            self._hear_keys(node_id, head)
         elif isinstance(head, Hello):
             if not self._why_distrusted(head.introduction):
                 self._believed[node_id] = head.introduction
             self._core.received(node_id, self._seen(head), now_s, size_bytes)
+            self._care.look()
         else:
             self._core.received(node_id, head, now_s, size_bytes)
         self._perform()
+
+    def _hear_keys(self, node_id: str, keys: Keys) -> None:
+        try:
+            self._care.told(node_id, keys)
+        except BadInputError as error:
+            _log.warning("%s: %s", self._name_of(node_id), error.sentence)
 
     def _on_bulk(self, node_id: str, head: Head, body: list[Buffer]) -> None:
         self.on_bulk(node_id, head, body)

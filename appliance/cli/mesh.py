@@ -12,7 +12,14 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 # Each verb's file here, which has its command under the verb's name; loaded when it is asked for.
-FILES_BY_VERB = {"show": "mesh"}
+FILES_BY_VERB = {
+    "show": "mesh",
+    "invite": "mesh_invite",
+    "join": "mesh_join",
+    "leave": "mesh_join",
+    "revoke": "mesh_revoke",
+    "key": "mesh_key",
+}
 _DEFAULT = "show"
 
 

@@ -42,6 +42,13 @@ class Target(NamedTuple):
     ca_file: Path | None = None
     fingerprint: str = ""
 
+    @property
+    def is_on_this_box(self) -> bool:
+        """Whether the URL names the loopback."""
+        from urllib.parse import urlsplit
+
+        return (urlsplit(self.url).hostname or "") in ("localhost", "127.0.0.1", "::1")
+
     def client(self, *, timeout_s: float = 300.0) -> "Client":
         """A client of this node; `timeout_s` bounds each request's silence."""
         from appliance.client import Client
@@ -140,7 +147,25 @@ def json_option(verb: Callable[..., Any]) -> Callable[..., Any]:
 def talks_to_a_node(verb: Callable[..., Any]) -> Callable[..., Any]:
     """Adds `--node`, `--key`, `--ca`, `--fingerprint` and `--json`, and gives the verb the Target they mean as its
     first argument."""
+    return _told_of_a_node(verb, find)
 
+
+def talks_to_a_node_or_its_folder(verb: Callable[..., Any]) -> Callable[..., Any]:
+    """As talks_to_a_node(), for verbs that can do without: where none is named and this box's does not run, the
+    Target's URL is empty."""
+    return _told_of_a_node(verb, _find_or_stopped)
+
+
+def _find_or_stopped(node: str, key: str, *, json: bool, ca_file: Path | None, fingerprint: str) -> Target:
+    from appliance.core.data_lock import is_locked
+    from appliance.settings import load_settings
+
+    if not node and not is_locked(load_settings().data_dir):
+        return Target("", "", json)
+    return find(node, key, json=json, ca_file=ca_file, fingerprint=fingerprint)
+
+
+def _told_of_a_node(verb: Callable[..., Any], finds: Callable[..., Target]) -> Callable[..., Any]:
     @click.option("--node", envvar="INGLE_NODE", default="", metavar="URL", help="The node (default: this box's).")
     @click.option("--key", envvar="INGLE_KEY", default="", metavar="KEY", help="The key (default: this box's own).")
     @click.option(
@@ -163,7 +188,7 @@ def talks_to_a_node(verb: Callable[..., Any]) -> Callable[..., Any]:
     def wrapped(
         *args: Any, node: str, key: str, ca_file: Path | None, fingerprint: str, as_json: bool, **kwargs: Any
     ) -> Any:
-        target = find(node, key, json=as_json, ca_file=ca_file, fingerprint=fingerprint)
+        target = finds(node, key, json=as_json, ca_file=ca_file, fingerprint=fingerprint)
         return verb(target, *args, **kwargs)
 
     return wrapped

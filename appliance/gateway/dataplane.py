@@ -10,7 +10,7 @@ import logging
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import msgspec
 
@@ -48,6 +48,9 @@ from appliance.workers.inspector import Inspector
 from appliance.workers.sequences import CallSequence
 from appliance.workers.supervisor import Supervisor
 from appliance.workers.work import DEFAULT_PRIORITY, Choice, Future, Outcome, Work
+
+if TYPE_CHECKING:
+    from federation.mesh_membership import MeshMembership
 
 _log = logging.getLogger("ingle.gateway")
 
@@ -135,6 +138,7 @@ class DataPlane:
         self.remote: Remote | None = None
         self.warm_elsewhere: Callable[[ModelVersion], Awaitable[None]] | None = None
         self.sight: Sight | None = None
+        self.membership: MeshMembership | None = None
         self.draining = False
         self.started = False
         self._supervisor = supervisor

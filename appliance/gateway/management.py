@@ -11,6 +11,7 @@ from appliance.gateway import (
     deploys_api,
     keys_api,
     mesh_api,
+    mesh_membership_api,
     metrics,
     models_api,
     node_api,
@@ -33,6 +34,8 @@ def add_routes(app: web.Application, dataplane: DataPlane, deployer: Deployer) -
     bind(app, keys_api.OPERATIONS, keys_api.Keys(dataplane))
     bind(app, (*node_api.OPERATIONS, *node_api.UNLISTED), node_api.Node(dataplane))
     bind(app, mesh_api.OPERATIONS, mesh_api.MeshApi(dataplane))
+    membership = mesh_membership_api.MeshMembershipApi(dataplane)
+    bind(app, (*mesh_membership_api.OPERATIONS, *mesh_membership_api.UNLISTED), membership)
     bind(app, activity_api.OPERATIONS, activity_api.ActivityApi(dataplane))
     bind(app, traffic_api.OPERATIONS, traffic_api.TrafficApi(dataplane))
     bind(app, metrics.OPERATIONS, metrics.Metrics(dataplane))

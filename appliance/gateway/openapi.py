@@ -17,6 +17,7 @@ from appliance.gateway import (
     deploys_api,
     keys_api,
     mesh_api,
+    mesh_membership_api,
     metrics,
     models_api,
     node_api,
@@ -46,6 +47,7 @@ ALL_OPERATIONS = (
     *deploys_api.OPERATIONS,
     *backups_api.OPERATIONS,
     *keys_api.OPERATIONS,
+    *mesh_membership_api.OPERATIONS,
     *node_api.OPERATIONS,
     *mesh_api.OPERATIONS,
     *activity_api.OPERATIONS,
@@ -64,8 +66,10 @@ A key goes into the header `Authorization`, as `Bearer KEY`, `Simple KEY` or the
 
 Every error is `{"error": sentence, "code": word}`.
 
-`POST /v1/drain`, with an admin key, makes the node refuse new calls and answers once those in flight are done. It is
-left out of the operations below, so that a tool which tries each of them does not take the node out of service.
+`POST /v1/drain`, with an admin key, makes the node refuse new calls and answers once those in flight are done.
+`POST /v1/mesh/join` with `{"code": ..., "address": ...}`, `POST /v1/mesh/key` with `{"key": ...}` and `POST
+/v1/mesh/leave` change the mesh that the node is in. These are left out of the operations below, so that a tool which
+tries each of them takes the node neither out of service nor out of its mesh.
 """
 _HEADERS: dict[str, dict[str, Any]] = {
     "X-Ingle-Call": {"description": "the call's id, for /v1/calls/{id}", "schema": {"type": "string"}},

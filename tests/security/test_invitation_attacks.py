@@ -61,7 +61,7 @@ class Newcomer:
 
     async def join(self, code: Code, port: int, *, exchange_s: float = 10.0) -> Host:
         me = Joiner(self.introduction.node_id, self.introduction.name, self.introduction.public_key)
-        return await join(code, Address("127.0.0.1", port), me, self.keep, exchange_s=exchange_s)
+        return await join(code, [Address("127.0.0.1", port)], me, self.keep, exchange_s=exchange_s)
 
 
 @contextlib.asynccontextmanager
