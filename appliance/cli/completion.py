@@ -22,9 +22,14 @@ def command(shell: str | None) -> None:
     shell = shell or Path(os.environ.get("SHELL", "")).name
     if shell not in SHELLS:
         raise click.UsageError(f"which shell? Expected one of {', '.join(SHELLS)}", click.get_current_context())
+    click.echo(script(shell))
+
+
+def script(shell: str) -> str:
+    """What one of SHELLS is to read."""
     kind = get_completion_class(shell)
     assert kind is not None
     root = click.get_current_context().find_root().command
     completion = kind(root, {}, "ingle", "_INGLE_COMPLETE")
     # Not completion.source(): click checks bash's version there by running it, which needs no bash on this box.
-    click.echo(completion.source_template % completion.source_vars())
+    return completion.source_template % completion.source_vars()

@@ -55,10 +55,13 @@ VERBS = (
     "backup",
     "restore",
     "doctor",
+    "install",
+    "uninstall",
     "update",
     "licenses",
     "completion",
     "version",
+    "help",
     "demo",
 )
 

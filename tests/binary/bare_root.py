@@ -18,7 +18,8 @@ def make_root(root: Path, one_file: Path) -> Path:
         shutil.copy(LIBRARIES / name, root / "lib/x86_64-linux-gnu" / name)
     shutil.copy("/lib64/ld-linux-x86-64.so.2", root / "lib64")
     shutil.copy("/bin/busybox", root / "bin/busybox")
-    (root / "bin/sh").symlink_to("busybox")
+    for name in ("sh", "mv", "cp", "sleep"):
+        (root / "bin" / name).symlink_to("busybox")
     shutil.copy(one_file, root / "opt/ingle")
     shutil.chown(root / "home/ann", UID, UID)
     return root

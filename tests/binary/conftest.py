@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.binary.releases import BAD, HANGS, NEW, OLD, Releases
+
 ROOT = Path(__file__).parents[2]
 BUILD = ROOT / "build"
 # Says what it was given, where it lies, and waits for the end of its input where it is told to.
@@ -95,3 +97,27 @@ def one_file(stub: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     built = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
     assert built.returncode == 0, built.stderr[-4000:]
     return out / "dist" / "ingle"
+
+
+@pytest.fixture(scope="session")
+def releases(one_file: Path, stub: Path, tmp_path_factory: pytest.TempPathFactory) -> Releases:
+    """Makes versions of the one file, signed with one key."""
+    return Releases(tmp_path_factory.mktemp("releases"), one_file, stub)
+
+
+@pytest.fixture(scope="session")
+def old(releases: Releases) -> Path:
+    """A version."""
+    return releases.make(OLD)
+
+
+@pytest.fixture(scope="session")
+def new(releases: Releases) -> Path:
+    """A later one."""
+    return releases.make(NEW)
+
+
+@pytest.fixture(scope="session")
+def hangs(releases: Releases) -> Path:
+    """The latest, in which a node migrates the catalogue and then does nothing more."""
+    return releases.make(BAD, program=HANGS)

@@ -2,9 +2,11 @@
 signed with a key of the tests' own."""
 
 import io
+import sqlite3
 import subprocess
 import sys
 import tarfile
+from contextlib import closing
 from pathlib import Path
 
 import msgspec
@@ -14,7 +16,26 @@ from appliance.core.release import BUILD_FILE, Build
 from appliance.security.releases import TRAILER, sign
 from appliance.security.signatures import new_key, read_key
 
+OLD, NEW, BAD = "1.0.0", "1.1.0", "1.2.0"
+SAYS_VERSION = f"""#!/bin/sh
+[ "$1" = version ] && echo '{{"version": "{BAD}", "built_s": 9}}' && exit
+"""
+# What a migration would do: the catalogue is kept, and a later form of it takes its place. Then nothing more happens.
+HANGS = f"""{SAYS_VERSION}
+cd "${{INGLE_DATA_DIR:-$HOME/.local/share/ingle}}"
+mv catalogue.sqlite catalogue.sqlite.before-9
+cp /opt/later.sqlite catalogue.sqlite
+exec sleep 1000
+"""
+DIES = f"{SAYS_VERSION}exit 3\n"
 BUILD = Path(__file__).parents[2] / "build"
+
+
+def make_later_catalogue(opt: Path) -> None:
+    """What HANGS puts in the catalogue's place."""
+    with closing(sqlite3.connect(opt / "later.sqlite")) as later:
+        later.execute("PRAGMA user_version = 1000")
+    (opt / "later.sqlite").chmod(0o644)
 
 
 class Releases:

@@ -5,11 +5,10 @@ import os
 import select
 import shutil
 import signal
-import sqlite3
 import subprocess
 import urllib.request
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,24 +20,13 @@ from appliance.core.trial import read_trial
 from appliance.workers.tiny_model import IDENTITY_MODEL
 from tests.binary.bare_root import UID, command_in, make_root
 from tests.binary.conftest import wait_for
-from tests.binary.releases import Releases
+from tests.binary.releases import BAD, DIES, NEW, OLD, Releases, make_later_catalogue
 
-OLD, NEW, BAD, REFUSED = "1.0.0", "1.1.0", "1.2.0", 6
+REFUSED = 6
 FILE, DATA = "/home/ann/bin/ingle", "home/ann/.local/share/ingle"
 SERVE = ("serve", "/opt/model.onnx", "--http", "127.0.0.1:0", "--grpc", "off", "--zmq", "off", "--mesh", "off")
 # The namespace's first process: the node is not, so that it can be killed from within, and its log goes on after it.
-INIT = '"$@" & while :; do /bin/busybox sleep 1000; done'
-SAYS_VERSION = f"""#!/bin/sh
-[ "$1" = version ] && echo '{{"version": "{BAD}", "built_s": 9}}' && exit
-"""
-# What a migration would do: the catalogue is kept, and a later form of it takes its place. Then nothing more happens.
-HANGS = f"""{SAYS_VERSION}
-cd /{DATA}
-/bin/busybox mv catalogue.sqlite catalogue.sqlite.before-9
-/bin/busybox cp /opt/later.sqlite catalogue.sqlite
-exec /bin/busybox sleep 1000
-"""
-DIES = f"{SAYS_VERSION}exit 3\n"
+INIT = '"$@" & while :; do sleep 1000; done'
 
 
 class Box(NamedTuple):
@@ -84,26 +72,6 @@ class Box(NamedTuple):
         return self.root / FILE.lstrip("/")
 
 
-@pytest.fixture(scope="session")
-def releases(one_file: Path, stub: Path, tmp_path_factory: pytest.TempPathFactory) -> Releases:
-    return Releases(tmp_path_factory.mktemp("releases"), one_file, stub)
-
-
-@pytest.fixture(scope="session")
-def old(releases: Releases) -> Path:
-    return releases.make(OLD)
-
-
-@pytest.fixture(scope="session")
-def new(releases: Releases) -> Path:
-    return releases.make(NEW)
-
-
-@pytest.fixture(scope="session")
-def hangs(releases: Releases) -> Path:
-    return releases.make(BAD, program=HANGS)
-
-
 @pytest.fixture
 def root(old: Path, tmp_path: Path) -> Path:
     made = make_root(tmp_path / "root", old)
@@ -112,8 +80,7 @@ def root(old: Path, tmp_path: Path) -> Path:
     (made / "opt/ingle").rename(made / FILE.lstrip("/"))
     for path in (made / "home/ann/bin", made / FILE.lstrip("/")):
         shutil.chown(path, UID, UID)
-    with closing(sqlite3.connect(made / "opt/later.sqlite")) as later:
-        later.execute("PRAGMA user_version = 1000")
+    make_later_catalogue(made / "opt")
     return made
 
 
