@@ -8,6 +8,7 @@ keys last decides for all (`stamp_ms`); the revoked are only ever added to.
 
 import hashlib
 import secrets
+import threading
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -81,6 +82,7 @@ class Keyring:
         all others. Raises BadInputError where it is none, IngleError where the file is damaged.
         """
         self._file = folder / KEYRING_FILE
+        self._writing = threading.Lock()
         self.listeners: list[Callable[[], None]] = []
         key = parse_mesh_key(given) if given.strip() else None
         if self._file.exists():
@@ -272,8 +274,9 @@ class Keyring:
         return [parse_mesh_key(secret).id for secret in told.keys]
 
     def write(self, content: bytes) -> None:
-        """Puts what content() gave on the disk. Raises OSError."""
-        write_durably(self._file, content)
+        """Puts what content() gave on the disk; in any thread. Raises OSError."""
+        with self._writing:
+            write_durably(self._file, content)
 
     def save(self) -> None:
         """Returns when all of it is on the disk. Raises OSError."""

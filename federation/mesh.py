@@ -313,6 +313,7 @@ class Mesh:
                 self._forbid(node_id, why)
                 self._disk.remembered.forget(node_id)
         self._disk.save_soon(keyring=True)
+        self._links.send_to_each(tuple(self._believed), self.keyring.message())
         self._show_myself()
 
     # Links.

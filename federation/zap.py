@@ -1,7 +1,8 @@
 """Who may connect: the ZAP handler of this node's sockets, and the list of public keys that it lets in.
 
 Runs in the gateway's event loop (https://rfc.zeromq.org/spec/27/). Without a handler CURVE would let anyone in. Whoever
-is not on the list is turned away silently with 300: his side tries again, and may be known by then.
+is not on the list is told so at once (400): his side tries again when it sees fit, and may be known by then. With 300
+he would be left waiting for the handshake's time to pass.
 """
 
 import zmq
@@ -42,7 +43,7 @@ class Gate:
         node_id = None
         if len(told) == 7 and told[0] == _VERSION and told[2] == ZAP_DOMAIN.encode() and told[5] == b"CURVE":
             node_id = self._node_ids.get(told[6])
-        status = (b"300", b"not known here", b"") if node_id is None else (b"200", b"OK", node_id.encode())
+        status = (b"400", b"not known here", b"") if node_id is None else (b"200", b"OK", node_id.encode())
         self._socket.send([_VERSION, request, *status, b""])
 
     def close(self) -> None:
