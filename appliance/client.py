@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, BinaryIO, Self, TypeVar
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import msgspec
 import urllib3
@@ -40,6 +40,7 @@ from appliance.client_answers import (
     Statistics,
     Traffic,
     TrafficWish,
+    VersionCopies,
 )
 from appliance.client_async import GRACE_S, AsyncClient
 from appliance.client_tensors import Tensor, tensor_of
@@ -69,6 +70,10 @@ Answer = TypeVar("Answer")
 class _Models(msgspec.Struct):
     models: list[Model]
     next: str | None = None
+
+
+class _Copies(msgspec.Struct):
+    copies: list[VersionCopies]
 
 
 class _Lines(msgspec.Struct):
@@ -230,18 +235,30 @@ class Client:
         version: str = "",
         trial: TrafficWish | None = None,
         require_signature: bool = False,
+        replicas: int = 0,
+        on: Sequence[str] = (),
     ) -> Deployed:
         """Streams an ONNX file or a bundle to the node, which validates it before it is there for anyone.
 
         With a trial's `canary_share` the default stays what it is and the version gets that share of the calls; with
         its limits alone the version is the default until it exceeds one of them. With `require_signature` the node
-        refuses what is not signed by a key that it trusts.
+        refuses what is not signed by a key that it trusts. `replicas`: on how many nodes of the mesh the model is to
+        lie; `on`: on which of them (names, `tag:WORD`). copies() tells how that goes on.
         """
         headers = {"Content-Type": "application/octet-stream"}
+        asked = {"signature": "required"} if require_signature else {}
+        asked |= {"replicas": str(replicas)} if replicas else {}
+        asked |= {"on": ",".join(on)} if on else {}
         query = _query(trial)
-        if require_signature:
-            query += ("&" if query else "?") + "signature=required"
+        if asked:
+            query += ("&" if query else "?") + urlencode(asked)
         return self._ask("PUT", _path(name, version) + query, Deployed, body=upload, headers=headers)
+
+    def copies(self, name: ModelName | None = None) -> list[VersionCopies]:
+        """Where in the mesh the copies of models are that were wished for, and those on their way; of all models, or
+        of one."""
+        query = "?" + urlencode({"model": str(name)}) if name else ""
+        return self._ask("GET", "/v1/copies" + query, _Copies).copies
 
     def activity(self) -> Activity:
         """What the node does right now: its memory, its workers, and the models that are warm or called."""

@@ -127,6 +127,31 @@ class Deployed(msgspec.Struct):
     created: bool = True
 
 
+class CopyProgress(msgspec.Struct):
+    """A copy on its way to a node; `sources`: the nodes that it comes from."""
+
+    node: str
+    step: str = ""
+    done_bytes: int = 0
+    bytes_per_s: float = 0.0
+    sources: list[str] = []
+    reason: str = ""
+
+
+class VersionCopies(msgspec.Struct):
+    """Where a version's copies are. `lacking`: wished copies that are not there yet."""
+
+    model: str
+    version: str
+    digest: str = ""
+    size_bytes: int = 0
+    replicas: int = 0
+    on: list[str] = []
+    nodes: list[str] = []
+    lacking: int = 0
+    making: list[CopyProgress] = []
+
+
 class Restored(msgspec.Struct):
     """What a node has after a restore. `replaced`: versions that it had before and has no more, or otherwise."""
 

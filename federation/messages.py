@@ -365,7 +365,8 @@ class NoChunk(msgspec.Struct, array_like=True):
 class Have(msgspec.Struct, array_like=True):
     """The sender fetches this artifact, and can give these pieces of it already: bit N of `pieces` (its byte N/8, from
     the lowest) is piece N of the list whose digest is `list_digest`; both empty while it has no list. Sent to all peers
-    at the begin, then to whoever fetches or holds it. `ended`: it is complete, or the sender has given up."""
+    at the begin, then to whoever fetches or holds it. `ended`: it is complete, or the sender has given up. `refused`:
+    why the sender cannot have it; told to all now and then, so that another takes its place."""
 
     digest: str
     list_digest: bytes = b""
@@ -373,6 +374,7 @@ class Have(msgspec.Struct, array_like=True):
     done_bytes: int = 0
     bytes_per_s: float = 0.0
     ended: bool = False
+    refused: str = ""
 
 
 Head = (

@@ -85,11 +85,9 @@ class Server:
         """What a peer asked for is not given any more."""
         self._clients.pop(node_id, None)
 
-    async def stop(self) -> None:
-        tasks = [*self._asides, *([self._work] if self._work is not None else [])]
-        for task in tasks:
+    def stop(self) -> None:
+        for task in (*self._asides, *([self._work] if self._work is not None else [])):
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _give_all(self) -> None:
         """One part for each peer in turn."""

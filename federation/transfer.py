@@ -105,8 +105,9 @@ class Transfers:
         if fetch is not None:
             fetch.end()
 
-    async def stop(self) -> None:
-        await self._server.stop()
+    def stop(self) -> None:
+        """Peers get nothing more."""
+        self._server.stop()
 
     def _begun(self, digest: str) -> Begun | None:
         fetch = self._fetches.get(digest)

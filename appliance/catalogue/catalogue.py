@@ -227,6 +227,10 @@ class Catalogue:
             raise NotFoundError(f"no version on this node has the artifact {digest[:64]}")
         return files
 
+    def artifact_folder(self, digest: str) -> Path:
+        """Where an artifact lies, if a version on this node has it."""
+        return artifact_path(self._artifacts.folder, digest)
+
     def new_incoming(self) -> Path:
         """A fresh folder for one upload; discard() it when done with it, whatever became of it."""
         with disk_faults(self._artifacts.incoming):
@@ -266,38 +270,74 @@ class Catalogue:
                 place = Place(
                     place.version, self._free_ordinal(name, place.ordinal)
                 )  # what lies elsewhere lies here too
-            known = self._store.names_artifact(staged.digest)
-            folder = self._artifacts.place(staged)
             if isinstance(place, ModelVersion):
+                self._artifacts.place(staged)  # what lies there may be damaged
                 return place, False
-            made = ModelVersion(
-                name=name,
-                version=place.version,
-                ordinal=place.ordinal,
-                digest=staged.digest,
-                folder=str(folder),
-                size_bytes=staged.size_bytes,
-                signature=inspection.signature,
-                manifest=offer.manifest,
-                batchable=inspection.batchable,
-                batch_reason=inspection.batch_reason,
-                created_s=time.time(),
-                source=source,
-            )
-            try:
-                with self._changing(name):
-                    if keep_default and entry and entry.default.folder and "default" not in entry.aliases:
-                        self._store.put_alias(name, "default", entry.default.version)
-                    self._store.put_artifact(staged.digest, staged.size_bytes, staged.files)
-                    self._store.put_version(made)
-            except BaseException:
-                if not known:
-                    self._artifacts.remove(staged.digest)  # no row names what was just placed
-                raise
-        after = self.entry(name)
-        if keep_default and "default" in after.aliases:
+            with self._naming(name, staged) as folder:
+                made = ModelVersion(
+                    name=name,
+                    version=place.version,
+                    ordinal=place.ordinal,
+                    digest=staged.digest,
+                    folder=str(folder),
+                    size_bytes=staged.size_bytes,
+                    signature=inspection.signature,
+                    manifest=offer.manifest,
+                    batchable=inspection.batchable,
+                    batch_reason=inspection.batch_reason,
+                    created_s=time.time(),
+                    source=source,
+                )
+                if keep_default and entry and entry.default.folder and "default" not in entry.aliases:
+                    self._store.put_alias(name, "default", entry.default.version)
+                self._store.put_version(made)
+        after = self._snapshot.entries.get(name)
+        if keep_default and after and "default" in after.aliases:
             self.on_wish("alias", name, "default", str(after.aliases["default"]))
         return made, True
+
+    def publish_copy(self, model: ModelVersion, staged: StagedArtifact, inspection: Inspection) -> ModelVersion:
+        """Makes this node hold a version that others hold, as they have it: its number, ordinal and age; what a
+        call without a version gets stays what it is in the mesh. What was found in looking at it here counts here.
+
+        Where it lies here already nothing is done. Raises ConflictError where what lies here has other content.
+        """
+        with self._writing(), disk_faults(self._artifacts.folder):
+            own = self._own.entries.get(model.name)
+            for version in own.versions if own else ():
+                if version.version == model.version and version.digest == model.digest:
+                    return version
+                if version.version == model.version:
+                    raise ConflictError(
+                        f"{model} lies on this node with other content ({version.digest[:12]}, not "
+                        f"{model.digest[:12]}): delete it on one of the nodes that hold it"
+                    )
+            with self._naming(model.name, staged) as folder:
+                made = msgspec.structs.replace(
+                    model,
+                    ordinal=self._free_ordinal(model.name, model.ordinal),
+                    folder=str(folder),
+                    signature=inspection.signature,
+                    manifest=_storable(model.manifest),
+                    batchable=inspection.batchable,
+                    batch_reason=inspection.batch_reason,
+                )
+                self._store.put_version(made)
+        return made
+
+    @contextmanager
+    def _naming(self, name: ModelName, staged: StagedArtifact) -> Iterator[Path]:
+        """Around the rows that name an artifact, which lies at its address first, and no more where they fail."""
+        known = self._store.names_artifact(staged.digest)
+        folder = self._artifacts.place(staged)
+        try:
+            with self._changing(name):
+                self._store.put_artifact(staged.digest, staged.size_bytes, staged.files)
+                yield folder
+        except BaseException:
+            if not known:
+                self._artifacts.remove(staged.digest)
+            raise
 
     def _free_ordinal(self, name: ModelName, wished: int) -> int:
         entry = self._own.entries.get(name)
@@ -424,8 +464,14 @@ class Catalogue:
         self.on_wish("alias", name, "default", str(earlier))
         return default
 
+    def meant(self, name: ModelName, version: str | None = None) -> list[ModelVersion]:
+        """What delete() is to remove, wherever in the mesh it lies. Raises as delete() does."""
+        entry = self.entry(name)
+        return list(entry.versions) if version is None else [_exactly(entry, version)]
+
     def delete(self, name: ModelName, version: str | None = None) -> list[ModelVersion]:
-        """Removes one version, or the model with all of them; returns what is gone. Aliases that pointed there go too.
+        """Removes one version, or the model with all of them, from this node; returns what is gone. Aliases that
+        pointed there go too.
 
         Raises NotFoundError, or BadInputError where `version` leaves open which one is meant.
         """

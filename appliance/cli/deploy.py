@@ -10,11 +10,13 @@ import click
 
 from appliance.cli.conversions import Asked, ModelSource, converted, owner_table, to_be_converted
 from appliance.cli.convert import asked, conversion_options
+from appliance.cli.copies_progress import follow_copies, outcome_words
 from appliance.cli.output import print_json, size_words
 from appliance.cli.quantities import Share, share_words
 from appliance.cli.target import Target, talks_to_a_node
 from appliance.cli.trial_limits import trial_limits
 from appliance.client_answers import Deployed, TrafficWish
+from appliance.core.copy_wish import MAX_REPLICAS, parse_places
 from appliance.core.errors import BadInputError
 from appliance.core.manifest import manifest_from_table
 from appliance.core.names import ModelName, name_from_stem, parse_name, parse_reference
@@ -38,6 +40,10 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 )
 @trial_limits("--max-errors", "--max-latency")
 @click.option("--require-signature", is_flag=True, help="Have it refused unless a key that the node trusts signed it.")
+@click.option(
+    "--replicas", type=click.IntRange(0, MAX_REPLICAS), default=0, metavar="N", help="Keep it on N nodes of the mesh."
+)
+@click.option("--on", "places", default="", metavar="NODE|tag:WORD", help="On which nodes; several with commas.")
 @conversion_options
 @talks_to_a_node
 def command(
@@ -51,6 +57,8 @@ def command(
     canary: float,
     trial: TrafficWish,
     require_signature: bool,
+    replicas: int,
+    places: str,
     **said: Any,
 ) -> None:
     """Send MODEL to a node: an ONNX file (external data beside it comes along), a bundle, or a folder with model.onnx,
@@ -62,7 +70,12 @@ def command(
     With --canary the default version stays what it is and the new one gets a share of the calls. With --max-errors or
     --max-latency it is taken back by itself where it exceeds them against the version beside it.
 
+    With --replicas and --on its versions are copied to other nodes of the mesh, and copied again when one of those is
+    lost. This is shown until it is done; the nodes go on with it if you do not wait. With --json nothing waits.
+
     \b
+    ingle deploy iris.onnx --name me/iris --replicas 3
+    ingle deploy iris.onnx --name me/iris --on attic,tag:gpu
     ingle deploy iris.onnx --name me/iris --canary 5% --max-errors 2%
     """
     from appliance.catalogue.packing import stream
@@ -74,6 +87,7 @@ def command(
             raise BadInputError("a canary is not the default: leave out --canary or --alias default")
         for alias in aliases:
             check_alias(alias)
+        on = parse_places(places)
         wanted = asked(quiet=target.json, **said)
     except BadInputError as error:
         raise click.UsageError(error.sentence, click.get_current_context()) from None
@@ -98,13 +112,17 @@ def command(
             version=version or package.manifest.version,
             trial=trial,
             require_signature=require_signature,
+            replicas=replicas,
+            on=on,
         )
         for alias in aliases:
             client.set_alias(model, alias, made.version)
-    if target.json:
-        print_json(made)
-    else:
+        if target.json:
+            print_json(made)
+            return
         _tell(made, aliases, trial)
+        if replicas or on:
+            click.echo(outcome_words(follow_copies(client, model, made.version)))
 
 
 def _package(source: Path, wanted: Asked, manifest: Path | None, labels: Path | None, stack: ExitStack) -> "Package":

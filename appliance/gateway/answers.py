@@ -205,6 +205,37 @@ class DeployAnswer(msgspec.Struct):
     created: bool
 
 
+class CopyProgress(msgspec.Struct):
+    """A copy on its way to a node. `step`: waiting, fetching, checking, done or failed; of other nodes only what they
+    fetch is known. `sources`: the nodes that it comes from."""
+
+    node: str
+    step: str
+    done_bytes: int
+    bytes_per_s: float
+    sources: list[str]
+    reason: str
+
+
+class VersionCopies(msgspec.Struct):
+    """Where a version's copies are, and what is wished of them: `replicas` of them (0: one for each node meant) `on`
+    these nodes and tags (empty: any). `lacking`: wished copies that are not there yet."""
+
+    model: str
+    version: str
+    digest: str
+    size_bytes: int
+    replicas: int
+    on: list[str]
+    nodes: list[str]
+    lacking: int
+    making: list[CopyProgress]
+
+
+class CopyList(msgspec.Struct):
+    copies: list[VersionCopies]
+
+
 class DeletedVersions(msgspec.Struct):
     model: str
     deleted: list[str]

@@ -119,6 +119,7 @@ class DataPlane:
         self.keys = keys
         self.settings = settings
         self.node_name = node_name
+        self.inspector = inspector
         self.deployer = Deployer(
             catalogue,
             inspector,

@@ -13,12 +13,14 @@ from pathlib import Path
 
 from appliance.catalogue.catalogue import Catalogue
 from appliance.catalogue.staging import stage
-from appliance.core.errors import BadInputError, ConflictError, NotFoundError
+from appliance.core.copy_wish import NO_WISH, CopyWish
+from appliance.core.errors import BadInputError, ConflictError, NotFoundError, UnavailableError
 from appliance.core.manifest import Manifest
 from appliance.core.models import ModelVersion
 from appliance.core.names import ModelName, parse_name
 from appliance.core.traffic import Traffic
 from appliance.core.versions import Version, parse_version
+from appliance.gateway.copies import Copies
 from appliance.gateway.states import DeployResult
 from appliance.gateway.trial import NONE, Trial
 from appliance.gateway.vouching import Vouching
@@ -53,6 +55,7 @@ class Deployer:
         self._forget = forget
         self._unload = unload
         self._vouching = vouching
+        self.copies: Copies | None = None  # set where there is a mesh
 
     async def deploy(
         self,
@@ -66,16 +69,19 @@ class Deployer:
         ordinal: int | None = None,
         trial: Trial = NONE,
         signature_required: bool = False,
+        wish: CopyWish = NO_WISH,
         on_step: Callable[[str], None] | None = None,
     ) -> DeployResult:
         """Publishes a file that lies complete in `incoming`, which the caller discards afterwards.
 
         `name` and `version` empty: as the bundle's manifest says. Raises ForbiddenError, RefusedError, ConflictError,
-        BadInputError; nothing is stored then. With a trial, UnavailableError too, where the version is stored but
+        BadInputError; nothing is stored then. With a `wish` for copies, NotFoundError for a node that nobody knows and
+        UnavailableError where there is no mesh. With a trial, UnavailableError too, where the version is stored but
         cannot be tried.
         """
         if name:
             principal.require("deploy", parse_name(name))
+        warnings = self._check_wish(wish)
         await asyncio.to_thread(self._vouching.check, upload, required=signature_required)
         staged = await asyncio.to_thread(stage, upload, incoming)
         manifest = staged.manifest or Manifest()
@@ -88,6 +94,8 @@ class Deployer:
         inspection = await self._inspector.inspect(str(staged.folder), manifest, on_step)
         replaced = self._load_made(target, ordinal)
         before = self._default(target)
+        if self.copies:
+            self.copies.deploying(target, staged.digest)
         model, created = await asyncio.to_thread(
             self._catalogue.publish,
             staged,
@@ -99,12 +107,23 @@ class Deployer:
             ordinal=ordinal,
             keep_default=trial.canary_share > 0,
         )
-        warnings = inspection.warnings
+        if self.copies and created and replaced is not None and replaced.digest != model.digest:
+            self.copies.replaced(replaced)
+        if self.copies and wish != NO_WISH:
+            self.copies.set_wish(model.name, wish)
+        warnings = (*inspection.warnings, *warnings)
         if created and (warning := await self._swapped(replaced, before, model)):
             warnings = (*warnings, warning)
         if trial.wanted and before is not None:
             warnings = (*warnings, *await self._try(model, trial, before))
         return DeployResult(model, created, warnings)
+
+    def _check_wish(self, wish: CopyWish) -> tuple[str, ...]:
+        if wish == NO_WISH:
+            return ()
+        if self.copies is None:
+            raise UnavailableError("copies on other nodes are asked for, and this node is in no mesh: --mesh is off")
+        return tuple(self.copies.check_wish(wish))
 
     async def _try(self, made: ModelVersion, trial: Trial, before: ModelVersion) -> tuple[str, ...]:
         """Puts a new version on trial against the default, or, as the default, against what was that before it. A
@@ -163,8 +182,11 @@ class Deployer:
         return None
 
     async def delete(self, name: ModelName, version: str | None, principal: Principal) -> list[ModelVersion]:
-        """Deletes a version, or the model; what was deleted. Raises NotFoundError, ForbiddenError."""
+        """Deletes a version, or the model, on every node of the mesh; what was deleted. Raises NotFoundError,
+        ForbiddenError."""
         principal.require("deploy", name)
+        if self.copies is not None:
+            return await self.copies.delete(name, version)
         gone = await asyncio.to_thread(self._catalogue.delete, name, version)
         for model in gone:
             self._forget(model, None)

@@ -11,9 +11,10 @@ from typing import BinaryIO
 
 from aiohttp import StreamReader, web
 
+from appliance.core.copy_wish import CopyWish
 from appliance.core.errors import BadInputError, TooLargeError, UnavailableError, UnsupportedError
 from appliance.core.names import ModelName
-from appliance.gateway import trial
+from appliance.gateway import copies_api, trial
 from appliance.gateway.answers import DeployAnswer, deploy_answer
 from appliance.gateway.asked import NEW_NAME, OWNER, asked_new_version, broken_bodies, who
 from appliance.gateway.dataplane import DataPlane
@@ -56,7 +57,7 @@ OPERATIONS = (
         _SUMMARY,
         _REPLIES,
         _ERRORS,
-        (OWNER, NEW_NAME, _SIGNATURE, *trial.PARAMETERS),
+        (OWNER, NEW_NAME, _SIGNATURE, *trial.PARAMETERS, *copies_api.PARAMETERS),
         _BODY,
     ),
     Operation(
@@ -67,7 +68,7 @@ OPERATIONS = (
         _SUMMARY,
         _REPLIES,
         _ERRORS,
-        (NEW_NAME, _SIGNATURE, *trial.PARAMETERS),
+        (NEW_NAME, _SIGNATURE, *trial.PARAMETERS, *copies_api.PARAMETERS),
         _BODY,
     ),
 )
@@ -86,6 +87,7 @@ class Deploys:
         name, version = asked_new_version(request)
         principal.require("deploy", name)
         asked = asked_trial(request)
+        wish = copies_api.asked_wish(request)
         refuse_encoding(request)
         if request.content_type.startswith("multipart/"):
             raise UnsupportedError(
@@ -98,12 +100,18 @@ class Deploys:
             )
         self._uploads += 1
         try:
-            return await self._take(request, principal, name, version, asked)
+            return await self._take(request, principal, name, version, asked, wish)
         finally:
             self._uploads -= 1
 
     async def _take(
-        self, request: web.Request, principal: Principal, name: ModelName, version: str, asked: Trial
+        self,
+        request: web.Request,
+        principal: Principal,
+        name: ModelName,
+        version: str,
+        asked: Trial,
+        wish: CopyWish,
     ) -> web.Response:
         incoming = await asyncio.to_thread(self._dataplane.catalogue.new_incoming)
         try:
@@ -118,6 +126,7 @@ class Deploys:
                 version=version,
                 trial=asked,
                 signature_required=asked_signature(request),
+                wish=wish,
             )
         finally:
             await asyncio.to_thread(self._dataplane.catalogue.discard, incoming)

@@ -8,6 +8,7 @@ from aiohttp import web
 from appliance.gateway import (
     activity_api,
     backups_api,
+    copies_api,
     deploys_api,
     keys_api,
     mesh_api,
@@ -37,6 +38,7 @@ def add_routes(app: web.Application, dataplane: DataPlane, deployer: Deployer) -
     membership = mesh_membership_api.MeshMembershipApi(dataplane)
     bind(app, (*mesh_membership_api.OPERATIONS, *mesh_membership_api.UNLISTED), membership)
     bind(app, activity_api.OPERATIONS, activity_api.ActivityApi(dataplane))
+    bind(app, copies_api.OPERATIONS, copies_api.CopiesApi(dataplane))
     bind(app, traffic_api.OPERATIONS, traffic_api.TrafficApi(dataplane))
     bind(app, metrics.OPERATIONS, metrics.Metrics(dataplane))
     bind(app, openapi.OPERATIONS, openapi.OpenApi())

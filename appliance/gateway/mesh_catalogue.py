@@ -6,7 +6,7 @@ Runs in the gateway's event loop; what is written to the disk is written in a th
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 import msgspec
@@ -30,6 +30,10 @@ _LOOK_S = 0.1  # between two looks whether the catalogue has changed
 _log = logging.getLogger("ingle.mesh")
 
 
+def _unheard(_names: Iterable[str]) -> None:
+    """Nobody listens."""
+
+
 class MeshCatalogue:
     """start() once the mesh has started; it performs what others wrote, and announces what is written here."""
 
@@ -39,6 +43,7 @@ class MeshCatalogue:
         self._told_generation = -1
         self._records: dict[tuple[object, ...], Record] = {}
         self._changed: set[str] = set()
+        self.on_change: Callable[[Iterable[str]], None] = _unheard  # hears the names of models that changed
         self._wake = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._task: asyncio.Task[None] | None = None
@@ -74,24 +79,11 @@ class MeshCatalogue:
             lambda: self._mesh.write_register(kind=kind, name=str(name), key=key, value=value)
         )
 
-    def announce_removed(self, versions: Iterable[ModelVersion]) -> None:
-        """These were deleted by somebody who meant the whole mesh."""
-        for version in versions:
-            self._mesh.write_register(
-                kind="removed", name=str(version.name), key=str(version.version), value=version.digest
-            )
-
-    def announce_deployed(self, version: ModelVersion) -> None:
-        """It was deployed here: an earlier removal holds no more."""
-        model = self._mesh.view.model(str(version.name))
-        if model is not None and any(
-            record.version == str(version.version) for dead in model.dead.values() for record in dead
-        ):
-            self._mesh.write_register(kind="removed", name=str(version.name), key=str(version.version), value="")
-
     # What is elsewhere.
 
     def _on_change(self, names: Iterable[str]) -> None:
+        names = list(names)
+        self.on_change(names)
         self._changed.update(names)
         self._wake.set()
 

@@ -12,6 +12,7 @@ from appliance.catalogue.catalogue import Catalogue
 from appliance.core.errors import UnavailableError
 from appliance.core.models import ModelVersion
 from appliance.core.requests import Buffer
+from appliance.gateway.copies import Copies
 from appliance.gateway.dataplane import DataPlane
 from appliance.gateway.mesh_catalogue import MeshCatalogue
 from appliance.gateway.mesh_desk import MeshDesk
@@ -64,7 +65,18 @@ class Meshed:
         self.desk = MeshDesk(dataplane, mesh.send, own_state.of, own_state.load)
         self.orders = Orders(mesh.send)
         self.catalogue = MeshCatalogue(catalogue, mesh)
+        self.copies = Copies(
+            catalogue,
+            dataplane.inspector,
+            mesh,
+            name=dataplane.node_name,
+            tags=mesh.tags,
+            order=self.orders.give,
+            forget=dataplane.forget,
+            warm=dataplane.warm,
+        )
         self.keys = MeshKeys(dataplane.keys, mesh)
+        self.orders.acts |= self.copies.acts()
         self.orders.acts["warm"] = self._warm
         self._publishing: asyncio.Task[None] | None = None
 
@@ -73,9 +85,13 @@ class Meshed:
         self.mesh.on_call = self._on_message
         self.mesh.on_peer_change = self._on_peer_change
         self.mesh.on_registers = self.keys.on_registers
+        self.mesh.on_bulk = self.copies.on_bulk
+        self.catalogue.on_change = self.copies.on_change
         self.catalogue.start()
+        self.copies.start()
         self.keys.start()
         self._dataplane.remote = self.calls
+        self._dataplane.deployer.copies = self.copies
         self._dataplane.warm_elsewhere = self._warm_elsewhere
         self._publishing = asyncio.get_running_loop().create_task(self._publish())
 
@@ -88,6 +104,7 @@ class Meshed:
         if self._publishing is not None:
             self._publishing.cancel()
         self.orders.stop()
+        self.copies.stop()
         self.catalogue.stop()
         self.keys.stop()
 
@@ -120,6 +137,7 @@ class Meshed:
             self.calls.peer_gone(node_id)
             self.desk.peer_gone(node_id)
             self.orders.peer_gone(node_id)
+            self.copies.peer_gone(node_id)
         elif peer.standing == "suspect":
             self.calls.peer_suspect(node_id)
 

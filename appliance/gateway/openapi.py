@@ -14,6 +14,7 @@ from appliance.core.release import VERSION
 from appliance.gateway import (
     activity_api,
     backups_api,
+    copies_api,
     deploys_api,
     keys_api,
     mesh_api,
@@ -51,6 +52,7 @@ ALL_OPERATIONS = (
     *node_api.OPERATIONS,
     *mesh_api.OPERATIONS,
     *activity_api.OPERATIONS,
+    *copies_api.OPERATIONS,
     *traffic_api.OPERATIONS,
     *metrics.OPERATIONS,
     *OPERATIONS,

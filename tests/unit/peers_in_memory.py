@@ -84,6 +84,6 @@ class Network:
             holders=lambda: [name for name in self.holders(digest) if name != node_id],
         )
 
-    async def stop(self) -> None:
+    def stop(self) -> None:
         for node in self.nodes.values():
-            await node.transfers.stop()
+            node.transfers.stop()

@@ -176,6 +176,8 @@ def test_numbers_are_shown_for_people() -> None:
         (answers.ScaleDescription, client.Scale),
         (answers.ModelDescription, client.ModelDetails),
         (answers.DeployAnswer, client.Deployed),
+        (answers.CopyProgress, client.CopyProgress),
+        (answers.VersionCopies, client.VersionCopies),
         (answers.DeletedVersions, client.Deleted),
         (answers.AliasAnswer, client.Alias),
         (answers.LabelScore, client.Label),

@@ -29,7 +29,7 @@ async def network_of(folder: Path, names: str, holders: str) -> AsyncIterator[tu
         async with asyncio.timeout(20):
             yield network, digest
     finally:
-        await network.stop()
+        network.stop()
 
 
 def run(scenario: Callable[[], object]) -> None:

@@ -1,0 +1,459 @@
+"""Copies of versions across the mesh: this node makes those that a wish or a peer wants of it, and deletes what was
+deleted anywhere.
+
+Runs in the gateway's event loop. Nobody gives orders for a wish: each node reckons which copies it owes
+(routing/copies_due.py) and makes them. Copies are never taken away but by a deletion that was meant for all.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from typing import NamedTuple, Protocol
+
+import msgspec
+
+from appliance.catalogue.catalogue import Catalogue
+from appliance.core.copy_wish import NO_WISH, CopyWish, read_wish
+from appliance.core.errors import BadInputError, ConflictError, IngleError, NotFoundError, RefusedError
+from appliance.core.models import ModelVersion
+from appliance.core.names import ModelName, parse_name
+from appliance.core.requests import Buffer
+from appliance.gateway.copying import Copier, CopyFolders, Copying, CopyStep, held_in
+from appliance.gateway.mesh_catalogue import version_of
+from appliance.routing.copies_due import Due, Memory, Place, copies_due, is_meant
+from appliance.workers.inspector import Inspector
+from federation.messages import Have, Head, Order, Record, Register, model_key, removal_key
+from federation.peer import Peer
+from federation.transfer import Transfers
+from federation.view import MeshModel, MeshVersion, MeshView
+
+MAX_AT_ONCE = 2
+LOOK_S = 0.5
+SETTLE_S = 5.0  # after the start, until peers were met and told what they hold
+RETRY_S = 30.0  # after a copy that could not be made now
+SHOWN_S = 60.0  # a copy that failed is shown for so long
+REFUSED_TOLD_S = 10.0  # between two words that a copy is refused here
+REFUSED_HEARD_S = 3 * REFUSED_TOLD_S
+ORDER_TIMEOUT_S = 10.0
+FOLDER = "fetches"
+
+_log = logging.getLogger("ingle.copies")
+
+
+class Making(NamedTuple):
+    """A copy on its way to a node, by the node's name. Of other nodes only what is fetched is known."""
+
+    node: str
+    step: CopyStep
+    done_bytes: int
+    bytes_per_s: float
+    sources: tuple[str, ...]
+    reason: str
+
+
+class CopyState(NamedTuple):
+    """A version of which copies are wished or made. `nodes`: the names of those that hold it; `lacking`: how many
+    copies are wished besides."""
+
+    model: ModelVersion
+    wish: CopyWish
+    nodes: tuple[str, ...]
+    lacking: int
+    making: list[Making]
+
+
+class CopiesMesh(Protocol):
+    """What is asked of federation.mesh.Mesh."""
+
+    node_id: str
+
+    @property
+    def view(self) -> MeshView: ...
+    @property
+    def registers(self) -> list[Register]: ...
+    def peers(self) -> list[Peer]: ...
+    def peer(self, node_id: str) -> Peer | None: ...
+    def send_bulk(self, node_id: str, head: Head, body: Sequence[Buffer] = ()) -> bool: ...
+    def write_register(self, *, kind: str, name: str, key: str, value: str) -> None: ...
+
+
+class Copies:
+    """start() once the mesh is up. on_bulk(), on_change() and peer_gone() are fed with what the mesh tells."""
+
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        inspector: Inspector,
+        mesh: CopiesMesh,
+        *,
+        name: str,
+        tags: Collection[str],
+        order: Callable[[str, Order, float], Awaitable[None]],
+        forget: Callable[[ModelVersion, ModelVersion | None], None],
+        warm: Callable[[ModelVersion], Awaitable[None]],
+    ) -> None:
+        """`name` and `tags` are this node's. `order` has a peer carry one out, `forget` ends what runs of a version
+        that is gone, `warm` has one warm here."""
+        self._catalogue = catalogue
+        self._mesh = mesh
+        self._name = name
+        self._tags = tuple(tags)
+        self._order = order
+        self._forget = forget
+        self._warm = warm
+        self.transfers = Transfers(mesh.send_bulk, held_in(catalogue), self._alive)
+        self._folders = CopyFolders(catalogue.folder / FOLDER)
+        self._copier = Copier(catalogue, inspector, self.transfers, self._folders)
+        self._room = asyncio.Semaphore(MAX_AT_ONCE)
+        self._copyings: dict[str, Copying] = {}  # by digest
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._retry_s: dict[str, float] = {}
+        self._refusing: dict[str, dict[str, float]] = {}  # by digest, which nodes refuse it, and until when
+        self._told_refused_s = 0.0
+        self._memory = Memory()
+        self._wished: set[str] = set()
+        self._changed: set[str] = set()
+        self._wake = asyncio.Event()
+        self._started_s = 0.0
+        self._following: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Goes on with the fetches that the last run of the node left."""
+        self._started_s = time.monotonic()
+        self.on_change(self._mesh.view.names())
+        self._following = asyncio.get_running_loop().create_task(self._follow())
+
+    def stop(self) -> None:
+        """What was fetched in part stays for the next start."""
+        for task in (*self._tasks.values(), *([self._following] if self._following else [])):
+            task.cancel()
+        self.transfers.stop()
+
+    # What the mesh tells.
+
+    def on_bulk(self, node_id: str, head: Head, body: list[Buffer]) -> None:
+        """What came on a bulk link."""
+        if isinstance(head, Have) and head.refused:
+            while len(self._refusing) >= 1024:
+                del self._refusing[next(iter(self._refusing))]
+            self._refusing.setdefault(head.digest, {})[node_id] = time.monotonic() + REFUSED_HEARD_S
+        self.transfers.on_bulk(node_id, head, body)
+
+    def on_change(self, names: Iterable[str]) -> None:
+        """What the mesh holds or wishes of these models has changed."""
+        self._changed.update(names)
+        self._wake.set()
+
+    def peer_gone(self, node_id: str) -> None:
+        """A node is lost."""
+        self.transfers.lost(node_id)
+        self._wake.set()
+
+    def acts(self) -> dict[str, Callable[[str, Order], Awaitable[None]]]:
+        """What peers can order, by the order's word."""
+        return {"fetch": self._on_fetch, "remove": self._on_remove}
+
+    # Wishes.
+
+    def check_wish(self, wish: CopyWish) -> list[str]:
+        """What a person should know of a wish before it holds, as sentences. Raises NotFoundError for a node that
+        nobody knows."""
+        places = self._places()
+        for word in wish.on:
+            if not word.startswith("tag:") and not any(is_meant(place, (word,)) for place in places):
+                known = ", ".join(sorted(place.name for place in places))
+                raise NotFoundError(f"this mesh has no node '{word[:100]}'; it has {known}")
+        meant = [place for place in places if is_meant(place, wish.on)]
+        if len(meant) < max(1, wish.replicas):
+            which = "as wished" if wish.on else "in this mesh"
+            count = f"{max(1, wish.replicas)} copies are wished and there are {len(meant)} nodes {which} now"
+            return [f"{count}: the others are made when there are more"]
+        return []
+
+    def set_wish(self, name: ModelName, wish: CopyWish) -> None:
+        """Keeps what is wished of a model's copies, on every node."""
+        value = "" if wish == NO_WISH else msgspec.json.encode(wish).decode()
+        self._mesh.write_register(kind="copies", name=str(name), key="", value=value)
+        self.on_change([str(name)])
+
+    def wish(self, name: ModelName) -> CopyWish:
+        model = self._mesh.view.model(str(name))
+        return read_wish(model.wishes.get("copies", "")) if model else NO_WISH
+
+    def states(self, may_see: Callable[[ModelName], bool]) -> list[CopyState]:
+        """The versions of which copies are wished or made, by name and version."""
+        now_s = time.monotonic()
+        names = {place.node_id: place.name for place in self._places()}
+        states: dict[str, CopyState] = {}
+        for name in self._wished:
+            for version, due in self._dues(name, now_s):
+                nodes = tuple(names.get(node_id, node_id) for node_id in version.holders)
+                lacking = max(0, due.wanted - len(due.counted))
+                states[_record_key(version.record)] = CopyState(
+                    version_of(version.record), self.wish(parse_name(name)), nodes, lacking, []
+                )
+        heard: dict[str, list[Making]] = {}
+        for node_id, have in self.transfers.heard():
+            making = Making(names.get(node_id, node_id), "fetching", have.done_bytes, have.bytes_per_s, (), "")
+            heard.setdefault(have.digest, []).append(making)
+        for copying in self._copyings.values():
+            state = states.setdefault(_key(copying.model), self._unwished(copying.model, names))
+            progress = copying.progress
+            sources = tuple(sorted(names.get(node_id, node_id) for node_id in progress.sources))
+            state.making.append(
+                Making(self._name, copying.step, progress.done_bytes, progress.bytes_per_s, sources, copying.reason)
+            )
+        for state in states.values():
+            state.making.extend(heard.get(state.model.digest, ()))
+        found = [state for state in states.values() if may_see(state.model.name)]
+        return sorted(found, key=lambda state: (state.model.name, state.model.version))
+
+    def _unwished(self, model: ModelVersion, names: Mapping[str, str]) -> CopyState:
+        nodes = tuple(names.get(node_id, node_id) for node_id in self._catalogue.holders(model))
+        return CopyState(model, NO_WISH, nodes, 0, [])
+
+    # Deploys and deletions that are meant for all.
+
+    def deploying(self, name: ModelName, digest: str) -> None:
+        """Before this artifact is deployed here: an earlier removal of it holds no more."""
+        for register in self._mesh.registers:
+            if register.kind == "removed" and register.name == str(name) and register.value == digest:
+                self._mesh.write_register(kind="removed", name=register.name, key=register.key, value="")
+
+    def replaced(self, model: ModelVersion) -> None:
+        """A V2 load put other content in this version's place here: its copies go."""
+        self._announce_removed(model)
+
+    def _announce_removed(self, model: ModelVersion) -> None:
+        key = removal_key(str(model.version), model.digest)
+        self._mesh.write_register(kind="removed", name=str(model.name), key=key, value=model.digest)
+
+    async def delete(self, name: ModelName, version: str | None) -> list[ModelVersion]:
+        """Deletes a version, or the model, wherever it lies: here, on every node that is in reach, and on others once
+        they are. What was deleted. Raises NotFoundError, BadInputError."""
+        doomed = self._catalogue.meant(name, version)
+        orders = []
+        for model in doomed:
+            for node_id in self._catalogue.holders(model):
+                order = Order(0, "remove", str(name), str(model.version), model.digest)
+                orders.append(self._order(node_id, order, ORDER_TIMEOUT_S))
+            self._announce_removed(model)
+        for model in doomed:
+            await self._cancel(model.digest)
+            await self._delete_here(model)
+        if version is None and self.wish(name) != NO_WISH:
+            self.set_wish(name, NO_WISH)
+        for outcome in await asyncio.gather(*orders, return_exceptions=True):
+            if isinstance(outcome, Exception):
+                _log.warning("%s is deleted later on a node that holds it: %s", name, outcome)
+        return doomed
+
+    async def _delete_here(self, model: ModelVersion) -> None:
+        own = self._catalogue.own(model)
+        if own is not None:
+            with suppress(NotFoundError):  # by somebody else, a moment ago
+                await asyncio.to_thread(self._catalogue.delete, own.name, str(own.version))
+                self._forget(own, None)
+
+    # Orders.
+
+    async def _on_fetch(self, _node_id: str, order: Order) -> None:
+        version = self._version(order)
+        if version is None:
+            raise NotFoundError(f"no node that is in reach here holds {order.model[:200]}:{order.version[:60]}")
+        if (why := self._folders.refused.get(version.record.digest)) is not None:
+            raise RefusedError(why)
+        self._retry_s.pop(version.record.digest, None)
+        self._begin(version.record, warm_it=order.why == "warm")
+
+    async def _on_remove(self, node_id: str, order: Order) -> None:
+        own = self._own(order)
+        if own is None:
+            return
+        model = self._mesh.view.model(order.model)
+        dead = model.dead.get(self._mesh.node_id, ()) if model else ()
+        if not any(record.version == order.version and record.digest == own.digest for record in dead):
+            others = [n for n in self._catalogue.holders(own) if self._is_alive(n)]
+            if not others or self._due(model, own) != 0:
+                raise ConflictError(f"{own} was not deleted, and its copy on this node is needed: nothing was done")
+        _log.info("%s is removed from this node: a peer (%s) says so", own, node_id[:12])
+        await self._delete_here(own)
+
+    def _own(self, order: Order) -> ModelVersion | None:
+        """The version that the order means, where it lies here."""
+        with suppress(BadInputError):
+            entry = self._catalogue.own_entry(parse_name(order.model))
+            for version in entry.versions if entry else ():
+                if str(version.version) == order.version and order.digest in ("", version.digest):
+                    return version
+        return None
+
+    def _due(self, model: MeshModel | None, own: ModelVersion) -> int:
+        """How many copies would lack without this node's."""
+        wish = read_wish(model.wishes.get("copies", "")) if model else NO_WISH
+        due = copies_due(_key(own), wish, self._places(), set(self._catalogue.holders(own)), ())
+        return max(0, due.wanted - len(due.counted))
+
+    def _version(self, order: Order) -> MeshVersion | None:
+        model = self._mesh.view.model(order.model)
+        version = model.versions.get(order.version) if model else None
+        return version if version and order.digest in ("", version.record.digest) else None
+
+    # What is to be done.
+
+    async def _follow(self) -> None:
+        try:
+            for record in await asyncio.to_thread(self._folders.open):
+                self._begin(record)
+        except IngleError as error:
+            _log.error("copies that were being made are not gone on with: %s", error.sentence)
+        while True:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), LOOK_S)
+            self._wake.clear()
+            try:
+                await self._take_changed()
+                self._look(time.monotonic())
+            except Exception:  # all copies hang on this: it goes on
+                _log.exception("a fault of ours in the copies of models")
+
+    async def _take_changed(self) -> None:
+        changed, self._changed = self._changed, set()
+        for name in changed:
+            model = self._mesh.view.model(name)
+            (self._wished.add if model and model.wishes.get("copies") else self._wished.discard)(name)
+            for record in model.dead.get(self._mesh.node_id, ()) if model else ():
+                try:
+                    await self._delete_here(version_of(record))
+                    _log.info("%s:%s was deleted in the mesh, and is gone from here", name, record.version)
+                except IngleError as error:
+                    _log.warning("%s:%s was deleted in the mesh, and is still here: %s", name, record.version, error)
+
+    def _look(self, now_s: float) -> None:
+        self._forget_ended(now_s)
+        keys = set()
+        refused_here = []
+        for name in self._wished:
+            for version, due in self._dues(name, now_s):
+                record = version.record
+                keys.add(_record_key(record))
+                if record.digest in self._folders.refused:
+                    refused_here.append(record.digest)
+                elif self._mesh.node_id in due.to_fetch and now_s - self._started_s > SETTLE_S:
+                    self._begin(record)
+        self._memory.keep_only(keys)
+        if now_s - self._told_refused_s > REFUSED_TOLD_S:
+            self._told_refused_s = now_s
+            for digest in refused_here:
+                self._tell_refused(digest)
+
+    def _dues(self, name: str, now_s: float) -> Iterator[tuple[MeshVersion, Due]]:
+        model = self._mesh.view.model(name)
+        if model is None:
+            return
+        wish, places, alive = read_wish(model.wishes.get("copies", "")), self._places(), self._alive()
+        alive.append(self._mesh.node_id)
+        for version in model.versions.values():
+            key = _record_key(version.record)
+            holders = self._memory.holders(key, version.holders, alive, now_s)
+            yield version, copies_due(key, wish, places, holders, self._refusers(version.record.digest, now_s))
+
+    def _refusers(self, digest: str, now_s: float) -> set[str]:
+        refusers = {n for n, until_s in self._refusing.get(digest, {}).items() if until_s > now_s}
+        return refusers | ({self._mesh.node_id} if digest in self._folders.refused else set())
+
+    def _begin(self, record: Record, *, warm_it: bool = False) -> None:
+        """Has the copy made, unless it is there, being made, or failed a moment ago."""
+        digest = record.digest
+        if digest in self._tasks:
+            self._copyings[digest].warm_it |= warm_it
+            return
+        if self._retry_s.get(digest, 0.0) > time.monotonic():
+            return
+        try:
+            model = version_of(record)
+        except BadInputError:
+            return
+        if self._catalogue.own(model) is None:
+            self._copyings[digest] = Copying(model, warm_it=warm_it)
+            self._tasks[digest] = asyncio.get_running_loop().create_task(self._make(record))
+
+    async def _make(self, record: Record) -> None:
+        copying = self._copyings[record.digest]
+        try:
+            async with self._room:
+                made = await self._copier.copy(copying, record, lambda: self._holders(record))
+            _log.info("%s has a copy on this node", made)
+            if copying.warm_it:
+                await self._warm(made)
+        except IngleError as error:
+            copying.refused = isinstance(error, RefusedError) and record.digest in self._folders.refused
+            copying.step, copying.reason = "failed", error.sentence
+            self._retry_s[record.digest] = time.monotonic() + RETRY_S
+            _log.warning("no copy of %s could be made on this node: %s", copying.model, error.sentence)
+            if copying.refused:
+                self._tell_refused(record.digest)
+        except asyncio.CancelledError:
+            copying.step, copying.reason = "failed", "it was given up"
+            raise
+        except Exception:
+            copying.step, copying.reason = "failed", "the node failed on this copy, and has logged why"
+            self._retry_s[record.digest] = time.monotonic() + RETRY_S
+            _log.exception("a fault of ours in a copy of %s", copying.model)
+        finally:
+            copying.ended_s = time.monotonic()
+            self._tasks.pop(record.digest, None)
+            self._wake.set()
+
+    async def _cancel(self, digest: str) -> None:
+        """A copy of what is deleted is not made any more."""
+        task = self._tasks.get(digest)
+        if task is not None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            await asyncio.to_thread(self._folders.drop, digest)
+
+    def _forget_ended(self, now_s: float) -> None:
+        for digest, copying in list(self._copyings.items()):
+            shown_s = SHOWN_S if copying.step == "failed" else 0.0
+            if digest not in self._tasks and now_s - copying.ended_s > shown_s:
+                del self._copyings[digest]
+        self._retry_s = {digest: until_s for digest, until_s in self._retry_s.items() if until_s > now_s}
+
+    def _tell_refused(self, digest: str) -> None:
+        why = self._folders.refused.get(digest, "")[:500]
+        for node_id in self._alive():
+            self._mesh.send_bulk(node_id, Have(digest, ended=True, refused=why), [])
+
+    # Who there is.
+
+    def _alive(self) -> list[str]:
+        return [peer.node_id for peer in self._mesh.peers() if peer.standing in ("alive", "suspect", "draining")]
+
+    def _is_alive(self, node_id: str) -> bool:
+        peer = self._mesh.peer(node_id)
+        return peer is not None and peer.standing == "alive"
+
+    def _places(self) -> list[Place]:
+        """All nodes of the mesh, this one among them."""
+        others = [Place(p.node_id, p.name, tuple(p.hello.tags), p.standing) for p in self._mesh.peers()]
+        return [Place(self._mesh.node_id, self._name, self._tags, "alive"), *others]
+
+    def _holders(self, record: Record) -> list[str]:
+        """The peers in reach that have a version's artifact now."""
+        model = self._mesh.view.model(record.name)
+        version = model.versions.get(record.version) if model else None
+        if version is None or version.record.digest != record.digest:
+            return []
+        alive = set(self._alive())
+        return [node_id for node_id in version.holders if node_id in alive]
+
+
+def _key(model: ModelVersion) -> str:
+    return model_key(str(model.name), str(model.version), model.digest)
+
+
+def _record_key(record: Record) -> str:
+    return model_key(record.name, record.version, record.digest)
