@@ -99,6 +99,10 @@ class MeshCatalogue:
         self.link_down(node_id)
         self._heard.pop(node_id, None)
 
+    def forget_revoked(self) -> None:
+        """This node left its mesh: whom that threw out is nothing to the next one."""
+        self._changed_registers((), tuple(self._registers.forget_kind("node")))
+
     def heard(
         self, node_id: str, head: Catalogue | CatalogueAsked | Records | Registers, head_bytes: int, now_s: float
     ) -> None:

@@ -243,6 +243,7 @@ class MeshCore:
         for member in self._membership.all():
             self._outbox.put(Cut(member.node_id, "this node left the mesh"))
             self._forget(member)
+        self._catalogue.forget_revoked()
 
     def tick(self, now_s: float) -> None:
         """Time passed."""

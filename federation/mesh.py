@@ -33,6 +33,7 @@ from federation.mesh_disk import MeshDisk
 from federation.messages import (
     PROTOCOL,
     Cancel,
+    Drain,
     Head,
     Hello,
     Introduction,
@@ -160,6 +161,14 @@ class Mesh:
         """Tells all peers that this node takes no new calls; returns when they heard it, or half a second later."""
         self._core.drain(time.monotonic())
         self._perform()
+        await self._wait_until_heard()
+
+    async def say_goodbye(self) -> None:
+        """Tells all peers that this node leaves for good; returns as drain() does. forget_mesh() comes next."""
+        self._links.send_to_each(tuple(self.by_id), Drain(leaving=True))
+        await self._wait_until_heard()
+
+    async def _wait_until_heard(self) -> None:
         for peer in self.peers():
             if self._links.send(peer.node_id, Probe(_GOODBYE)):
                 self._goodbyes[peer.node_id] = self._loop.create_future()
@@ -312,6 +321,9 @@ class Mesh:
             if why := self._why_distrusted(shown):
                 self._forbid(node_id, why)
                 self._disk.remembered.forget(node_id)
+        for pin in self.names.others():
+            if self.keyring.is_revoked(public_key := bytes.fromhex(pin.public_key)):
+                self.names.forget(public_key)
         self._disk.save_soon(keyring=True)
         self._links.send_to_each(tuple(self._believed), self.keyring.message())
         self._show_myself()
@@ -365,8 +377,17 @@ class Mesh:
             self._core.received(node_id, self._seen(head), now_s, size_bytes)
             self._care.look()
         else:
+            if isinstance(head, Drain) and head.leaving:
+                self._forget(node_id)
             self._core.received(node_id, head, now_s, size_bytes)
         self._perform()
+
+    def _forget(self, node_id: str) -> None:
+        """It is no member any more: it is not sought, and has no right from having been one."""
+        if (shown := self._believed.get(node_id)) is not None:
+            self.names.forget(shown.public_key)
+        self._disk.remembered.forget(node_id)
+        self._disk.save_soon()
 
     def _hear_keys(self, node_id: str, keys: Keys) -> None:
         try:

@@ -23,7 +23,7 @@ from federation.invite_discovery import InviteAnnouncer, find_inviting
 from federation.invite_server import InviteServer
 from federation.key_rotation import Step, join_refusal
 from federation.keyring import Keyring, MeshKey
-from federation.messages import Drain, Head, Introduction
+from federation.messages import Introduction
 from federation.pinned_names import Pin, PinnedNames
 
 # An invitation is answered there, seen from the mesh's port; on any other where that is taken.
@@ -49,7 +49,7 @@ class JoinableMesh(Protocol):
 
     def introduced(self, introduction: Introduction) -> str: ...
 
-    def send(self, node_id: str, head: Head) -> bool: ...
+    async def say_goodbye(self) -> None: ...
 
     def write_register(self, *, kind: str, name: str, key: str, value: str) -> None: ...
 
@@ -184,7 +184,7 @@ class MeshMembership:
             if self._keyring.get(key.id) is not None:
                 return
             self._refuse_to_leave(leave)
-            self._say_goodbye()
+            await self._mesh.say_goodbye()
             self._keyring.replace(key)
             self._mesh.forget_mesh()
             await self._save()
@@ -192,7 +192,7 @@ class MeshMembership:
     async def leave(self) -> None:
         """Leaves the mesh, and tells its members: a mesh of one, with a key of its own."""
         async with self._changing:
-            self._say_goodbye()
+            await self._mesh.say_goodbye()
             self._keyring.leave()
             self._mesh.forget_mesh()
             await self._save()
@@ -200,16 +200,12 @@ class MeshMembership:
     async def _keep(self, grant: Grant) -> Introduction:
         # On the disk first: what cannot be written changes nothing.
         await asyncio.to_thread(self._keyring.write, self._keyring.content_of(grant.keys))
-        self._say_goodbye()
+        await self._mesh.say_goodbye()
         self._keyring.adopt(grant.keys)
         self._mesh.forget_mesh()
         for member in grant.members:
             self._mesh.introduced(member)
         return self._mesh.introduction
-
-    def _say_goodbye(self) -> None:
-        for peer in self._mesh.linked():
-            self._mesh.send(peer.node_id, Drain(leaving=True))
 
     def _refuse_to_leave(self, leave: bool) -> None:
         if refusal := join_refusal([pin.name for pin in self._mesh.names.others()], leave=leave):

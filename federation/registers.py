@@ -86,6 +86,13 @@ class RegisterSet:
             self._drop(register)
         return [register_key(register) for register in forgotten]
 
+    def forget_kind(self, kind: str) -> list[RegisterKey]:
+        """Drops all of one kind, here alone; which they were."""
+        dropped = [r for registers in self._by_name.values() for r in registers.values() if r.kind == kind]
+        for register in dropped:
+            self._drop(register)
+        return [register_key(register) for register in dropped]
+
     def _take(self, register: Register, unix_s: float) -> bool:
         if not credible_register(register) or is_forgotten(register, unix_s):
             return False
