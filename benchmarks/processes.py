@@ -99,12 +99,20 @@ class Node:
     admin_key: str
 
 
+PACKAGE = (sys.executable, "-m", "appliance.cli.main")
+
+
 @contextlib.contextmanager
-def node(models: Sequence[Path], folder: Path, environment: Mapping[str, str] | None = None) -> Iterator[Node]:
+def node(
+    models: Sequence[Path],
+    folder: Path,
+    environment: Mapping[str, str] | None = None,
+    program: Sequence[str] = PACKAGE,
+) -> Iterator[Node]:
     """A node that serves these files under their stems, from a data folder of its own, with no mesh."""
     ready_file = folder / "node.ready"
     ready_file.unlink(missing_ok=True)
-    command = [sys.executable, "-m", "appliance.cli.main", "serve", *map(str, models)]
+    command = [*program, "serve", *map(str, models)]
     command += ["--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0", "--zmq", "127.0.0.1:0", "--mesh", "off", "--open"]
     command += ["--data-dir", str(folder / "node"), "--ready-file", str(ready_file)]
     with running(command, ready_file.exists, log=folder / "node.log", environment=environment) as process:

@@ -41,10 +41,11 @@ ORDER = (
     "mesh_restart",
     "mesh_copies",
     "mesh_idle",
+    "binary",
     "soak",
 )
-# Those that take so long that only their own command runs them.
-APART = frozenset(("soak",))
+# Those that only their own command runs: they take long, or need what must be built first.
+APART = frozenset(("binary", "soak"))
 _HEAD = """# What was measured
 
 Written by `make bench`; each section also by its own command. Ratios are medians over interleaved rounds, with the
