@@ -9,7 +9,6 @@ import gc
 import json
 import logging
 import os
-import secrets
 import signal
 import socket
 import sys
@@ -24,7 +23,7 @@ from appliance.core.allocator import TRIM_EVERY_S, give_back_freed, set_up_alloc
 from appliance.core.data_lock import lock_data_folder
 from appliance.core.database import drop_snapshots
 from appliance.core.durable import write_durably
-from appliance.core.errors import IngleError, UnavailableError
+from appliance.core.errors import BadInputError, IngleError, UnavailableError
 from appliance.core.machine import memory_bytes, raise_descriptor_limit
 from appliance.core.names import name_from_stem
 from appliance.core.own_program import one_file_path
@@ -35,11 +34,13 @@ from appliance.gateway.dataplane import DataPlane
 from appliance.gateway.fronts import Fronts
 from appliance.gateway.grpc_front import GrpcFront
 from appliance.gateway.http import HttpFront
+from appliance.gateway.meshed import Meshed
 from appliance.gateway.shared_memory import SharedMemory
 from appliance.gateway.zmq_front import ZmqFront
 from appliance.observability.logs import set_up_logs
 from appliance.observability.tracing import Tracer
 from appliance.routing.memory_budget import BUDGET_SHARE
+from appliance.routing.own_state import OwnState
 from appliance.routing.scheduler import Scheduler
 from appliance.security.keys import KeyRing
 from appliance.security.scopes import Principal, Scope
@@ -52,6 +53,10 @@ from appliance.workers.inspector import Inspector
 from appliance.workers.optimiser import Optimiser
 from appliance.workers.processes import Processes
 from appliance.workers.supervisor import Supervisor
+from federation.discovery import Discovery
+from federation.identity import Identity, load_identity
+from federation.keyring import Keyring
+from federation.mesh import Mesh
 
 NODE_FILE = "node.json"
 # Of the box's memory, how much one worker may take where neither owner nor manifest says.
@@ -59,6 +64,7 @@ _MEMORY_SHARE = 0.8
 _GRPC_GRACE_S = 5.0
 SAVE_USAGE_S = 5.0
 LOOK_FOR_COMMIT_S = 0.1
+MESH_KEY_VARIABLE = "INGLE_MESH_KEY"
 
 # Who started the node may deploy what the command line names.
 _OWNER = Principal("", "owner", (Scope("admin"),))
@@ -76,7 +82,8 @@ class Node:
         settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._lock = lock_data_folder(settings.data_dir)
         self.name = settings.name or socket.gethostname() or "ingle"
-        self.node_id = _node_id(settings.data_dir)
+        identity = load_identity(settings.data_dir)
+        self.node_id = identity.node_id
         if taken_back := settle(settings.data_dir):
             _log.warning("%s", taken_back)
         self.trial = read_trial(settings.data_dir) if is_on_trial() else None
@@ -134,11 +141,33 @@ class Node:
             self._grpc = GrpcFront(self.dataplane, grpc, self.tls) if grpc else None
         # Also with several fronts: ZeroMQ's callers stay with the process that has the workers.
         self._zmq = ZmqFront(self.dataplane, zmq) if zmq else None
+        self._meshed = self._made_mesh(identity)
+        self._discovery: Discovery | None = None
+        self.mesh_address: Address | None = None
+        self.bulk_address: Address | None = None
         self._saving: asyncio.Task[None] | None = None
         self._watching: list[asyncio.Task[None]] = []
         self.http_address: Address | None = None
         self.grpc_address: Address | None = None
         self.zmq_address: Address | None = None
+
+    def _made_mesh(self, identity: Identity) -> Meshed | None:
+        settings = self._settings
+        address = parse_address(settings.mesh)
+        if address is None:
+            return None
+        mesh = Mesh(
+            data_dir=settings.data_dir,
+            identity=identity,
+            keyring=Keyring(settings.data_dir, given=_mesh_key(settings)),
+            settings=settings.federation,
+            name=self.name,
+            release=VERSION,
+            mesh=address,
+            max_body_bytes=settings.gateway.max_body_bytes,
+        )
+        own_state = OwnState(self._supervisor, self._scheduler, lambda: self._gpu.free_bytes)
+        return Meshed(self.dataplane, self._catalogue, mesh, own_state, settings.federation)
 
     async def start(self, files: Sequence[Path]) -> None:
         """Starts the processes, deploys `files`, opens the fronts, and writes the ready file.
@@ -167,6 +196,8 @@ class Node:
         self.http_address = _reachable(self._settings.http, http_port)
         self.grpc_address = _reachable(self._settings.grpc, grpc_port)
         self.zmq_address = _reachable(self._settings.zmq, await self._zmq.start() if self._zmq else 0)
+        if self._meshed is not None:
+            await self._join_mesh(self._meshed)
         text = json.dumps(self.ready_file(), indent=2) + "\n"
         try:
             write_durably(self._settings.data_dir / NODE_FILE, text.encode())
@@ -191,6 +222,37 @@ class Node:
         end_trial(self._settings.data_dir)
         _log.info("the update from %s to %s is done", trial.version_before, trial.version)
 
+    async def _join_mesh(self, meshed: Meshed) -> None:
+        """Opens the mesh's ports, and lets other nodes find this one."""
+        settings = self._settings
+        ports = [address.port if address else 0 for address in (self.http_address, self.grpc_address, self.zmq_address)]
+        mesh_port, bulk_port = await meshed.mesh.start(
+            http=ports[0], grpc=ports[1], zmq=ports[2], tls_fingerprint=self.tls.fingerprint if self.tls else ""
+        )
+        self.mesh_address = _reachable(settings.mesh, mesh_port)
+        self.bulk_address = _reachable(settings.mesh, bulk_port)
+        meshed.start()
+        if settings.federation.discover:
+            listens = parse_address(settings.mesh)
+            self._discovery = Discovery(
+                meshed.mesh.introduction,
+                keyring=meshed.mesh.keyring,
+                on_introduction=lambda told: _log.debug("in sight: %s %s", told.name, meshed.mesh.introduced(told)),
+                on_addresses=meshed.mesh.show_addresses,
+                bound_to=listens.host if listens else "0.0.0.0",
+                advertise=settings.federation.advertise,
+            )
+            await self._discovery.start()
+            meshed.mesh.keyring.listeners.append(self._advertise_anew)
+        for text in filter(None, settings.join.split(",")):
+            if (address := parse_address(text.strip())) is not None:
+                meshed.mesh.join(address)
+
+    def _advertise_anew(self) -> None:
+        """The keyring has changed, and with it how this node shows itself."""
+        if self._discovery is not None and self._meshed is not None:
+            self._watching.append(asyncio.ensure_future(self._discovery.update(self._meshed.mesh.introduction)))
+
     async def _listen(self) -> tuple[int, int]:
         """Opens the fronts; the ports of HTTP and gRPC, 0 for one that is off."""
         if self._fronts is not None:
@@ -209,8 +271,8 @@ class Node:
             "http": self.http_address and str(self.http_address),
             "grpc": self.grpc_address and str(self.grpc_address),
             "zmq": self.zmq_address and str(self.zmq_address),
-            "mesh": None,
-            "bulk": None,
+            "mesh": self.mesh_address and str(self.mesh_address),
+            "bulk": self.bulk_address and str(self.bulk_address),
             "admin_key_file": str(self._keys.admin_key_file),
             "tls_fingerprint": self.tls and self.tls.fingerprint,
             "version": this_build().version,
@@ -242,6 +304,8 @@ class Node:
 
     async def drain(self) -> None:
         """Takes no new calls and waits for those in flight, as long as the settings say."""
+        if self._meshed is not None:
+            await self._meshed.drain()
         try:
             await asyncio.wait_for(self.dataplane.drain(), self._settings.gateway.drain_s)
         except TimeoutError:
@@ -263,6 +327,11 @@ class Node:
             self._saving.cancel()
         for task in self._watching:
             task.cancel()
+        if self._discovery is not None:
+            await self._discovery.stop()
+        if self._meshed is not None:
+            self._meshed.stop()
+            await self._meshed.mesh.stop()
         await self.dataplane.tracer.stop()
         await self._supervisor.stop()
         await self._optimiser.stop()
@@ -309,12 +378,14 @@ def _reachable(setting: str, port: int) -> Address | None:
     return Address(host, port)
 
 
-def _node_id(data_dir: Path) -> str:
-    """This node's lasting id, made at its first start."""
-    file = data_dir / "node.id"
-    if not file.exists():
-        write_durably(file, secrets.token_hex(16).encode())
-    return file.read_text().strip()
+def _mesh_key(settings: Settings) -> str:
+    """The mesh's key as the owner gave it, or empty. Raises BadInputError where the file cannot be read."""
+    if settings.mesh_key_file is None:
+        return os.environ.get(MESH_KEY_VARIABLE, "")
+    try:
+        return settings.mesh_key_file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInputError(f"--mesh-key-file: {settings.mesh_key_file} cannot be read: {error}") from None
 
 
 def _announce(node: Node, settings: Settings) -> None:

@@ -32,6 +32,7 @@ from appliance.gateway.settings import GatewaySettings
 from appliance.routing.settings import RoutingSettings
 from appliance.workers.devices import parse_device
 from appliance.workers.settings import WorkerSettings
+from federation.settings import MeshSettings
 
 CONFIG_NAME = "ingle.toml"
 ADDRESS_FIELDS = ("http", "grpc", "zmq", "mesh")
@@ -43,7 +44,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     http: Annotated[str, Meta(description="where HTTP answers: HOST:PORT, or off")] = "0.0.0.0:8000"
     grpc: Annotated[str, Meta(description="where gRPC answers: HOST:PORT, or off")] = "0.0.0.0:8001"
     zmq: Annotated[str, Meta(description="where ZeroMQ answers: HOST:PORT, or off")] = "0.0.0.0:8003"
-    mesh: Annotated[str, Meta(description="where other nodes find this one (not in this version)")] = "0.0.0.0:8004"
+    mesh: Annotated[str, Meta(description="where other nodes of the mesh reach this one: HOST:PORT, or off")] = (
+        "0.0.0.0:8004"
+    )
     data_dir: Annotated[Path, Meta(description="the folder of models, keys and records")] = Path()
     ready_file: Annotated[
         Path | None, Meta(description="a JSON file of the node's addresses, written once all of them answer")
@@ -59,8 +62,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     allow_shared_memory: Annotated[
         bool, Meta(description="callers on this box may send and receive tensors in shared memory")
     ] = False
-    mesh_key_file: Annotated[Path | None, Meta(description="the file with the mesh's key (not in this version)")] = None
-    join: Annotated[str, Meta(description="HOST:PORT of a node whose mesh to join (not in this version)")] = ""
+    mesh_key_file: Annotated[
+        Path | None,
+        Meta(description="the file with the mesh's key, 64 hexadecimal digits; INGLE_MESH_KEY has the key itself"),
+    ] = None
+    join: Annotated[
+        str, Meta(description="HOST:PORT of a node of the mesh, where multicast finds none; several: commas")
+    ] = ""
     name: Annotated[
         str,
         Meta(pattern=r"^[A-Za-z0-9._-]{0,128}$", description="what this node is called; unset: as the host is"),
@@ -72,6 +80,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     tls: Annotated[
         str, Meta(pattern="^(self)?$", description="'self': the node makes a certificate of its own and speaks TLS")
     ] = ""
+    federation: MeshSettings = MeshSettings()
     gateway: GatewaySettings = GatewaySettings()
     routing: RoutingSettings = RoutingSettings()
     workers: WorkerSettings = WorkerSettings()
@@ -173,18 +182,12 @@ def check_offered(settings: Settings) -> list[str]:
         raise BadInputError("--tls-cert and --tls-key go together: name both, or let the node make its own: --tls self")
     if settings.tls and settings.tls_cert is not None:
         raise BadInputError("--tls self makes a certificate and --tls-cert names one: leave one of the two out")
-    missing = {
-        "mesh_key_file": settings.mesh_key_file is not None,
-        "join": bool(settings.join),
-    }
-    for setting in SETTINGS:
-        if missing.get(setting.key):
-            raise BadInputError(f"{setting.flag} is not in this version of Ingle yet: leave it out")
-    return [
-        f"{setting.flag} {getattr(settings, setting.key)} is not used: this version of Ingle has no such front yet"
-        for setting in SETTINGS
-        if setting.key == "mesh" and getattr(settings, setting.key) not in (OFF, setting.default)
-    ]
+    for address in filter(None, settings.join.split(",")):
+        if parse_address(address.strip()) is None:
+            raise BadInputError(f"--join is '{settings.join[:80]}': expected HOST:PORT of a node of the mesh")
+    if settings.mesh == OFF and (settings.join or settings.mesh_key_file is not None):
+        raise BadInputError("--join and --mesh-key-file are about the mesh, and --mesh is off: leave that out")
+    return []
 
 
 def _host_name() -> str:

@@ -60,6 +60,7 @@ class Meshed:
             node_name=dataplane.node_name,
             send=mesh.send,
             peer=mesh.peer,
+            heard=mesh,
             next_number=dataplane.next_number,
         )
         self.desk = MeshDesk(dataplane, mesh.send, own_state.of, own_state.load)

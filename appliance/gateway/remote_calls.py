@@ -7,7 +7,7 @@ on a peer stays there.
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import msgspec
 
@@ -24,12 +24,24 @@ from appliance.routing.routed_call import RoutedCall
 from appliance.routing.router import Router
 from appliance.workers.memory_outputs import NoRegion, PlacedOutput, deliver, place
 from appliance.workers.work import Outcome, Work
-from federation.messages import Cancel, Head, MeshFault, MeshInvoke, MeshReply
+from federation.messages import Cancel, Head, Load, MeshFault, MeshInvoke, MeshReply, ModelState
 from federation.peer import Peer
 
 _MAX_BOUND = 10_000  # sequences on peers; the oldest is forgotten first
 
+_LARGE_BYTES = 64 * 1024  # what is as large says something of the wire's width
+
 Send = Callable[[str, Head, Sequence[Buffer]], bool]
+
+
+class Heard(Protocol):
+    """Who is told what a peer's answer says besides."""
+
+    def heard_load(self, node_id: str, key: str, model_state: ModelState | None, load: Load | None) -> None:
+        """How the peer fares with that version, and altogether."""
+
+    def moved(self, node_id: str, size_bytes: int, took_s: float) -> None:
+        """So many bytes went there and back in so long."""
 
 
 class SequenceKey(NamedTuple):
@@ -56,6 +68,7 @@ class RemoteCalls:
         node_name: str,
         send: Send,
         peer: Callable[[str], Peer | None],
+        heard: Heard,
         next_number: Callable[[], int],
     ) -> None:
         self._router = router
@@ -64,6 +77,7 @@ class RemoteCalls:
         self._node_name = node_name
         self.send = send
         self._peer = peer
+        self._heard = heard
         self.next_number = next_number
         self._asked: dict[int, tuple[str, _Carrier]] = {}  # by the number that the peer was given
         self.nearest_s = 0.0  # the least round trip to a peer; whoever publishes this node's state measures it
@@ -118,12 +132,14 @@ class RemoteCalls:
         """A peer's answer; one that nobody waits for any more is passed over."""
         carrier = self._taken(node_id, reply.call)
         if carrier is not None:
+            self._heard.heard_load(node_id, carrier.model_key, reply.model_state, reply.load)
             carrier.replied(node_id, reply, body)
 
     def on_fault(self, node_id: str, fault: MeshFault) -> None:
         """A peer has no answer."""
         carrier = self._taken(node_id, fault.call)
         if carrier is not None:
+            self._heard.heard_load(node_id, carrier.model_key, fault.model_state, None)
             error = error_from_code(fault.code, fault.sentence)
             error.retry_after_s = fault.retry_after_s or None
             carrier.routed.failed(node_id, error, elsewhere=fault.elsewhere)
@@ -165,6 +181,11 @@ class RemoteCalls:
             del self._bound[next(iter(self._bound))]
         self._bound[key] = node_id
 
+    def moved(self, node_id: str, size_bytes: int, took_s: float) -> None:
+        """A large call and its answer went to that peer and back in so long, the time there left out."""
+        if size_bytes >= _LARGE_BYTES:
+            self._heard.moved(node_id, size_bytes, took_s)
+
     def name_of(self, node_id: str) -> str:
         peer = self._peer(node_id)
         return peer.name if peer is not None else node_id
@@ -205,6 +226,10 @@ class _Carrier:
         self._local: _LocalAttempt | None = None
         self._numbers: dict[str, int] = {}  # of what peers were asked
         self.routed: RoutedCall[Outcome]
+
+    @property
+    def model_key(self) -> str:
+        return self._route.key
 
     # What the router says.
 
@@ -285,6 +310,8 @@ class _Carrier:
             reply.batch_rows,
         )
         content = b"".join(body)
+        size_bytes = len(content) + sum(map(len, self._work.parts))
+        self._calls.moved(node_id, size_bytes, (time.perf_counter_ns() - self._work.sent_ns) / 1e9 - reply.total_s)
         try:
             if not _adds_up(self._work.invoke.form, answer, len(content)):
                 raise WorkerFailedError(f"{self._calls.name_of(node_id)} sent an answer whose sizes do not add up")
