@@ -171,11 +171,8 @@ def load_settings(
     )
 
 
-def check_offered(settings: Settings) -> list[str]:
-    """Sentences for the owner about settings that this version takes and does nothing with.
-
-    Raises BadInputError where going on without what was asked for would mislead.
-    """
+def check_together(settings: Settings) -> None:
+    """Whether settings that are right each by itself make sense together. Raises BadInputError."""
     if settings.http == settings.grpc == OFF:
         raise BadInputError("http and grpc are both off, so nobody could reach the node: leave one of them on")
     if (settings.tls_cert is None) != (settings.tls_key is None):
@@ -187,7 +184,6 @@ def check_offered(settings: Settings) -> list[str]:
             raise BadInputError(f"--join is '{settings.join[:80]}': expected HOST:PORT of a node of the mesh")
     if settings.mesh == OFF and (settings.join or settings.mesh_key_file is not None):
         raise BadInputError("--join and --mesh-key-file are about the mesh, and --mesh is off: leave that out")
-    return []
 
 
 def _host_name() -> str:

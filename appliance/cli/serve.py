@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from appliance.core.errors import BadInputError, IngleError
-from appliance.settings import SETTINGS, Setting, check_offered, load_settings
+from appliance.settings import SETTINGS, Setting, check_together, load_settings
 
 _METAVARS = {"http": "HOST:PORT", "grpc": "HOST:PORT", "zmq": "HOST:PORT", "mesh": "HOST:PORT", "join": "HOST:PORT"}
 
@@ -38,11 +38,9 @@ def _parameter_name(setting: Setting) -> str:
 def _serve(files: tuple[Path, ...], config: Path | None, **flags: Any) -> int:
     try:
         settings = load_settings({s.key: flags[_parameter_name(s)] for s in SETTINGS}, config=config)
-        notes = check_offered(settings)
+        check_together(settings)
     except BadInputError as error:
         raise click.UsageError(error.sentence, click.get_current_context()) from None
-    for note in notes:
-        click.echo(f"Note: {note}.", err=True)
     import uvloop
 
     from appliance.node import serve

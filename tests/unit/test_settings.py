@@ -6,7 +6,7 @@ import pytest
 
 from appliance.core.addresses import Address, parse_address
 from appliance.core.errors import BadInputError
-from appliance.settings import SETTINGS, Setting, Settings, check_offered, default_data_dir, load_settings
+from appliance.settings import SETTINGS, Setting, Settings, check_together, default_data_dir, load_settings
 
 DOCUMENTED_IN = Path(__file__).parents[2] / "README.md"
 OTHER_VALUES = {
@@ -130,21 +130,24 @@ def test_a_config_that_is_not_there_is_an_error_and_not_ignored(tmp_path: Path) 
         {"tls": "self", "tls_cert": Path("c.pem"), "tls_key": Path("k.pem")},
         {"tls_cert": Path("c.pem")},
         {"tls_key": Path("k.pem")},
-        {"join": "10.0.0.2:8004"},
-        {"mesh_key_file": Path("k")},
+        {"join": "somewhere"},
+        {"join": "10.0.0.2:8004", "mesh": "off"},
+        {"mesh_key_file": Path("k"), "mesh": "off"},
         {"http": "off", "grpc": "off"},
     ],
 )
-def test_what_this_version_lacks_is_refused_rather_than_ignored(tmp_path: Path, flags: dict[str, object]) -> None:
+def test_what_makes_no_sense_together_is_refused(tmp_path: Path, flags: dict[str, object]) -> None:
     with pytest.raises(BadInputError):
-        check_offered(load_settings({"data_dir": tmp_path, **flags}, {}))
+        check_together(load_settings({"data_dir": tmp_path, **flags}, {}))
 
 
-def test_addresses_of_fronts_that_do_not_exist_yet_are_noted(tmp_path: Path) -> None:
-    assert check_offered(load_settings({"data_dir": tmp_path}, {})) == []
-    assert check_offered(load_settings({"data_dir": tmp_path, "zmq": "off", "mesh": "off"}, {})) == []
-    (note,) = check_offered(load_settings({"data_dir": tmp_path, "zmq": "127.0.0.1:0", "mesh": "127.0.0.1:0"}, {}))
-    assert "--mesh" in note
+def test_what_makes_sense_together_passes(tmp_path: Path) -> None:
+    for flags in (
+        {},
+        {"zmq": "off", "mesh": "off"},
+        {"join": "10.0.0.2:8004, [fe80::1]:8004", "mesh_key_file": Path("k")},
+    ):
+        check_together(load_settings({"data_dir": tmp_path, **flags}, {}))
 
 
 def test_the_data_folder_follows_the_xdg_rules_for_a_user(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
