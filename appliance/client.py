@@ -25,6 +25,7 @@ from appliance.client_answers import (
     Activity,
     Alias,
     Called,
+    CallRecord,
     Deleted,
     Deployed,
     Invitation,
@@ -314,6 +315,10 @@ class Client:
     def logs(self, name: ModelName, version: str = "") -> list[str]:
         """The last lines that the model's workers wrote, oldest first."""
         return self._ask("GET", f"{_path(name, version)}/logs", _Lines).lines
+
+    def call_record(self, call_id: str) -> CallRecord:
+        """What became of a recent call that this node took, and why it ran where it did. Raises NotFoundError."""
+        return self._ask("GET", f"/v1/calls/{quote(call_id, safe='')}", CallRecord)
 
     def keys(self) -> list[Key]:
         """All keys, without their secrets."""

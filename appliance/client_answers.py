@@ -199,6 +199,21 @@ class Called(msgspec.Struct):
     seconds: Seconds = msgspec.field(default_factory=Seconds)
 
 
+class CallRecord(msgspec.Struct):
+    """What became of a call. `route`: the nodes that could have answered it, with the terms of their prices in seconds,
+    and who was asked; empty where this node alone has the model, or was certain to be the quickest."""
+
+    id: str
+    model: str
+    version: str
+    node: str
+    status: str
+    seconds: Seconds
+    at_s: float = 0.0
+    error: str = ""
+    route: dict[str, Any] = {}
+
+
 class Key(msgspec.Struct):
     """A key. `key` is its secret, there only in the answer that made it; `revoked_s` is None while it works."""
 

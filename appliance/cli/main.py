@@ -41,6 +41,7 @@ VERBS = (
     "models",
     "show",
     "call",
+    "why",
     "search",
     "top",
     "bench",

@@ -210,3 +210,12 @@ def test_a_second_node_on_the_same_data_folder_is_told_so(node: RunningNode, tmp
     assert taken.returncode == 1
     assert "Traceback" not in taken.stderr
     assert node.http in taken.stderr
+
+
+def test_why_says_what_became_of_a_call(ingle: Ingle, tmp_path: Path) -> None:
+    ingle("deploy", plus(tmp_path / "plus.onnx", 1.0), "--name", "cli/why")
+    called = ingle("call", "cli/why", "[1, 2, 3]", "--json").json
+    told = ingle("why", called["call"])
+    assert "cli/why:1.0.0 was answered on node" in told.out
+    assert ingle("why", called["call"], "--json").json["status"] == "ok"
+    assert ingle("why", "never").status == 3
