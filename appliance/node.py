@@ -238,7 +238,7 @@ class Node:
                 meshed.mesh.introduction,
                 keyring=meshed.mesh.keyring,
                 on_introduction=lambda told: _log.debug("in sight: %s %s", told.name, meshed.mesh.introduced(told)),
-                on_addresses=meshed.mesh.show_addresses,
+                on_addresses=meshed.mesh.set_addresses,
                 bound_to=listens.host if listens else "0.0.0.0",
                 advertise=settings.federation.advertise,
             )
