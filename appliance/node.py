@@ -23,7 +23,7 @@ from appliance.core.allocator import TRIM_EVERY_S, give_back_freed, set_up_alloc
 from appliance.core.data_lock import lock_data_folder
 from appliance.core.database import drop_snapshots
 from appliance.core.durable import write_durably
-from appliance.core.errors import BadInputError, IngleError, UnavailableError
+from appliance.core.errors import IngleError, UnavailableError
 from appliance.core.machine import memory_bytes, raise_descriptor_limit
 from appliance.core.names import name_from_stem
 from appliance.core.own_program import one_file_path
@@ -34,9 +34,9 @@ from appliance.gateway.dataplane import DataPlane
 from appliance.gateway.fronts import Fronts
 from appliance.gateway.grpc_front import GrpcFront
 from appliance.gateway.http import HttpFront
-from appliance.gateway.meshed import Meshed
 from appliance.gateway.shared_memory import SharedMemory
 from appliance.gateway.zmq_front import ZmqFront
+from appliance.node_mesh import NodeMesh
 from appliance.observability.logs import set_up_logs
 from appliance.observability.tracing import Tracer
 from appliance.routing.memory_budget import BUDGET_SHARE
@@ -53,10 +53,7 @@ from appliance.workers.inspector import Inspector
 from appliance.workers.optimiser import Optimiser
 from appliance.workers.processes import Processes
 from appliance.workers.supervisor import Supervisor
-from federation.discovery import Discovery
-from federation.identity import Identity, load_identity
-from federation.keyring import Keyring
-from federation.mesh import Mesh
+from federation.identity import load_identity
 
 NODE_FILE = "node.json"
 # Of the box's memory, how much one worker may take where neither owner nor manifest says.
@@ -64,7 +61,6 @@ _MEMORY_SHARE = 0.8
 _GRPC_GRACE_S = 5.0
 SAVE_USAGE_S = 5.0
 LOOK_FOR_COMMIT_S = 0.1
-MESH_KEY_VARIABLE = "INGLE_MESH_KEY"
 
 # Who started the node may deploy what the command line names.
 _OWNER = Principal("", "owner", (Scope("admin"),))
@@ -141,8 +137,10 @@ class Node:
             self._grpc = GrpcFront(self.dataplane, grpc, self.tls) if grpc else None
         # Also with several fronts: ZeroMQ's callers stay with the process that has the workers.
         self._zmq = ZmqFront(self.dataplane, zmq) if zmq else None
-        self._meshed = self._made_mesh(identity)
-        self._discovery: Discovery | None = None
+        self._mesh: NodeMesh | None = None
+        if (mesh := parse_address(settings.mesh)) is not None:
+            own_state = OwnState(self._supervisor, self._scheduler, lambda: self._gpu.free_bytes)
+            self._mesh = NodeMesh(settings, mesh, identity, self.dataplane, self._catalogue, own_state)
         self.mesh_address: Address | None = None
         self.bulk_address: Address | None = None
         self._saving: asyncio.Task[None] | None = None
@@ -150,24 +148,6 @@ class Node:
         self.http_address: Address | None = None
         self.grpc_address: Address | None = None
         self.zmq_address: Address | None = None
-
-    def _made_mesh(self, identity: Identity) -> Meshed | None:
-        settings = self._settings
-        address = parse_address(settings.mesh)
-        if address is None:
-            return None
-        mesh = Mesh(
-            data_dir=settings.data_dir,
-            identity=identity,
-            keyring=Keyring(settings.data_dir, given=_mesh_key(settings)),
-            settings=settings.federation,
-            name=self.name,
-            release=VERSION,
-            mesh=address,
-            max_body_bytes=settings.gateway.max_body_bytes,
-        )
-        own_state = OwnState(self._supervisor, self._scheduler, lambda: self._gpu.free_bytes)
-        return Meshed(self.dataplane, self._catalogue, mesh, own_state, settings.federation)
 
     async def start(self, files: Sequence[Path]) -> None:
         """Starts the processes, deploys `files`, opens the fronts, and writes the ready file.
@@ -196,8 +176,13 @@ class Node:
         self.http_address = _reachable(self._settings.http, http_port)
         self.grpc_address = _reachable(self._settings.grpc, grpc_port)
         self.zmq_address = _reachable(self._settings.zmq, await self._zmq.start() if self._zmq else 0)
-        if self._meshed is not None:
-            await self._join_mesh(self._meshed)
+        if self._mesh is not None:
+            fronts = [front.port if front else 0 for front in (self.http_address, self.grpc_address, self.zmq_address)]
+            mesh_port, bulk_port = await self._mesh.start(
+                http=fronts[0], grpc=fronts[1], zmq=fronts[2], tls_fingerprint=self.tls.fingerprint if self.tls else ""
+            )
+            self.mesh_address = _reachable(self._settings.mesh, mesh_port)
+            self.bulk_address = _reachable(self._settings.mesh, bulk_port)
         text = json.dumps(self.ready_file(), indent=2) + "\n"
         try:
             write_durably(self._settings.data_dir / NODE_FILE, text.encode())
@@ -222,37 +207,6 @@ class Node:
         end_trial(self._settings.data_dir)
         _log.info("the update from %s to %s is done", trial.version_before, trial.version)
 
-    async def _join_mesh(self, meshed: Meshed) -> None:
-        """Opens the mesh's ports, and lets other nodes find this one."""
-        settings = self._settings
-        ports = [address.port if address else 0 for address in (self.http_address, self.grpc_address, self.zmq_address)]
-        mesh_port, bulk_port = await meshed.mesh.start(
-            http=ports[0], grpc=ports[1], zmq=ports[2], tls_fingerprint=self.tls.fingerprint if self.tls else ""
-        )
-        self.mesh_address = _reachable(settings.mesh, mesh_port)
-        self.bulk_address = _reachable(settings.mesh, bulk_port)
-        meshed.start()
-        if settings.federation.discover:
-            listens = parse_address(settings.mesh)
-            self._discovery = Discovery(
-                meshed.mesh.introduction,
-                keyring=meshed.mesh.keyring,
-                on_introduction=lambda told: _log.debug("in sight: %s %s", told.name, meshed.mesh.introduced(told)),
-                on_addresses=meshed.mesh.set_addresses,
-                bound_to=listens.host if listens else "0.0.0.0",
-                advertise=settings.federation.advertise,
-            )
-            await self._discovery.start()
-            meshed.mesh.keyring.listeners.append(self._advertise_anew)
-        for text in filter(None, settings.join.split(",")):
-            if (address := parse_address(text.strip())) is not None:
-                meshed.mesh.join(address)
-
-    def _advertise_anew(self) -> None:
-        """The keyring has changed, and with it how this node shows itself."""
-        if self._discovery is not None and self._meshed is not None:
-            self._watching.append(asyncio.ensure_future(self._discovery.update(self._meshed.mesh.introduction)))
-
     async def _listen(self) -> tuple[int, int]:
         """Opens the fronts; the ports of HTTP and gRPC, 0 for one that is off."""
         if self._fronts is not None:
@@ -261,6 +215,11 @@ class Node:
             0 if self._http is None else await self._http.start(),
             0 if self._grpc is None else await self._grpc.start(),
         )
+
+    @property
+    def mesh_words(self) -> str:
+        """What its owner is told of its mesh; empty where it is in none."""
+        return self._mesh.words() if self._mesh is not None else ""
 
     def ready_file(self) -> dict[str, object]:
         """What is told of a node that is up; addresses that others can use."""
@@ -304,8 +263,8 @@ class Node:
 
     async def drain(self) -> None:
         """Takes no new calls and waits for those in flight, as long as the settings say."""
-        if self._meshed is not None:
-            await self._meshed.drain()
+        if self._mesh is not None:
+            await self._mesh.drain()
         try:
             await asyncio.wait_for(self.dataplane.drain(), self._settings.gateway.drain_s)
         except TimeoutError:
@@ -327,11 +286,8 @@ class Node:
             self._saving.cancel()
         for task in self._watching:
             task.cancel()
-        if self._discovery is not None:
-            await self._discovery.stop()
-        if self._meshed is not None:
-            self._meshed.stop()
-            await self._meshed.mesh.stop()
+        if self._mesh is not None:
+            await self._mesh.stop()
         await self.dataplane.tracer.stop()
         await self._supervisor.stop()
         await self._optimiser.stop()
@@ -378,16 +334,6 @@ def _reachable(setting: str, port: int) -> Address | None:
     return Address(host, port)
 
 
-def _mesh_key(settings: Settings) -> str:
-    """The mesh's key as the owner gave it, or empty. Raises BadInputError where the file cannot be read."""
-    if settings.mesh_key_file is None:
-        return os.environ.get(MESH_KEY_VARIABLE, "")
-    try:
-        return settings.mesh_key_file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadInputError(f"--mesh-key-file: {settings.mesh_key_file} cannot be read: {error}") from None
-
-
 def _announce(node: Node, settings: Settings) -> None:
     """What a person who started the node is told."""
     http, key_file = node.http_address, node.ready_file()["admin_key_file"]
@@ -399,6 +345,8 @@ def _announce(node: Node, settings: Settings) -> None:
         lines.append(f"  gRPC  {node.grpc_address}" + ("   (TLS)" if node.tls else ""))
     if node.zmq_address:
         lines.append(f"  ZeroMQ  tcp://{node.zmq_address}")
+    if node.mesh_words:
+        lines.append(f"  mesh  {node.mesh_words}")
     if node.tls:
         lines.append(f"  TLS   certificate {node.tls.chain_file}, SHA-256 {node.tls.fingerprint}")
     lines.append(f"  admin key in {key_file}; on this box and user, `ingle` finds it by itself")
