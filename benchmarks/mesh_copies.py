@@ -1,7 +1,7 @@
 """A model of 100 MB to four nodes over wires of 100 Mbit/s: `python -m benchmarks.mesh_copies`.
 
-Every node's own wire carries 100 Mbit/s in each direction. The model is deployed on one node with a wish for five
-copies; the time from its being there until the last of the other four has it, over the wire time of one copy.
+Every node's own wire carries 100 Mbit/s in each direction. The model is deployed on one node, and then five copies are
+wished; the time from that wish until the last of the other four has it, over the wire time of one copy.
 Meanwhile the tiny model is called through one of the four, which has no copy of it.
 """
 
@@ -13,9 +13,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 from benchmarks.measured import LoadError
 from benchmarks.mesh_load import evenly
-from benchmarks.meshed import MBIT_PER_S, answers_everywhere, milliseconds, on_a_lan, place
+from benchmarks.meshed import MBIT_PER_S, answers_everywhere, copies_of, milliseconds, on_a_lan, place
 from benchmarks.report import Section, verdict, write_section
-from tests.mesh.meshes import MeshNode, until
+from tests.mesh.meshes import until
 
 _NODES = 5
 _SIZE_BYTES = 100_000_000
@@ -39,12 +39,6 @@ def heavy_model(size_bytes: int) -> bytes:
     return content
 
 
-def _has_copy(node: MeshNode) -> bool:
-    """Whether the model lies on this node's own disk."""
-    artifacts = node.folder / "data" / "artifacts"
-    return any(file.stat().st_size > _SIZE_BYTES // 2 for file in artifacts.rglob("*") if file.is_file())
-
-
 def measure(count: int = _NODES, size_bytes: int = _SIZE_BYTES, quiet_s: float = _QUIET_S) -> Section:
     """Once."""
     wire_s = size_bytes / _WIRE_BYTES_PER_S
@@ -61,19 +55,23 @@ def measure(count: int = _NODES, size_bytes: int = _SIZE_BYTES, quiet_s: float =
         place(call.name, upload, [source])
         answers_everywhere(call.name, nodes)
         entry = others[0]
+        heavy = heavy_model(size_bytes)
+        source.deploy(_NAME, heavy)
         with meshed.load([entry.url], call, evenly(_RATE_PER_S, quiet_s)) as load:
             quiet = load.report()
         patience_s = wire_s * _PATIENCE_TIMES
         with meshed.load([entry.url], call, evenly(_RATE_PER_S, patience_s)) as load:
-            source.deploy(_NAME, heavy_model(size_bytes), f"?replicas={count}")
+            source.deploy(_NAME, heavy, f"?replicas={count}")
             began_s = time.monotonic()
-            until(lambda: all(map(_has_copy, others)), "every node has its copy", patience_s)
+            until(lambda: len(copies_of(_NAME, source)) == count, "every node has its copy", patience_s)
             took_s = time.monotonic() - began_s
             ended_s = time.monotonic() - load.began_s
             report = load.finish()
         busy_s = ended_s - took_s
     ratio = took_s / wire_s
     p99s = quiet.centile_s(99), report.centile_s(99, after_s=busy_s, before_s=ended_s)
+    if took_s < wire_s:
+        raise LoadError(f"the copies were there after {took_s:.1f} s, sooner than the wire carries one")
     if report.lost:
         raise LoadError(f"{len(report.lost)} small calls were lost: {report.lost[0].fault}")
     return Section(

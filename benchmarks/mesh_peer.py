@@ -12,7 +12,7 @@ from benchmarks.baselines.curve_echo import curve_load
 from benchmarks.calls import Call, call_of
 from benchmarks.http_load import http_load
 from benchmarks.measured import LoadError, Measured, Ratio, interleave, median_of
-from benchmarks.meshed import Meshed, answers_everywhere, on_a_lan
+from benchmarks.meshed import Meshed, answers_everywhere, on_a_lan, place
 from benchmarks.models import BenchmarkModel, identity, tiny
 from benchmarks.processes import running
 from benchmarks.report import Section, verdict, write_section
@@ -41,7 +41,7 @@ def _two_on_one_host(meshed: Meshed) -> tuple[MeshNode, MeshNode]:
 
 def _placed(meshed: Meshed, model: BenchmarkModel, has: MeshNode, asks: MeshNode) -> Call:
     file = model.write(meshed.folder)
-    has.deploy(model.name, file.read_bytes())
+    place(model.name, file.read_bytes(), [has])
     answers_everywhere(model.name, [has, asks])
     return call_of(model, file)
 

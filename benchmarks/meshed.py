@@ -5,8 +5,7 @@ Runs in the benchmark's process. The LAN and the nodes are the tests' (tests/mes
 
 import contextlib
 import tempfile
-import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,10 +47,17 @@ def on_a_lan() -> Iterator[Meshed]:
         yield Meshed(lan, mesh, lan.host("callers"), Path(name))
 
 
-def place(model: str, upload: bytes, nodes: Iterable[MeshNode]) -> None:
-    """The model on each of these nodes' own disks, and known to all of the mesh before this returns."""
-    for node in nodes:
-        node.deploy(model, upload, "?on=" + node.name)
+def place(model: str, upload: bytes, nodes: Sequence[MeshNode]) -> None:
+    """Deploys the model on the first of these nodes with a wish for copies on all of them, and waits for those."""
+    names = [node.name for node in nodes]
+    nodes[0].deploy(model, upload, f"?on={','.join(names)}")
+    until(lambda: copies_of(model, nodes[0]) >= set(names), f"{model} lies on {', '.join(names)}", 60)
+
+
+def copies_of(model: str, asked: MeshNode) -> set[str]:
+    """The names of the nodes that have a copy, as one node knows it."""
+    found = asked.ask("GET", f"/v1/copies?model={model}").json["copies"]
+    return {name for version in found for name in version["nodes"]}
 
 
 def answers_everywhere(model: str, nodes: Iterable[MeshNode]) -> None:
@@ -69,8 +75,3 @@ def settled(report: LoadReport, what: str) -> LoadReport:
     if report.lost:
         raise LoadError(f"{what}: {len(report.lost)} of {len(report.calls)} calls were lost: {report.lost[0].fault}")
     return report
-
-
-def pause_s(seconds: float) -> None:
-    """Lets what was just started come to rest."""
-    time.sleep(seconds)

@@ -152,7 +152,8 @@ class MeshNode:
 
     def sees(self) -> set[str]:
         """The names of the nodes that it would give calls to, itself too."""
-        return {name for name, node in self.nodes().items() if node["state"] in ("ready", "alive")}
+        known = self.nodes().items()
+        return {name for name, node in known if node["state"] == "ready" and node.get("standing", "alive") == "alive"}
 
     # What befalls it
 
