@@ -23,6 +23,8 @@ Context: TypeAlias = "zmq.Context[zmq.Socket[bytes]]"
 
 _MESSAGES_A_TURN = 64
 _EVENT = struct.Struct("=HI")  # zmq_socket_monitor(3): the event and its value
+# As plain numbers: zmq's own are enums, whose arithmetic is slow.
+_NOBLOCK, _SNDMORE, _EVENTS, _POLLIN = int(zmq.NOBLOCK), int(zmq.SNDMORE), int(zmq.EVENTS), int(zmq.POLLIN)
 _monitor_numbers = itertools.count(1)
 
 _log = logging.getLogger("ingle.mesh")
@@ -61,11 +63,11 @@ class DrivenSocket:
     def _read_some(self) -> None:
         for _ in range(_MESSAGES_A_TURN):
             # To ask is also what makes the descriptor speak again.
-            if self.closed or not cast(int, self.zmq.get(zmq.EVENTS)) & zmq.POLLIN:
+            if self.closed or not cast(int, self.zmq.get(_EVENTS)) & _POLLIN:
                 return
-            frames = [self.zmq.recv(zmq.NOBLOCK, copy=False)]
+            frames = [self.zmq.recv(_NOBLOCK, copy=False)]
             while frames[-1].more:
-                frames.append(self.zmq.recv(zmq.NOBLOCK, copy=False))
+                frames.append(self.zmq.recv(_NOBLOCK, copy=False))
             try:
                 self._on_message(frames)
             except Exception:  # the socket must be looked at on, or it is silent for good
@@ -86,7 +88,7 @@ class DrivenSocket:
         trackers: list[zmq.MessageTracker] = []
         last = len(parts) - 1
         for i, part in enumerate(parts):
-            flags = zmq.NOBLOCK if i == last else zmq.NOBLOCK | zmq.SNDMORE
+            flags = _NOBLOCK if i == last else _NOBLOCK | _SNDMORE
             if len(part) < PART_FROM_BYTES:
                 self.zmq.send(part, flags)
             else:
