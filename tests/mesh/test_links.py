@@ -1,11 +1,17 @@
 """Links between nodes, with real sockets: they meet, talk, lose and find each other."""
 
 import asyncio
+import contextlib
 import functools
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import uvloop
 
+from appliance.core.addresses import Address
 from appliance.core.frames import TensorHead
 from appliance.core.requests import Buffer
 from federation.mesh import Mesh
@@ -155,3 +161,38 @@ class _AtOnce:
 
     def time(self) -> float:
         return self._loop.time()
+
+
+@contextlib.contextmanager
+def another_process(folder: Path) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+    """A node in a process of its own, and its port."""
+    folder.mkdir()
+    command = [sys.executable, "-m", "tests.mesh.shell_process", str(folder)]
+    with subprocess.Popen(command, cwd=Path(__file__).parents[2], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        try:
+            yield process, int(process.stdout.readline())
+        finally:
+            process.kill()
+
+
+def test_a_process_that_is_frozen_is_dead_until_it_goes_on_and_dead_when_it_is_killed(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with shells(tmp_path) as nodes:
+            with another_process(tmp_path / "other") as (process, port):
+                one = await nodes.start("one")
+                one.join(Address("127.0.0.1", port))
+                await until(one.linked)
+                (peer,) = one.peers()
+                seen: list[str] = []
+                one.on_peer_change = lambda _: seen.append(peer.standing)
+                process.send_signal(signal.SIGSTOP)
+                await until(lambda: peer.standing == "dead")
+                assert not one.send(peer.node_id, invoke(1))
+                process.send_signal(signal.SIGCONT)
+                await until(lambda: peer.standing == "alive")
+                process.kill()
+                await until(lambda: peer.standing == "dead")
+                assert seen.count("dead") == 2
+
+    uvloop.run(run())
