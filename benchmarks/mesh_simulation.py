@@ -10,20 +10,25 @@ import heapq
 import math
 import random
 from collections import deque
-from collections.abc import Callable, Sequence
-from statistics import fmean
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from statistics import fmean, median
 from typing import NamedTuple, Protocol
 
 from appliance.core.errors import IngleError
 from appliance.routing.call import Call
 from appliance.routing.routed_call import RoutedCall
 from appliance.routing.router import Router
+from benchmarks.report import Section, verdict, write_section
 from federation.messages import Hello, Introduction, ModelState
-from federation.peer import Peer
+from federation.peer import Peer, PeerStanding
 
 STATE_EVERY_S = 0.25
 _KEY = "local/model:1.0.0@0123456789abcdef"
 _DEADLINE_S = 1e6
+_BUSY_SHARE = 0.7
+_SIZES = ((5, 20_000), (20, 20_000), (100, 20_000))
+_SEEDS = (1, 2, 3)
 _WARM_UP_SHARE = 0.1  # of the calls are not counted
 
 
@@ -86,6 +91,7 @@ class World:
         self._waiting: list[deque[tuple[Sent, Callable[[float], None]]]] = [deque() for _ in fleet.run_s]
         self._waiting_s = [0.0] * len(fleet.run_s)  # of work, by node
         self._busy_until_s = [0.0] * len(fleet.run_s)
+        self.frozen: set[int] = set()  # nodes that take and answer nothing any more
         self.latencies_s: list[float] = []
         self._events: list[tuple[float, int, _Alarm]] = []
         self._number = 0
@@ -126,6 +132,8 @@ class World:
         return self.fleet.run_s[node] * sent.arrival.size
 
     def _reach(self, sent: Sent, node: int, answered: Callable[[float], None]) -> None:
+        if node in self.frozen:
+            return
         self._waiting[node].append((sent, answered))
         self._waiting_s[node] += self._work_s(sent, node)
         if self._busy_until_s[node] <= self.now_s:
@@ -144,11 +152,13 @@ class World:
                 work_s = self._work_s(sent, node)
                 self._waiting_s[node] -= work_s
                 self._busy_until_s[node] = self.now_s + work_s
-                self.call_later(work_s, lambda: self._end(sent, node, answered))
+                self.call_later(work_s, partial(self._end, sent, node, answered))
                 return
         self._waiting_s[node] = 0.0
 
     def _end(self, sent: Sent, node: int, answered: Callable[[float], None]) -> None:
+        if node in self.frozen:
+            return
         self._begin(node)
         backlog_s = self.backlog_s(node)
         self.call_later(self._way_s(sent, node), lambda: answered(backlog_s))
@@ -242,8 +252,22 @@ class Routed:
         carrier.routed = self._routers[arrival.entry].route(call, carrier)
         carrier.routed.start()
 
+    def freeze(self, node: int, *, suspect_s: float, dead_s: float) -> None:
+        """The node stops; the others suspect it, and give it up, so long after."""
+        self._world.frozen.add(node)
+        self._world.call_later(suspect_s, lambda: self._judge(node, "suspect", Router.peer_suspect))
+        self._world.call_later(dead_s, lambda: self._judge(node, "dead", Router.peer_lost))
+
+    def _judge(self, node: int, standing: PeerStanding, tell: Callable[[Router, str], None]) -> None:
+        for entry, router in enumerate(self._routers):
+            if entry not in self._world.frozen:
+                self._peers[entry][str(node)].standing = standing
+                tell(router, str(node))
+
     def _tell(self, node: int) -> None:
         """A node's state, to all."""
+        if node in self._world.frozen:
+            return
         state = _state(self._world, node, self._world.backlog_s(node))
         for entry, peers in enumerate(self._peers):
             if entry != node:
@@ -328,15 +352,55 @@ def p99(values: Sequence[float]) -> float:
     return sorted(values)[int(len(values) * 0.99)]
 
 
+def compare(
+    nodes: int, calls: int, busy_share: float, seed: int, policies: Mapping[str, Callable[[World], Policy]]
+) -> dict[str, tuple[float, float]]:
+    """Mean and 99th centile of each policy over the oracle's, which has the same arrivals."""
+    fleet = make_fleet(nodes, random.Random(seed))
+    arrivals = make_arrivals(fleet, calls, busy_share, random.Random(seed + 1000))
+    oracle = latencies_s(fleet, arrivals, lambda world: Simple(world, Oracle(nodes)))
+    ratios = {}
+    for name, make in policies.items():
+        policy = latencies_s(fleet, arrivals, make)
+        ratios[name] = (fmean(policy) / fmean(oracle), p99(policy) / p99(oracle))
+    return ratios
+
+
+POLICIES: dict[str, Callable[[World], Policy]] = {
+    "the router": Routed,
+    "without hedging": lambda world: Routed(world, hedge_share=0.0),
+    "round-robin": lambda world: Simple(world, RoundRobin()),
+    "nearest": lambda world: Simple(world, nearest),
+}
+
+
+def measure(sizes: Sequence[tuple[int, int]] = _SIZES, seeds: Sequence[int] = _SEEDS) -> Section:
+    """Several fleets of each size: how many nodes, and how many calls for each."""
+    rows: list[tuple[str, ...]] = []
+    means, tails = {}, {}
+    for nodes, calls in sizes:
+        fleets = [compare(nodes, calls, _BUSY_SHARE, seed, POLICIES) for seed in seeds]
+        for name in POLICIES:
+            mean, tail = (median(fleet[name][which] for fleet in fleets) for which in (0, 1))
+            means[nodes, name], tails[nodes, name] = mean, tail
+            rows.append((f"{nodes} nodes, {name}", f"{mean:.2f}", f"{tail:.2f}"))
+    verdicts = []
+    for nodes, _ in sizes:
+        verdicts.append(
+            verdict(f"{nodes} nodes: mean over the oracle's", means[nodes, "the router"], 2.5, at_most=True)
+        )
+        better = tails[nodes, "round-robin"] / tails[nodes, "the router"]
+        verdicts.append(verdict(f"{nodes} nodes: round-robin's p99 over the router's", better, 5.0))
+    return Section(
+        "mesh_simulation",
+        f"Simulated nodes of unlike speeds and distances, calls by Poisson at all of them, {_BUSY_SHARE:.0%} of all "
+        f"capacity, state {STATE_EVERY_S * 1e3:g} ms old and with answers; over an oracle that knows all. Medians of "
+        f"{len(seeds)} fleets.",
+        ("", "mean", "p99"),
+        rows,
+        verdicts,
+    )
+
+
 if __name__ == "__main__":
-    import sys
-    import time
-    n, calls, busy = int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
-    for seed in range(1, 1+int(sys.argv[4]) if len(sys.argv)>4 else 2):
-        fleet = make_fleet(n, random.Random(seed)); arrivals = make_arrivals(fleet, calls, busy, random.Random(seed + 1000))
-        base = latencies_s(fleet, arrivals, lambda w: Simple(w, Oracle(n)))
-        print("oracle", fmean(base), p99(base))
-        for name, make in {"rr": lambda w: Simple(w, RoundRobin()), "near": lambda w: Simple(w, nearest), "routed": Routed, "nohedge": lambda w: Routed(w, hedge_share=0)}.items():
-            t=time.time()
-            l = latencies_s(fleet, arrivals, make)
-            print(f"{name:8} {fmean(l)/fmean(base):.2f} {p99(l)/p99(base):.2f}  {(time.time()-t)/calls*1e6:.0f} us/call")
+    write_section(measure())

@@ -33,6 +33,7 @@ ORDER = (
     "cold_start",
     "density",
     "keep_warm",
+    "mesh_simulation",
     "seefood",
     "mesh_sight",
     "mesh_peer",

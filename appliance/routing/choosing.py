@@ -2,7 +2,8 @@
 
 import random
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+
+import msgspec
 
 from appliance.routing.cost import Standing, Terms
 from federation.messages import ModelState
@@ -15,7 +16,7 @@ LOAD_GAIN = 2.0  # a load is worth its while where it at least halves what the c
 _RANK: dict[Standing, int] = {"alive": 0, "suspect": 1, "broken": 2, "draining": 3}
 
 
-class Sighting(NamedTuple):
+class Sighting(msgspec.Struct, frozen=True, gc=False):
     """A node that has the model, before it is priced. `warm`: or about to be."""
 
     node_id: str
@@ -69,12 +70,14 @@ def choose(priced: Sequence[Terms], dice: random.Random) -> Terms | None:
     cold: Terms | None = None
     for terms in priced:
         if terms.would_load:
-            if cold is None or (terms.total_s, terms.node_id) < (cold.total_s, cold.node_id):
+            if cold is None or _order(terms) < _order(cold):
                 cold = terms
         elif warm is None or terms.total_s < warm.total_s:
             warm = terms
     if warm is None or (cold is not None and cold.total_s * LOAD_GAIN <= warm.total_s):
         return cold
+    if len(priced) == 1:
+        return warm
     limit_s = warm.total_s * (1 + TIE_SHARE)
     alike = [terms for terms in priced if terms.total_s <= limit_s and not terms.would_load]
     if len(alike) == 1:
@@ -82,3 +85,7 @@ def choose(priced: Sequence[Terms], dice: random.Random) -> Terms | None:
     least_s = min(terms.network_s for terms in alike) * (1 + TIE_SHARE)
     alike = [terms for terms in alike if terms.network_s <= least_s]
     return alike[0] if len(alike) == 1 else dice.choice(alike)
+
+
+def _order(terms: Terms) -> tuple[float, str]:
+    return terms.total_s, terms.candidate.node_id

@@ -3,11 +3,14 @@
 A call never waits for what is said here: it goes where it is answered soonest (choosing.py).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from appliance.routing.call import Call
 from appliance.routing.choosing import LOAD_GAIN
-from appliance.routing.cost import Terms
+from appliance.routing.cost import ASSUMED_BYTES_PER_S, Terms, run_time_s
+from federation.messages import Load, ModelState
+from federation.peer import Peer
 
 SLOW_S = 0.05
 SLOW_RUNS = 3.0
@@ -26,36 +29,62 @@ class Place(NamedTuple):
 
 def is_slow(best: Terms) -> bool:
     """Whether a call that costs the best node so much is worth thinking about another."""
-    return best.total_s > SLOW_S + SLOW_RUNS * best.run_s
+    return best.total_s > SLOW_S + SLOW_RUNS * best.candidate.run_s
 
 
-def new_place(best: Terms, places: Sequence[Place]) -> Place | None:
+def new_place(best: Terms, found: Sequence[Place]) -> Place | None:
     """The cheapest place that would at least halve what the call costs, one whose disk has the version before others;
     the same for all who ask, so that several nodes in like positions do not each load another."""
     if not is_slow(best):
         return None
-    worth_it = [place for place in places if place.cost_s * LOAD_GAIN <= best.total_s]
+    worth_it = [place for place in found if place.cost_s * LOAD_GAIN <= best.total_s]
     return min(worth_it, key=lambda place: (not place.holds, place.cost_s, place.node_id), default=None)
 
 
+def places(call: Call, best: Terms, peers: Mapping[str, Peer], node_id: str, own: Load) -> list[Place]:
+    """The nodes that are up, have memory for the model and do not have it warm. `node_id`, `own`: this node, and how it
+    is altogether. Where a run there was never measured it takes as long as at the best node."""
+    key = call.key
+    holders = [peer.holdings[key].size_bytes for peer in peers.values() if key in peer.holdings]
+    size_bytes = max(holders, default=0)
+    found = []
+    if (call.local is None or not _is_warm_or_refused(call.local)) and own.memory_free_bytes >= size_bytes:
+        found.append(Place(node_id, own.backlog_s + _run_s(call.local, call, best), call.local is not None))
+    for peer in peers.values():
+        state = peer.models.get(key)
+        if peer.standing != "alive" or peer.load.memory_free_bytes < size_bytes:
+            continue
+        if state is None or not _is_warm_or_refused(state):
+            way_s = peer.rtt_s + call.size_bytes / (peer.bytes_per_s or ASSUMED_BYTES_PER_S)
+            cost_s = way_s + peer.load.backlog_s + _run_s(state, call, best)
+            found.append(Place(peer.node_id, cost_s, key in peer.holdings))
+    return found
+
+
+def _is_warm_or_refused(state: ModelState) -> bool:
+    return state.replicas > 0 or bool(state.refused)
+
+
+def _run_s(state: ModelState | None, call: Call, best: Terms) -> float:
+    return (run_time_s(state.run_s, call.rows) if state is not None else 0.0) or best.candidate.run_s
+
+
 class LoadsUnderWay:
-    """One load for each model and node at a time."""
+    """The loads that this node has begun, here or elsewhere: one for a model at a time, so that a model that is slow
+    while it loads is not loaded everywhere."""
 
     def __init__(self) -> None:
-        self._begun_at_s: dict[tuple[str, str], float] = {}
+        self._begun: dict[str, tuple[str, float]] = {}  # by model: where, and when
 
-    def begin(self, key: str, node_id: str, now_s: float) -> bool:
-        """Whether it may begin; if so it is under way."""
-        begun_at_s = self._begun_at_s.get((key, node_id))
-        if begun_at_s is not None and now_s - begun_at_s < GIVE_UP_S:
-            return False
-        self._begun_at_s[key, node_id] = now_s
-        return True
+    def where(self, key: str, now_s: float) -> str:
+        """The node that loads the model for us; empty for none."""
+        node_id, begun_at_s = self._begun.get(key, ("", 0.0))
+        return node_id if now_s - begun_at_s < GIVE_UP_S else ""
 
-    def any_of(self, key: str) -> bool:
-        """Whether some node loads this model."""
-        return any(model == key for model, _ in self._begun_at_s)
+    def begins(self, key: str, node_id: str, now_s: float) -> None:
+        self._begun[key] = (node_id, now_s)
 
     def ended(self, key: str, node_id: str) -> None:
         """It is loaded, or is not going to be."""
-        self._begun_at_s.pop((key, node_id), None)
+        if self._begun.get(key, ("", 0.0))[0] == node_id:
+            del self._begun[key]

@@ -6,7 +6,9 @@ This node is priced like any other: its round trip is 0, and its backlog is what
 """
 
 from collections.abc import Mapping
-from typing import Literal, NamedTuple
+from typing import Literal
+
+import msgspec
 
 # What is assumed until it was measured: a LAN of a Gbit; a model such as there are many.
 ASSUMED_RTT_S = 0.001
@@ -18,7 +20,7 @@ ASSUMED_COLD_START_S = 0.5
 Standing = Literal["alive", "suspect", "broken", "draining"]
 
 
-class Candidate(NamedTuple):
+class Candidate(msgspec.Struct, frozen=True, gc=False):
     """One node that could answer the call, as it is seen now."""
 
     node_id: str
@@ -34,70 +36,50 @@ class Candidate(NamedTuple):
     standing: Standing = "alive"
 
 
-class Terms(NamedTuple):
-    """A candidate's price: each term in seconds, and `total_s`, by which candidates are compared."""
+class Terms(msgspec.Struct, frozen=True, gc=False):
+    """A candidate's price: what each term of it is, and `total_s`, by which candidates are compared. `would_load`: to
+    ask it is to begin a load."""
 
-    node_id: str
-    name: str
-    rtt_s: float
+    candidate: Candidate
     transfer_s: float
-    backlog_s: float
-    own_s: float
-    run_s: float
-    correction: float
-    cold_start_s: float
     total_s: float
-    loading: bool
-    standing: Standing
+    would_load: bool
 
     @property
     def uncorrected_s(self) -> float:
         """What the correction is applied to, and learned from."""
-        return self.backlog_s + self.own_s + self.run_s
-
-    @property
-    def would_load(self) -> bool:
-        """Whether asking it begins a load."""
-        return self.cold_start_s > 0 and not self.loading
+        return self.candidate.backlog_s + self.candidate.own_s + self.candidate.run_s
 
     @property
     def network_s(self) -> float:
-        return self.rtt_s + self.transfer_s
+        return self.candidate.rtt_s + self.transfer_s
 
     def explained(self) -> dict[str, float | str]:
         """For X-Ingle-Route and `ingle why`. Seconds, to the microsecond; terms that are nothing are left out."""
-        shown: dict[str, float | str] = {"node": self.name, "total_s": round(self.total_s, 6)}
-        for term in ("rtt_s", "transfer_s", "backlog_s", "own_s", "run_s", "cold_start_s"):
-            if seconds := round(getattr(self, term), 6):
-                shown[term] = seconds
-        if (correction := round(self.correction, 3)) != 1.0:
-            shown["correction"] = correction
-        if self.standing != "alive":
-            shown["standing"] = self.standing
+        of = self.candidate
+        terms = {
+            "rtt_s": of.rtt_s,
+            "transfer_s": self.transfer_s,
+            "backlog_s": of.backlog_s,
+            "own_s": of.own_s,
+            "run_s": of.run_s,
+            "cold_start_s": of.cold_start_s,
+        }
+        shown: dict[str, float | str] = {"node": of.name, "total_s": round(self.total_s, 6)}
+        shown |= {term: round(seconds, 6) for term, seconds in terms.items() if round(seconds, 6)}
+        if of.correction != 1.0:
+            shown["correction"] = round(of.correction, 3)
+        if of.standing != "alive":
+            shown["standing"] = of.standing
         return shown
 
 
-def price(candidate: Candidate, size_bytes: int) -> Terms:
+def price(of: Candidate, size_bytes: int) -> Terms:
     """`size_bytes`: what goes over the wire, the call's tensors and, as far as it is known, the answer's."""
-    (node_id, name, rtt_s, bytes_per_s, backlog_s, own_s, run_s, cold_start_s, correction, loading, standing) = (
-        candidate
-    )
-    transfer_s = size_bytes / bytes_per_s if bytes_per_s else 0.0
-    total_s = rtt_s + transfer_s + (backlog_s + own_s + run_s) * correction + cold_start_s
-    return Terms(
-        node_id,
-        name,
-        rtt_s,
-        transfer_s,
-        backlog_s,
-        own_s,
-        run_s,
-        correction,
-        cold_start_s,
-        total_s,
-        loading,
-        standing,
-    )
+    transfer_s = size_bytes / of.bytes_per_s if of.bytes_per_s else 0.0
+    run_s = (of.backlog_s + of.own_s + of.run_s) * of.correction
+    total_s = of.rtt_s + transfer_s + run_s + of.cold_start_s
+    return Terms(of, transfer_s, total_s, of.cold_start_s > 0 and not of.loading)
 
 
 def run_time_s(run_s: Mapping[int, float], rows: int) -> float:
@@ -108,7 +90,7 @@ def run_time_s(run_s: Mapping[int, float], rows: int) -> float:
     """
     if not run_s:
         return 0.0
-    size = 1 << (max(1, rows) - 1).bit_length()
+    size = 1 << (rows - 1).bit_length() if rows > 1 else 1
     if (known_s := run_s.get(size)) is not None:
         return known_s
     larger = [other for other in run_s if other > size]

@@ -9,7 +9,9 @@ and the deadline allows.
 """
 
 from collections.abc import Callable, Collection
-from typing import Literal, NamedTuple
+from typing import Literal
+
+import msgspec
 
 from appliance.core.errors import (
     BusyError,
@@ -33,7 +35,7 @@ PATIENCE_S = 5.0  # so long is waited for anybody to come back: a node starts ag
 RETRYABLE = frozenset((IngleError.code, WorkerFailedError.code, UnavailableError.code, BusyError.code))
 
 
-class Choice(NamedTuple):
+class Choice(msgspec.Struct, frozen=True, gc=False):
     """The node to ask. `hedge_after_s`: how long its answer is waited for before another node is asked too. `poor`: it
     is asked where nobody else is there, and not for the sake of a faster answer alone."""
 
@@ -43,30 +45,30 @@ class Choice(NamedTuple):
     poor: bool = False
 
 
-class Ask(NamedTuple):
+class Ask(msgspec.Struct, frozen=True, gc=False):
     node_id: str
     why: Literal["first", "retry", "hedge"]
 
 
-class Cancel(NamedTuple):
+class Cancel(msgspec.Struct, frozen=True, gc=False):
     """Nobody waits for what this node was asked."""
 
     node_id: str
 
 
-class Answer(NamedTuple):
+class Answer(msgspec.Struct, frozen=True, gc=False):
     """The caller gets what this node has just answered."""
 
     node_id: str
 
 
-class Fail(NamedTuple):
-    """The caller is told this."""
+class Fail(msgspec.Struct, frozen=True):
+    """The caller is told this. An error's traceback may lead back here, so the collector must see it."""
 
     error: IngleError
 
 
-class Wake(NamedTuple):
+class Wake(msgspec.Struct, frozen=True, gc=False):
     """Call timer() then; it takes the place of an earlier Wake."""
 
     at_s: float

@@ -4,7 +4,7 @@ Reads what peers say of themselves (federation/peer.py) and what was learned of 
 """
 
 import random
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 
 from appliance.routing.call import Call
 from appliance.routing.choosing import Sighting, shortlist
@@ -49,57 +49,57 @@ class Prices:
             for sighting, run_s in zip(seen, runs_s, strict=True)
         ]
 
-    def _seen(self, call: Call, model: LearnedModel, excluded: Collection[str], now_s: float) -> Iterator[Sighting]:
+    def _seen(self, call: Call, model: LearnedModel, excluded: Collection[str], now_s: float) -> list[Sighting]:
         """Every node that may run the call."""
-        key, pin, bound_to = call.key, call.pin, call.bound_to
-        local = call.local
-        if (
-            local is not None
-            and not local.refused
-            and self._node_id not in excluded
-            and (not bound_to or bound_to == self._node_id)
-            and (pin is None or pin.admits(node_id=self._node_id, name=self._name, tags=self._tags, local=True))
-        ):
+        seen: list[Sighting] = []
+        key, pin, bound_to, local = call.key, call.pin, call.bound_to, call.local
+        if local is not None and not local.refused and self._may_be_here(call, excluded):
             standing: Standing = "alive" if model.passes(self._node_id, now_s) else "broken"
             warm = local.replicas > 0 or model.loads_at(self._node_id, now_s)
-            yield Sighting(self._node_id, self._name, 0.0, 0.0, standing, warm, local)
+            seen.append(Sighting(self._node_id, self._name, 0.0, 0.0, standing, warm, local))
         for node_id, peer in self._peers.items():
-            its_standing = _STANDING.get(peer.standing)
-            if its_standing is None or node_id in excluded or (bound_to and bound_to != node_id):
-                continue
             state = peer.models.get(key)
             if state is None:
                 if key not in peer.holdings:
                     continue
                 state = _COLD
-            if state.refused or not (
-                pin is None or pin.admits(node_id=node_id, name=peer.name, tags=peer.hello.tags, local=False)
-            ):
+            its_standing = _STANDING.get(peer.standing)
+            if its_standing is None or state.refused or node_id in excluded or (bound_to and bound_to != node_id):
                 continue
-            if its_standing == "alive" and not model.passes(node_id, now_s):
+            if pin is not None and not pin.admits(node_id=node_id, name=peer.name, tags=peer.hello.tags, local=False):
+                continue
+            if its_standing == "alive" and node_id in model.troubled and not model.passes(node_id, now_s):
                 its_standing = "broken"
-            yield Sighting(
-                node_id,
-                peer.name,
-                peer.rtt_s or ASSUMED_RTT_S,
-                peer.bytes_per_s or ASSUMED_BYTES_PER_S,
-                its_standing,
-                state.replicas > 0 or model.loads_at(node_id, now_s),
-                state,
+            seen.append(
+                Sighting(
+                    node_id,
+                    peer.name,
+                    peer.rtt_s or ASSUMED_RTT_S,
+                    peer.bytes_per_s or ASSUMED_BYTES_PER_S,
+                    its_standing,
+                    state.replicas > 0 or model.loads_at(node_id, now_s),
+                    state,
+                )
             )
+        return seen
+
+    def _may_be_here(self, call: Call, excluded: Collection[str]) -> bool:
+        if self._node_id in excluded or call.bound_to not in ("", self._node_id):
+            return False
+        return call.pin is None or call.pin.admits(node_id=self._node_id, name=self._name, tags=self._tags, local=True)
 
     def _candidate(self, sighting: Sighting, model: LearnedModel, run_s: float, now_s: float) -> Candidate:
-        node_id, name, rtt_s, bytes_per_s, standing, _, state = sighting
-        site = model.site(node_id)
-        site.told(state, now_s, rtt_s)
+        node_id, state = sighting.node_id, sighting.state
+        site = model.sites.get(node_id) or model.site(node_id)
+        site.told(state, now_s, sighting.rtt_s)
         cold_start_s, loading = 0.0, False
         if not state.replicas:
             cold_start_s, loading = site.load_left_s(state.cold_start_s or ASSUMED_COLD_START_S, now_s)
         return Candidate(
             node_id,
-            name,
-            rtt_s,
-            bytes_per_s,
+            sighting.name,
+            sighting.rtt_s,
+            sighting.bytes_per_s,
             state.backlog_s,
             # This node's own backlog is what it is at this moment: what it took is in it.
             site.own.seconds if node_id != self._node_id else 0.0,
@@ -107,5 +107,5 @@ class Prices:
             cold_start_s,
             site.correction.factor(now_s),
             loading,
-            standing,
+            sighting.standing,
         )

@@ -136,7 +136,7 @@ class RoutedCall(Generic[Outcome]):
         terms = attempt.terms
         self._model.succeeded_at(node_id)
         self._model.answered(now_s - self._began_s, answer_bytes)
-        if not terms.cold_start_s:
+        if not terms.candidate.cold_start_s:
             attempt.site.correction.learn(now_s - attempt.asked_at_s - terms.network_s, terms.uncorrected_s, now_s)
         self._outcome = outcome
         self._perform(self._flight.answered(node_id))
@@ -179,10 +179,10 @@ class RoutedCall(Generic[Outcome]):
         if chosen is None:
             return None
         return Choice(
-            chosen.node_id,
+            chosen.candidate.node_id,
             hedge_after_s(self._model.centile.seconds, chosen.total_s),
-            suspect=chosen.standing == "suspect",
-            poor=chosen.standing != "alive" or chosen.would_load,
+            suspect=chosen.candidate.standing == "suspect",
+            poor=chosen.candidate.standing != "alive" or chosen.would_load,
         )
 
     def _perform(self, actions: list[Action]) -> None:
@@ -218,8 +218,10 @@ class RoutedCall(Generic[Outcome]):
         if node_id in self._model.troubled:
             site.breaker.asked(now_s)
         replicas = site.state.replicas if site.state is not None else 1
-        self._attempts[node_id] = _Attempt(terms, site, site.own.sent(now_s, terms.run_s / max(1, replicas)), now_s)
-        self.asked.append(Asked(terms.name, ask.why, now_s - self._began_s))
+        self._attempts[node_id] = _Attempt(
+            terms, site, site.own.sent(now_s, terms.candidate.run_s / max(1, replicas)), now_s
+        )
+        self.asked.append(Asked(terms.candidate.name, ask.why, now_s - self._began_s))
         try:
             if node_id == shared.node_id:
                 self._carrier.ask_local()
@@ -233,7 +235,7 @@ class RoutedCall(Generic[Outcome]):
         attempt = self._over(node_id)
         if attempt is not None:
             now_s, terms = self._shared.clock(), attempt.terms
-            if not terms.cold_start_s:
+            if not terms.candidate.cold_start_s:
                 late_s = now_s - attempt.asked_at_s - terms.network_s
                 attempt.site.correction.learn_at_least(late_s, terms.uncorrected_s, now_s)
             self._carrier.cancel(node_id)
