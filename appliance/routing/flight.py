@@ -207,6 +207,8 @@ class Flight:
             return [self._ask(choice, "hedge" if self._asked else "retry", now_s), self._wake()]
         if not self._asked and self._is_hopeless(now_s):
             return self._end(Fail(self._error or UnavailableError("no node that has the model is there")))
+        if not self._asked:
+            self._hedge_at_s = 0.0
         self._resume_at_s = now_s + self._pause_s
         self._pause_s = min(MAX_PAUSE_S, self._pause_s * 2)
         return [self._wake()]
