@@ -49,8 +49,8 @@ class Discovery:
         own: Introduction,
         *,
         keyring: Keyring,
-        on_introduction: Callable[[Introduction], None],
-        on_addresses: Callable[[list[str]], None] | None = None,
+        on_introduction: Callable[[Introduction], object],
+        on_addresses: Callable[[list[str]], object] | None = None,
         bound_to: str = "0.0.0.0",
         advertise: str = "",
     ) -> None:

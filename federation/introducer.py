@@ -32,8 +32,8 @@ MAX_ASKED = 1024
 _MAGIC = b"INGLE\x01"
 _HEAD = struct.Struct("<6sB8sH")  # magic, act, key id, the text's size
 _MAC_BYTES = 32
-_ASK_BYTES = 1200  # goes through every IPv6 link unfragmented
-_NONCE_BYTES = 16
+ASK_BYTES = 1200  # goes through every IPv6 link unfragmented
+NONCE_BYTES = 16
 _CONTEXT = b"ingle-introduction-1"
 _COOKIE_S = 30.0
 # A flood of datagrams has no more of the event loop than this many in this time.
@@ -131,12 +131,12 @@ class Introducer:
 
     def ask(self, address: Address) -> None:
         """Introduces this node to whoever is at this IP address. A datagram may be lost: ask again."""
-        nonce = secrets.token_bytes(_NONCE_BYTES)
+        nonce = secrets.token_bytes(NONCE_BYTES)
         self._asked[nonce] = self._loop.time()
         if len(self._asked) > MAX_ASKED:
             del self._asked[next(iter(self._asked))]
         key = self._keyring.current
-        self._send(seal(Act.ASK, key, self._tell(None, nonce), _ASK_BYTES), tuple(address))
+        self._send(seal(Act.ASK, key, self._tell(None, nonce), ASK_BYTES), tuple(address))
 
     def _tell(self, to: Introduction | None, nonce: bytes, echo: bytes = b"") -> Told:
         return Told(self._shown(to), nonce, echo, time.time())
@@ -177,7 +177,7 @@ class Introducer:
         if key is None or (read := unseal(datagram, key)) is None:
             return
         act, told = read
-        if len(told.nonce) != _NONCE_BYTES or not self._is_believed(told.introduction):
+        if len(told.nonce) != NONCE_BYTES or not self._is_believed(told.introduction):
             return
         if act == Act.ASK:
             cookie = self._cookie(sender, told.nonce, 0)
@@ -195,7 +195,7 @@ class Introducer:
         """What only whoever is at this address was told lately."""
         epoch = int(self._loop.time() / _COOKIE_S) - age
         said = f"{epoch} {sender[0]} {sender[1]} ".encode() + nonce
-        return hmac.digest(self._cookie_key, said, "sha256")[:_NONCE_BYTES]
+        return hmac.digest(self._cookie_key, said, "sha256")[:NONCE_BYTES]
 
 
 def _host(sender: tuple[object, ...]) -> str:
