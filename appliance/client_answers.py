@@ -405,6 +405,7 @@ class MeshNode(msgspec.Struct):
     addresses: list[str] = []
     http: str = ""
     grpc: str = ""
+    mesh: str = ""
     tags: list[str] = []
     link: NodeLink | None = None
     load: NodeLoad | None = None

@@ -388,7 +388,7 @@ class NodeDescription(msgspec.Struct):
     nodes, and empty while the process that starts workers is down.
 
     `standing`: `joining` (no link to it yet), `alive`, `suspect` (it has not answered in time), `draining` or `dead`,
-    since `standing_for_s`. `http` and `grpc`: where that front is reached, empty where it is off or not known.
+    since `standing_for_s`. `http`, `grpc` and `mesh`: where each is reached, empty where it is off or not known.
     `warm`: the first of the `warm_models` loaded versions that the caller may call, the busiest first.
     """
 
@@ -406,6 +406,7 @@ class NodeDescription(msgspec.Struct):
     addresses: list[str] = []
     http: str = ""
     grpc: str = ""
+    mesh: str = ""
     tags: list[str] = []
     link: NodeLink | None = None
     load: NodeLoad | None = None

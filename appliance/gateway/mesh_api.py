@@ -84,6 +84,7 @@ class MeshApi:
         if sight is not None:
             own = sight.mesh.introduction
             this.node_id, this.addresses, this.tags = own.node_id, own.addresses, sight.mesh.tags
+            this.mesh = _front(own.addresses, own.mesh_port)
             this.load = _load(sight.figures.load())
             this.warm_models, this.warm = warm_of(sight.figures.models(), principal)
         return this
@@ -108,6 +109,7 @@ def describe_peer(peer: Peer, principal: Principal, now_s: float) -> NodeDescrip
         addresses=addresses,
         http=_front(addresses, hello.http),
         grpc=_front(addresses, hello.grpc),
+        mesh=_front(addresses, hello.introduction.mesh_port),
         tags=hello.tags,
         link=NodeLink(peer.rtt_s, peer.bytes_per_s),
         load=_load(peer.load),

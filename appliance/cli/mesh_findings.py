@@ -1,0 +1,241 @@
+"""What `ingle doctor mesh` says of what was found out: why two nodes do not meet, as a person wants to be told. Pure.
+
+In the order in which someone would look: this box, its key, its network, who is in sight, and each node that was tried.
+"""
+
+from collections.abc import Iterable, Iterator
+
+from appliance.cli.examination import Finding
+from appliance.cli.mesh_facts import Facts, Tried
+from appliance.cli.quantities import duration_words
+from appliance.core.addresses import Address
+from appliance.core.release import VERSION
+from federation.faults import CLOCKS_APART_S
+from federation.messages import Introduction
+from federation.multicast_check import Heard
+
+_MAX_NAMED = 8
+
+
+def findings_of(facts: Facts, target: Address | None) -> Iterator[Finding]:
+    """`target`: the address that was asked about, if one was."""
+    if facts.mesh is None:
+        yield Finding("mesh", "fail", "it is off on this node (--mesh off): it meets no other")
+        return
+    yield from _node(facts, facts.mesh)
+    yield _key(facts)
+    if target is None:
+        yield from _network(facts)
+        yield from _in_sight(facts)
+    for tried in facts.tried:
+        yield from _tried(tried, facts)
+    if target is None and not facts.tried:
+        yield _nobody(facts)
+
+
+# This box.
+
+
+def _node(facts: Facts, mesh: Address) -> Iterator[Finding]:
+    if facts.told is not None:
+        yield Finding("node", "ok", f"it runs, and its mesh listens on {mesh}")
+    elif facts.runs:
+        yield Finding("node", "warn", "it is said to run on this box but does not answer: what it knows is left out")
+    elif not facts.port_faults:
+        yield Finding("node", "warn", "none runs on this box, so nobody can meet it: start it with 'ingle serve'")
+    for words, fault in facts.port_faults.items():
+        yield Finding(
+            "ports",
+            "fail",
+            f"{words} cannot be had ({fault}): end the program that has it, or give the mesh another with --mesh",
+        )
+    if not facts.discover and not facts.join:
+        yield Finding(
+            "discovery",
+            "warn",
+            "it is off (federation.discover): only who names this node with --join, or knows it, meets it",
+        )
+
+
+def _key(facts: Facts) -> Finding:
+    if facts.key is None:
+        return Finding("key", "warn", facts.key_fault or "there is none on this box")
+    if facts.told is not None and facts.told.key_id and facts.told.key_id != facts.key.id:
+        return Finding("key", "warn", f"the running node shows {facts.told.key_id}, and its folder has {facts.key.id}")
+    alone = facts.told is not None and facts.told.provisional
+    return Finding(
+        "key",
+        "ok",
+        f"this mesh's key is {facts.key.id}" + (": made here, and no other node has it yet" if alone else ""),
+    )
+
+
+# Its network.
+
+
+def _network(facts: Facts) -> Iterator[Finding]:
+    names = {address: one.name for one in facts.interfaces for address in one.addresses}
+    names |= {str(one.number): one.name for one in facts.interfaces}
+    loopback = {one.name for one in facts.interfaces if one.loopback}
+    outward = [heard for heard in facts.heard if names.get(str(heard.place)) not in loopback]
+    if not outward:
+        yield Finding("network", "warn", "no interface but the loopback is up: only nodes on this box can be met")
+    for heard in facts.heard:
+        name = names.get(str(heard.place), "?")
+        yield _interface(f"multicast: {name} ({'IPv6' if isinstance(heard.place, int) else heard.place})", heard)
+    if outward and all(heard.itself for heard in outward):
+        yield _neighbours(frozenset[str]().union(*(heard.others for heard in outward)))
+    if facts.look_fault:
+        yield Finding(
+            "mDNS", "fail", f"it cannot be had ({facts.look_fault}): is UDP port 5353 kept by another program?"
+        )
+
+
+def _interface(about: str, heard: Heard) -> Finding:
+    if heard.fault:
+        return Finding(about, "fail", f"nothing can be asked there: {heard.fault}")
+    if heard.itself:
+        return Finding(about, "ok", "a question that was asked there came back")
+    return Finding(
+        about,
+        "fail",
+        "a question that was asked there did not come back: a firewall on this box drops it. Let UDP port 5353 in, "
+        "for 224.0.0.251 and ff02::fb",
+    )
+
+
+def _neighbours(others: frozenset[str]) -> Finding:
+    if others:
+        return Finding(
+            "neighbours", "ok", f"{_named(sorted(others))} said something by multicast: the network carries it"
+        )
+    return Finding(
+        "neighbours",
+        "warn",
+        "no other box said anything by multicast. If there are others, the network keeps it from them: Wi-Fi that "
+        "isolates its clients, a switch's IGMP snooping, a VLAN or a VPN between. Then name one node: ingle serve --join "
+        "HOST:8004",
+    )
+
+
+def _in_sight(facts: Facts) -> Iterator[Finding]:
+    others: dict[str, list[Introduction]] = {}
+    for told in facts.seen:
+        if facts.key is None or told.key_id != facts.key.id:
+            others.setdefault(told.key_id, []).append(told)
+    for key_id, nodes in list(others.items())[:_MAX_NAMED]:
+        yield Finding(
+            "another mesh",
+            "warn",
+            f"{_named(_place(told) for told in nodes)} {'is' if len(nodes) == 1 else 'are'} in sight with another key, "
+            f"{key_id}. To join: 'ingle mesh invite' there, then 'ingle mesh join CODE' here",
+        )
+
+
+def _nobody(facts: Facts) -> Finding:
+    if facts.seen:
+        return Finding("nodes", "warn", "none in sight has this mesh's key, and none is remembered")
+    return Finding(
+        "nodes", "warn", "none is in sight, and none is remembered: see 'ingle doctor mesh HOST:PORT' for one"
+    )
+
+
+# Each node.
+
+
+def _tried(tried: Tried, facts: Facts) -> Iterator[Finding]:
+    about = tried.name if tried.name == str(tried.address) else f"{tried.name} ({tried.address})"
+    other_key = tried.seen is not None and facts.key is not None and tried.seen.key_id != facts.key.id
+    known = tried.known
+    if known is not None and known.standing in ("alive", "draining"):
+        rtt = f", round trip {duration_words(known.link.rtt_s)}" if known.link and known.link.rtt_s else ""
+        yield Finding(about, "ok", f"the running node has a link to it ({known.standing}{rtt})")
+    elif known is not None:
+        yield Finding(about, "fail", f"the running node has no link to it: it counts as {known.standing}")
+    yield _mesh_port(about, tried)
+    if tried.tcp.ending == "open":
+        yield from _introduced(about, tried, other_key=other_key)
+    if tried.bulk is not None and tried.bulk.ending != "open":
+        yield Finding(
+            about,
+            "warn",
+            f"TCP port {tried.bulk_port} there, for copies of models, {_ENDINGS[tried.bulk.ending]}: let it through, "
+            "or models are not copied from it",
+        )
+    if known is not None and known.version and known.version != VERSION:
+        yield Finding(about, "warn", f"it runs Ingle {known.version}, and this box {VERSION}: update the older")
+
+
+_ENDINGS = {
+    "closed": "is closed",
+    "silent": "is silent: a firewall drops what is sent to it",
+    "no way": "cannot be reached",
+}
+
+
+def _mesh_port(about: str, tried: Tried) -> Finding:
+    port = tried.address.port
+    if tried.tcp.ending == "open":
+        if tried.tcp.speaks == "CURVE":
+            return Finding(about, "ok", f"TCP port {port} answers as a mesh does")
+        return Finding(about, "fail", f"TCP port {port} is open but is no mesh's: which port does its ready file name?")
+    answered = tried.udp is not None and tried.udp.ending == "open"
+    if tried.tcp.ending == "closed":
+        return Finding(
+            about, "fail", f"nobody listens on TCP port {port}: does the node run, and with --mesh on that port?"
+        )
+    if tried.tcp.ending == "silent":
+        what = (
+            "UDP gets through and TCP does not"
+            if answered
+            else "the box is off, or a firewall there or between drops it"
+        )
+        return Finding(
+            about, "fail", f"TCP port {port} is silent: {what}. Let TCP {port} and {port + 1} and UDP {port} in"
+        )
+    return Finding(
+        about, "fail", f"there is no way to it ({tried.tcp.detail}): is it on this network, and the address right?"
+    )
+
+
+def _introduced(about: str, tried: Tried, *, other_key: bool) -> Iterator[Finding]:
+    port, udp = tried.address.port, tried.udp
+    if other_key and tried.seen is not None:
+        yield Finding(
+            about,
+            "fail",
+            f"it has another mesh's key, {tried.seen.key_id}. 'ingle mesh invite' on one of the two, then "
+            "'ingle mesh join CODE' on the other",
+        )
+    elif udp is None:
+        yield Finding(about, "warn", "whether it has this mesh's key was not asked, for want of the key")
+    elif udp.ending == "open":
+        yield Finding(about, "ok", "it has this mesh's key and knows this node's as good")
+        yield _clocks(about, udp.ahead_s)
+    elif udp.ending == "closed":
+        yield Finding(about, "fail", f"nobody listens on UDP port {port}: it is no node of a mesh, or an old one")
+    else:
+        yield Finding(
+            about,
+            "fail",
+            f"it said nothing on UDP port {port}: either its key is another (compare 'ingle mesh key' on both), it has "
+            f"revoked this node, or a firewall drops UDP {port}",
+        )
+
+
+def _clocks(about: str, ahead_s: float) -> Finding:
+    words = f"{abs(ahead_s):.1f} s {'ahead of' if ahead_s > 0 else 'behind'} this box's"
+    if abs(ahead_s) < CLOCKS_APART_S:
+        return Finding(about, "ok", f"its clock is {words}")
+    return Finding(about, "warn", f"its clock is {words}: set both (NTP), or the older of two aliases may stand")
+
+
+def _place(told: Introduction) -> str:
+    return f"{told.name} ({Address(told.addresses[0], told.mesh_port)})"
+
+
+def _named(words: Iterable[str]) -> str:
+    """All of a few, some of many."""
+    listed = list(words)
+    more = f" and {len(listed) - _MAX_NAMED} more" if len(listed) > _MAX_NAMED else ""
+    return ", ".join(listed[:_MAX_NAMED]) + more
