@@ -22,14 +22,15 @@ Ending = Literal["open", "closed", "silent", "no way"]
 _TRIES = 3
 # ZMTP 3.1, <https://rfc.zeromq.org/spec/37/>: signature, version, mechanism, as-server, filler.
 _GREETING = b"\xff" + bytes(8) + b"\x7f" + b"\x03\x01" + b"CURVE".ljust(20, b"\0") + b"\0" + bytes(31)
+_MECHANISM = slice(12, 32)
 
 
 class Knock(NamedTuple):
-    """What a TCP port did. `speaks`: the security mechanism of ZeroMQ there; empty where it is no ZeroMQ. `detail`:
-    the system's words where there was no way."""
+    """What a TCP port did. `is_mesh`: it answered as ZeroMQ with CURVE does. `detail`: the system's words where there
+    was no way."""
 
     ending: Ending
-    speaks: str = ""
+    is_mesh: bool = False
     detail: str = ""
 
 
@@ -60,8 +61,8 @@ async def knock(address: Address, *, wait_s: float) -> Knock:
         return Knock("open")
     finally:
         writer.transport.abort()
-    is_zeromq = greeting[0] == 0xFF and greeting[9] == 0x7F
-    return Knock("open", greeting[12:32].rstrip(b"\0").decode("ascii", "replace") if is_zeromq else "")
+    is_zeromq = greeting[0] == _GREETING[0] and greeting[9] == _GREETING[9]
+    return Knock("open", is_zeromq and greeting[_MECHANISM] == _GREETING[_MECHANISM])
 
 
 async def ask(address: Address, key: MeshKey, own: Introduction, *, wait_s: float) -> Answer:

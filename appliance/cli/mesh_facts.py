@@ -109,7 +109,8 @@ async def _look(facts: Facts, mesh: Address, identity: Identity | None, target: 
     places = multicast_places(facts.interfaces, mesh.host)
     own_id = identity.node_id if identity else ""
     own_addresses = frozenset(address for interface in facts.interfaces for address in interface.addresses)
-    listening = asyncio.ensure_future(listen_everywhere(places, own=own_addresses, wait_s=LOOK_S))
+    heard_at = places if target is None else []
+    listening = asyncio.ensure_future(listen_everywhere(heard_at, own=own_addresses, wait_s=LOOK_S))
     try:
         facts.seen = await look_around(places, own_node_id=own_id, look_s=LOOK_S)
     except OSError as error:

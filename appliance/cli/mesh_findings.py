@@ -15,6 +15,7 @@ from federation.messages import Introduction
 from federation.multicast_check import Heard
 
 _MAX_NAMED = 8
+_JOIN = "'ingle mesh invite' on the one that stays, then 'ingle mesh join CODE' on the other"
 
 
 def findings_of(facts: Facts, target: Address | None) -> Iterator[Finding]:
@@ -113,8 +114,8 @@ def _neighbours(others: frozenset[str]) -> Finding:
         "neighbours",
         "warn",
         "no other box said anything by multicast. If there are others, the network keeps it from them: Wi-Fi that "
-        "isolates its clients, a switch's IGMP snooping, a VLAN or a VPN between. Then name one node: ingle serve --join "
-        "HOST:8004",
+        "isolates its clients, a switch's IGMP snooping, a VLAN or a VPN between. Then name one node: ingle serve "
+        "--join HOST:8004",
     )
 
 
@@ -128,7 +129,7 @@ def _in_sight(facts: Facts) -> Iterator[Finding]:
             "another mesh",
             "warn",
             f"{_named(_place(told) for told in nodes)} {'is' if len(nodes) == 1 else 'are'} in sight with another key, "
-            f"{key_id}. To join: 'ingle mesh invite' there, then 'ingle mesh join CODE' here",
+            f"{key_id}. To make the two one: {_JOIN}",
         )
 
 
@@ -153,7 +154,7 @@ def _tried(tried: Tried, facts: Facts) -> Iterator[Finding]:
     elif known is not None:
         yield Finding(about, "fail", f"the running node has no link to it: it counts as {known.standing}")
     yield _mesh_port(about, tried)
-    if tried.tcp.ending == "open":
+    if tried.tcp.is_mesh:
         yield from _introduced(about, tried, other_key=other_key)
     if tried.bulk is not None and tried.bulk.ending != "open":
         yield Finding(
@@ -176,22 +177,24 @@ _ENDINGS = {
 def _mesh_port(about: str, tried: Tried) -> Finding:
     port = tried.address.port
     if tried.tcp.ending == "open":
-        if tried.tcp.speaks == "CURVE":
-            return Finding(about, "ok", f"TCP port {port} answers as a mesh does")
-        return Finding(about, "fail", f"TCP port {port} is open but is no mesh's: which port does its ready file name?")
-    answered = tried.udp is not None and tried.udp.ending == "open"
+        if tried.tcp.is_mesh:
+            bulk = f", and port {tried.bulk_port} for copies" if tried.bulk and tried.bulk.is_mesh else ""
+            return Finding(about, "ok", f"TCP port {port} answers as a mesh does{bulk}")
+        return Finding(
+            about, "fail", f"TCP port {port} is open but is no mesh's: that is 8004, unless its --mesh says otherwise"
+        )
     if tried.tcp.ending == "closed":
         return Finding(
             about, "fail", f"nobody listens on TCP port {port}: does the node run, and with --mesh on that port?"
         )
     if tried.tcp.ending == "silent":
-        what = (
-            "UDP gets through and TCP does not"
-            if answered
-            else "the box is off, or a firewall there or between drops it"
-        )
+        is_on = tried.seen is not None or (tried.udp is not None and tried.udp.ending in ("open", "closed"))
+        what = "the box is on, so" if is_on else "the box is off, or"
         return Finding(
-            about, "fail", f"TCP port {port} is silent: {what}. Let TCP {port} and {port + 1} and UDP {port} in"
+            about,
+            "fail",
+            f"TCP port {port} is silent: {what} a firewall there or between drops it. Let TCP {port} and {port + 1} "
+            f"and UDP {port} in",
         )
     return Finding(
         about, "fail", f"there is no way to it ({tried.tcp.detail}): is it on this network, and the address right?"
@@ -201,12 +204,7 @@ def _mesh_port(about: str, tried: Tried) -> Finding:
 def _introduced(about: str, tried: Tried, *, other_key: bool) -> Iterator[Finding]:
     port, udp = tried.address.port, tried.udp
     if other_key and tried.seen is not None:
-        yield Finding(
-            about,
-            "fail",
-            f"it has another mesh's key, {tried.seen.key_id}. 'ingle mesh invite' on one of the two, then "
-            "'ingle mesh join CODE' on the other",
-        )
+        yield Finding(about, "fail", f"it has another mesh's key, {tried.seen.key_id}: {_JOIN}")
     elif udp is None:
         yield Finding(about, "warn", "whether it has this mesh's key was not asked, for want of the key")
     elif udp.ending == "open":
@@ -215,12 +213,10 @@ def _introduced(about: str, tried: Tried, *, other_key: bool) -> Iterator[Findin
     elif udp.ending == "closed":
         yield Finding(about, "fail", f"nobody listens on UDP port {port}: it is no node of a mesh, or an old one")
     else:
-        yield Finding(
-            about,
-            "fail",
-            f"it said nothing on UDP port {port}: either its key is another (compare 'ingle mesh key' on both), it has "
-            f"revoked this node, or a firewall drops UDP {port}",
-        )
+        reasons = f"a firewall drops UDP {port}, or it has revoked this node"
+        if tried.seen is None:
+            reasons = f"its key is another (compare 'ingle mesh key' on both), {reasons}"
+        yield Finding(about, "fail", f"it said nothing on UDP port {port}: {reasons}")
 
 
 def _clocks(about: str, ahead_s: float) -> Finding:

@@ -1,4 +1,5 @@
-"""Nodes find each other over a network whose cables, addresses and ports are as they are in offices and cellars."""
+"""Nodes find each other over a network whose cables, addresses and ports are as they are in offices and cellars; and
+where they do not, the doctor says why."""
 
 import ipaddress
 import json
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from federation.identity import load_identity
 from federation.keyring import Keyring
 from tests.mesh import interfaces
 from tests.mesh.lan import INTERFACE, ROOT, Host, Lan
@@ -137,3 +139,57 @@ def test_where_another_program_keeps_the_port_it_says_so_and_goes_on_when_it_is_
         node.says(met="b")
     finally:
         namespace.close()
+
+
+def doctor(host: Host, data_dir: Path, *arguments: str) -> list[tuple[str, str, str]]:
+    """What `ingle doctor mesh` says there: what about, verdict, sentence."""
+    command = [
+        "timeout",
+        str(TIMEOUT_S),
+        sys.executable,
+        "-m",
+        "appliance.cli.main",
+        "doctor",
+        "mesh",
+        *arguments,
+        "--json",
+    ]
+    environment = {**os.environ, "INGLE_DATA_DIR": str(data_dir)}
+    with host.entered():
+        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.stderr == ""
+    return [(one["about"], one["verdict"], one["sentence"]) for one in json.loads(done.stdout)]
+
+
+def test_the_doctor_sees_other_meshes_and_whether_the_network_carries_multicast(
+    lan: Lan, discovering: Callable[..., Discovering], tmp_path: Path
+) -> None:
+    a, b = lan.host("a"), lan.host("b")
+    discovering(b, "stranger").says("addresses")
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    Keyring(mine)
+    load_identity(mine)
+    told = {about: (verdict, sentence) for about, verdict, sentence in doctor(a, mine)}
+    assert told[f"multicast: {INTERFACE} ({a.ipv4})"][0] == "ok"
+    assert told["neighbours"][0] == "ok"
+    assert b.ipv4 in told["neighbours"][1]
+    assert f"stranger ({b.ipv4}:8004)" in told["another mesh"][1]
+    lan.cut_off(b)
+    told = {about: (verdict, sentence) for about, verdict, sentence in doctor(a, mine)}
+    assert told["neighbours"][0] == "warn"
+    assert "another mesh" not in told
+
+
+def test_the_doctor_tells_a_closed_port_from_a_box_that_is_silent(
+    lan: Lan, discovering: Callable[..., Discovering], tmp_path: Path
+) -> None:
+    a, b = lan.host("a"), lan.host("b")
+    discovering(b, "b").says("addresses")
+    *_, (about, verdict, sentence) = doctor(a, tmp_path, b.ipv4)
+    assert (about, verdict) == (f"{b.ipv4}:8004", "fail")
+    assert "nobody listens" in sentence
+    lan.cut_off(b)
+    *_, (_, verdict, sentence) = doctor(a, tmp_path, b.ipv4)
+    assert verdict == "fail"
+    assert "silent" in sentence or "no way" in sentence

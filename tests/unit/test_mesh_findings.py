@@ -1,0 +1,166 @@
+"""Why two nodes do not meet, by tables: what was found out, and the sentence that names the cause and what to do."""
+
+import pytest
+
+from appliance.cli.examination import Finding
+from appliance.cli.mesh_facts import Candidate, Facts, Tried, candidates_of, parse_target
+from appliance.cli.mesh_findings import findings_of
+from appliance.client_answers import MeshNode, NodeLink, Nodes
+from appliance.core.addresses import Address
+from appliance.core.errors import BadInputError
+from federation.interfaces import Interface
+from federation.keyring import mesh_key
+from federation.knocking import Answer, Ending, Knock
+from federation.messages import Introduction
+from federation.multicast_check import Heard
+
+KEY = mesh_key(bytes(32))
+MESH = Address("0.0.0.0", 8004)
+THERE = Address("10.0.0.7", 8004)
+INTERFACES = [Interface("lo", 1, True, ("127.0.0.1",)), Interface("eth0", 2, False, ("10.0.0.1", "fe80::1"))]
+MESHED = Knock("open", is_mesh=True)
+
+
+def introduction(name: str, key_id: str = KEY.id, address: str = "10.0.0.7") -> Introduction:
+    return Introduction(name.ljust(32, "0"), name, bytes(32), key_id, bytes(32), [address], 8004, 8005)
+
+
+ANSWERED = Answer("open", introduction("box"))
+
+
+def facts(**fields: object) -> Facts:
+    given = {
+        "mesh": MESH,
+        "discover": True,
+        "told": Nodes([MeshNode("here", this=True)], KEY.id),
+        "runs": True,
+        "key": KEY,
+        "interfaces": INTERFACES,
+        "heard": [Heard("127.0.0.1", True), Heard("10.0.0.1", True, frozenset({"10.0.0.7"})), Heard(2, True)],
+    }
+    return Facts(**given | fields)  # type: ignore[arg-type]
+
+
+def found(facts: Facts, target: Address | None = None) -> list[Finding]:
+    return list(findings_of(facts, target))
+
+
+def about(findings: list[Finding], about: str) -> list[tuple[str, str]]:
+    return [
+        (finding.verdict, finding.sentence)
+        for finding in findings
+        if about in (finding.about, finding.about.split(" (")[0])
+    ]
+
+
+def tried(tcp: Knock = MESHED, udp: Answer | None = ANSWERED, **fields: object) -> Tried:
+    return Tried("box", THERE, tcp, udp, **fields)  # type: ignore[arg-type]
+
+
+def test_where_all_is_well_nothing_is_warned_of() -> None:
+    seen = introduction("box")
+    well = facts(seen=[seen], tried=[tried(seen=seen, bulk=MESHED, bulk_port=8005)])
+    assert [finding for finding in found(well) if finding.verdict != "ok"] == []
+
+
+@pytest.mark.parametrize(
+    ("fields", "verdict", "word", "says"),
+    [
+        ({"mesh": None}, "fail", "mesh", "--mesh off"),
+        ({"told": None, "runs": False}, "warn", "node", "ingle serve"),
+        ({"told": None}, "warn", "node", "does not answer"),
+        ({"told": None, "port_faults": {"TCP 0.0.0.0:8004": "in use"}}, "fail", "ports", "TCP 0.0.0.0:8004 cannot"),
+        ({"discover": False}, "warn", "discovery", "--join"),
+        ({"key": None, "key_fault": "it is another user's"}, "warn", "key", "another user's"),
+        ({"told": Nodes([], "b0b0")}, "warn", "key", "b0b0"),
+        ({"heard": [Heard("127.0.0.1", True)]}, "warn", "network", "no interface"),
+        ({"heard": [Heard("10.0.0.1", False)]}, "fail", "multicast: eth0 (10.0.0.1)", "firewall on this box"),
+        ({"heard": [Heard(2, False, fault="not permitted")]}, "fail", "multicast: eth0 (IPv6)", "not permitted"),
+        ({"heard": [Heard("10.0.0.1", True)]}, "warn", "neighbours", "--join"),
+        ({"look_fault": "in use"}, "fail", "mDNS", "5353"),
+        ({"seen": [introduction("stranger", "b0b0")]}, "warn", "another mesh", "stranger (10.0.0.7:8004)"),
+        ({"seen": [introduction("stranger", "b0b0")]}, "warn", "another mesh", "ingle mesh invite"),
+        ({}, "warn", "nodes", "ingle doctor mesh HOST:PORT"),
+    ],
+)
+def test_what_is_wrong_with_this_box_or_its_network_is_named_with_what_to_do(
+    fields: dict[str, object], verdict: str, word: str, says: str
+) -> None:
+    ((told, sentence),) = [each for each in about(found(facts(**fields)), word) if each[0] != "ok"]
+    assert told == verdict
+    assert says in sentence
+
+
+@pytest.mark.parametrize(
+    ("what", "verdict", "says"),
+    [
+        (tried(Knock("closed"), Answer("closed")), "fail", "nobody listens on TCP port 8004"),
+        (tried(Knock("silent"), Answer("silent")), "fail", "the box is off, or a firewall"),
+        (tried(Knock("silent")), "fail", "the box is on, so a firewall"),
+        (tried(Knock("silent"), Answer("silent"), seen=introduction("box")), "fail", "the box is on, so a firewall"),
+        (tried(Knock("no way", detail="No route to host")), "fail", "No route to host"),
+        (tried(Knock("open")), "fail", "is no mesh's"),
+        (tried(udp=Answer("silent")), "fail", "compare 'ingle mesh key'"),
+        (tried(udp=Answer("closed")), "fail", "nobody listens on UDP"),
+        (tried(udp=None), "warn", "for want of the key"),
+        (tried(udp=Answer("silent"), seen=introduction("box", "b0b0")), "fail", "another mesh's key, b0b0"),
+        (tried(udp=Answer("silent"), seen=introduction("box")), "fail", "a firewall drops UDP 8004, or it has revoked"),
+        (tried(udp=Answer("open", introduction("box"), 3600.0)), "warn", "3600.0 s ahead of this box's"),
+        (tried(udp=Answer("open", introduction("box"), -90.0)), "warn", "90.0 s behind"),
+        (tried(bulk=Knock("silent"), bulk_port=8005), "warn", "TCP port 8005 there, for copies"),
+        (tried(known=MeshNode("box", standing="dead", version="")), "fail", "it counts as dead"),
+        (tried(known=MeshNode("box", version="9.9.9")), "warn", "it runs Ingle 9.9.9"),
+    ],
+)
+def test_why_one_node_is_not_met_is_named(what: Tried, verdict: str, says: str) -> None:
+    told = about(found(facts(tried=[what]), THERE), "box (10.0.0.7:8004)")
+    assert verdict in [each for each, sentence in told if says in sentence]
+
+
+@pytest.mark.parametrize("ending", ["closed", "silent", "no way"])
+def test_of_a_port_that_does_not_open_no_more_is_guessed(ending: Ending) -> None:
+    assert len(about(found(facts(tried=[tried(Knock(ending), Answer("silent"))]), THERE), "box")) == 1
+
+
+def test_one_address_is_tried_without_words_about_the_rest() -> None:
+    words = {finding.about for finding in found(facts(tried=[tried()], seen=[introduction("x", "b0b0")]), THERE)}
+    assert words == {"node", "key", "box (10.0.0.7:8004)"}
+
+
+def test_a_link_is_told_with_its_round_trip() -> None:
+    known = MeshNode("box", standing="alive", link=NodeLink(0.0004))
+    assert any(
+        "round trip 400 µs" in sentence for _, sentence in about(found(facts(tried=[tried(known=known)])), "box")
+    )
+
+
+def test_a_node_is_tried_once_wherever_it_is_known_from() -> None:
+    known = MeshNode("box", node_id=introduction("box").node_id, mesh="10.0.0.7:8004", addresses=["10.0.0.7"])
+    told = Nodes([MeshNode("here", this=True, mesh="10.0.0.1:8004"), known], KEY.id)
+    seen = [introduction("box", address="10.0.0.8"), introduction("stranger", "b0b0")]
+    remembered = [introduction("box", address="10.0.0.9"), introduction("old"), introduction("self")]
+    candidates = candidates_of(facts(told=told, seen=seen), remembered, introduction("self").node_id)
+    assert candidates == [
+        Candidate("box", ["10.0.0.7", "10.0.0.8", "10.0.0.9"], 8004, 8005, seen[0], known),
+        Candidate("old", ["10.0.0.7"], 8004, 8005),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("10.0.0.7", Address("10.0.0.7", 8004)),
+        ("10.0.0.7:9", Address("10.0.0.7", 9)),
+        ("fd00::7", Address("fd00::7", 8004)),
+        ("[fd00::7]", Address("fd00::7", 8004)),
+        ("[fd00::7]:9", Address("fd00::7", 9)),
+    ],
+)
+def test_an_address_may_leave_out_its_port(text: str, address: Address) -> None:
+    assert parse_target(text) == address
+
+
+@pytest.mark.parametrize("text", ["off", "10.0.0.7:0", "10.0.0.7:http", ":8004", "no.such.name.invalid"])
+def test_what_is_no_address_is_refused_in_words(text: str) -> None:
+    with pytest.raises(BadInputError):
+        parse_target(text)
