@@ -19,7 +19,6 @@ from appliance.gateway.mesh_desk import MeshDesk
 from appliance.gateway.mesh_keys import MeshKeys
 from appliance.gateway.mesh_orders import Orders
 from appliance.gateway.remote_calls import RemoteCalls
-from appliance.gateway.sight import Sight
 from appliance.routing.own_state import OwnState
 from appliance.routing.router import Router
 from federation.mesh import Mesh
@@ -95,7 +94,6 @@ class Meshed:
         self._dataplane.remote = self.calls
         self._dataplane.deployer.copies = self.copies
         self._dataplane.warm_elsewhere = self._warm_elsewhere
-        self._dataplane.sight = Sight(self.mesh, self._own_state)
         self._publishing = asyncio.get_running_loop().create_task(self._publish())
 
     async def drain(self) -> None:
