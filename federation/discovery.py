@@ -57,8 +57,8 @@ class Discovery:
         """`keyring` says whose credentials are good: `on_introduction` is given those alone.
 
         `own`'s addresses are replaced by those this box has; `on_addresses` is told of them whenever they differ, first
-        within start(). `bound_to`: the IP address that the mesh listens on. `advertise`: that of MeshSettings. Raises
-        BadInputError where it is no list of addresses.
+        within start(). `bound_to`: where the mesh listens, as `--mesh` says it. `advertise`: that of MeshSettings;
+        raises BadInputError where it is no list of addresses.
         """
         self._own = own
         self._keyring = keyring

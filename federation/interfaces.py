@@ -1,7 +1,7 @@
 """The network interfaces of this box as they are now, and which of them mDNS goes over.
 
 Reads the kernel's lists (ifaddr, psutil): no network traffic, well under a millisecond. What to do with them is decided
-by pure functions, here for mDNS and in own_addresses.py for what other nodes are told.
+by functions of that list, here for mDNS and in own_addresses.py for what other nodes are told.
 """
 
 import ipaddress
@@ -54,13 +54,25 @@ def read_interfaces() -> list[Interface]:
     return sorted(found, key=lambda interface: interface.number)
 
 
+def ip_bound_to(host: str, interfaces: list[Interface]) -> str:
+    """The IP address at which whoever listens on `host` listens: that, or an interface's name, as ZeroMQ takes it, or a
+    name that this box knows. Where it is none of these: all."""
+    for interface in interfaces:
+        if interface.name == host:
+            return interface.addresses[0]
+    try:
+        return str(socket.getaddrinfo(host, None, type=socket.SOCK_DGRAM)[0][4][0])
+    except (OSError, UnicodeError):
+        return "0.0.0.0"
+
+
 def multicast_places(interfaces: list[Interface], bound_to: str) -> list[str | int]:
     """Where mDNS listens and asks, as zeroconf wants it told: IPv4 addresses, and indexes of interfaces with IPv6.
 
-    `bound_to`: the IP address that the mesh listens on; where it is a certain one, only the interface that has it.
+    `bound_to`: where the mesh listens, as `--mesh` says it; where it is a certain address, only the interface with it.
     The loopback is always among the others, so that nodes of one box meet whatever becomes of its cable.
     """
-    host = ipaddress.ip_address(bound_to)
+    host = ipaddress.ip_address(ip_bound_to(bound_to, interfaces))
     if not host.is_unspecified:
         if host.is_loopback:
             return [LOOPBACK] if any(LOOPBACK in interface.addresses for interface in interfaces) else []

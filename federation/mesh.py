@@ -7,7 +7,6 @@ believes him. Knows nothing of models but what is said of them; who serves a cal
 
 import asyncio
 import contextlib
-import ipaddress
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -112,7 +111,7 @@ class Mesh:
         own = Pin(identity.public_key.hex(), identity.node_id, name)
         self._disk = MeshDisk(data_dir, keyring, own)
         self.names = self._disk.names
-        self._addresses = _own_addresses(mesh, settings)
+        self._addresses = own_addresses(read_interfaces(), bound_to=mesh.host, advertise=settings.advertise)
         self._ports = (0, 0)
         me = Hello(PROTOCOL, release, self.introduction, next_incarnation(data_dir, time.time()), tags=self.tags)
         self._me = me
@@ -497,11 +496,3 @@ class Mesh:
         BadInputError where it cannot be kept."""
         self._core.write_register(kind, name, key, value, time.monotonic())
         self._perform()
-
-
-def _own_addresses(mesh: Address, settings: MeshSettings) -> list[str]:
-    try:
-        ipaddress.ip_address(mesh.host)
-    except ValueError:
-        return []
-    return own_addresses(read_interfaces(), bound_to=mesh.host, advertise=settings.advertise)

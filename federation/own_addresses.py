@@ -4,7 +4,7 @@ import ipaddress
 
 from appliance.core.errors import BadInputError
 from federation.advertisement import MAX_ADDRESSES, usable_addresses
-from federation.interfaces import Interface
+from federation.interfaces import Interface, ip_bound_to
 
 
 def own_addresses(interfaces: list[Interface], *, bound_to: str, advertise: str = "") -> list[str]:
@@ -12,13 +12,15 @@ def own_addresses(interfaces: list[Interface], *, bound_to: str, advertise: str 
     all of the box: IPv4 before IPv6, link-local ones after them, tunnels' last. Those of bridges to containers, which
     every box has alike, are told only where there is no other, and the loopback's only where there are none of these.
 
-    Raises BadInputError where `advertise` is no list of IP addresses.
+    `bound_to`: where the mesh listens, as `--mesh` says it. Raises BadInputError where `advertise` is no list of IP
+    addresses.
     """
     if advertise.strip():
         return parse_advertised(advertise)
-    if not ipaddress.ip_address(bound_to).is_unspecified:
-        return [bound_to]
-    ipv4_only = ipaddress.ip_address(bound_to).version == 4
+    host = ipaddress.ip_address(ip_bound_to(bound_to, interfaces))
+    if not host.is_unspecified:
+        return [str(host)]
+    ipv4_only = host.version == 4
     ranked = sorted(
         (_rank(address, interface), number, address)
         for number, interface in enumerate(interfaces)

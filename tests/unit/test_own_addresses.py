@@ -4,7 +4,7 @@ import pytest
 
 from appliance.core.errors import BadInputError
 from federation.advertisement import MAX_ADDRESSES
-from federation.interfaces import MAX_INTERFACES, Interface, multicast_places, read_interfaces
+from federation.interfaces import MAX_INTERFACES, Interface, ip_bound_to, multicast_places, read_interfaces
 from federation.own_addresses import own_addresses
 
 LO = Interface("lo", 1, True, ("127.0.0.1", "::1"))
@@ -80,6 +80,22 @@ def test_of_a_hundred_container_interfaces_the_boxs_own_are_kept() -> None:
     places = multicast_places([*veths, Interface("eth0", 200, False, ("10.0.0.7",)), LO], "0.0.0.0")
     assert places[:2] == ["127.0.0.1", "10.0.0.7"]
     assert len(places) == MAX_INTERFACES
+
+
+@pytest.mark.parametrize(
+    ("host", "address"),
+    [
+        ("0.0.0.0", "0.0.0.0"),
+        ("::", "::"),
+        ("10.0.0.7", "10.0.0.7"),
+        ("wlan0", "192.168.1.7"),
+        ("localhost", "127.0.0.1"),
+        ("no.such.name.invalid", "0.0.0.0"),
+        ("x" * 300, "0.0.0.0"),
+    ],
+)
+def test_where_a_mesh_listens_may_be_said_by_a_name(host: str, address: str) -> None:
+    assert ip_bound_to(host, [LO, ETH, WIFI]) == address
 
 
 def test_this_boxs_interfaces_are_read() -> None:
