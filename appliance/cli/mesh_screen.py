@@ -59,7 +59,7 @@ def _known(value: float | None, unit: str) -> str:
 NODES = (
     Column[MeshNode]("NODE", 99, lambda node: node.name + (" (this)" if node.this else ""), right=False),
     Column[MeshNode]("STANDING", 95, _standing, right=False),
-    Column[MeshNode]("ADDRESS", 40, lambda node: node.addresses[0] if node.addresses else "", right=False),
+    Column[MeshNode]("ADDRESS", 40, lambda node: node.mesh, right=False),
     Column[MeshNode]("RTT", 90, lambda node: duration_words(node.link.rtt_s) if node.link else ""),
     Column[MeshNode]("BANDWIDTH", 60, _bandwidth),
     Column[MeshNode]("MODELS", 70, lambda node: str(node.models)),

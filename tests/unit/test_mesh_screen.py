@@ -13,7 +13,7 @@ def node(name: str, *warm: WarmModel, this: bool = False, standing: str = "alive
         standing=standing,
         standing_for_s=for_s,
         models=3,
-        addresses=["10.0.0.7"],
+        mesh="10.0.0.7:8004",
         link=None if this else NodeLink(0.0004, 112e6),
         load=NodeLoad(backlog_s=0.25, in_flight=3, memory_free_bytes=10**9, cpu_share=0.5),
         warm_models=len(warm),
@@ -39,7 +39,7 @@ def test_each_node_has_its_standing_link_and_load() -> None:
     shown = plain(Nodes([node("here", this=True), node("there"), node("lost", standing="dead", for_s=300)], "3f9a"))
     assert "mesh 3f9a  2 of 3 nodes alive, 1 dead" in shown
     (there,) = [line for line in shown.splitlines() if line.startswith("there")]
-    assert " ".join(there.split()) == "there alive 10.0.0.7 400 µs 112.0 MB/s 3 250 ms 3 50% 1.0 GB"
+    assert " ".join(there.split()) == "there alive 10.0.0.7:8004 400 µs 112.0 MB/s 3 250 ms 3 50% 1.0 GB"
     assert "here (this)" in shown
     assert "dead 5min" in shown
 
