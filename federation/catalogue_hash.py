@@ -59,11 +59,13 @@ class SumHash:
 
     def __init__(self) -> None:
         self._total = 0
-        self._buckets = [0] * BUCKETS
+        self._sums = [0] * BUCKETS
+        self._written = [b""] * BUCKETS
 
     def add(self, bucket: int, item_hash: int) -> None:
         self._total = (self._total + item_hash) % _MODULUS
-        self._buckets[bucket] = (self._buckets[bucket] + item_hash) % _MODULUS
+        self._sums[bucket] = (self._sums[bucket] + item_hash) % _MODULUS
+        self._written[bucket] = _written(self._sums[bucket])
 
     def take(self, bucket: int, item_hash: int) -> None:
         self.add(bucket, _MODULUS - item_hash)
@@ -74,13 +76,14 @@ class SumHash:
 
     @property
     def buckets(self) -> list[bytes]:
-        return [_written(value) for value in self._buckets]
+        return self._written.copy()
 
     def differing(self, theirs: Sequence[bytes]) -> list[int]:
         """The buckets that differ from a peer's; all of them where it told another number of buckets."""
         if len(theirs) != BUCKETS:
             return list(range(BUCKETS))
-        return [bucket for bucket, value in enumerate(self._buckets) if _written(value) != theirs[bucket]]
+        pairs = enumerate(zip(self._written, theirs, strict=True))
+        return [bucket for bucket, (mine, told) in pairs if mine != told]
 
 
 def _written(value: int) -> bytes:

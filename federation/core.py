@@ -49,7 +49,7 @@ HINT_S = 30.0
 MAX_HINTS = 32
 ROUND_TRIP_S = 5.0  # how often a probe is sent to a peer that is heard all the time
 WIDTH_S = 3600.0
-_WIDTH_APART_S = 1.0  # so that many new peers are not measured at once
+WIDTH_APART_S = 1.0  # so that many new peers are not measured at once
 _STATE_ASKED_S = 0.5
 _WHOLE_STATE_S = 0.1
 
@@ -288,10 +288,9 @@ class MeshCore:
     def _hear_hints(self, hints: Iterable[Introduction], now_s: float) -> None:
         """A peer's word counts where nothing else is known, or where what is known leads nowhere."""
         for hint in list(hints)[:MAX_HINTS]:
-            if hint.node_id == self.node_id or not credible_introduction(hint):
-                continue
             member = self._membership.get(hint.node_id)
-            if member is None or (not member.linked and member.introduction != hint and member.dials > 1):
+            is_news = member is None or (not member.linked and member.introduction != hint and member.dials > 1)
+            if is_news and hint.node_id != self.node_id and credible_introduction(hint):
                 self._meet(hint, now_s, dial=True)
 
     def _hear_hello(self, member: Member, hello: Hello, now_s: float) -> None:
@@ -373,7 +372,7 @@ class MeshCore:
         if probed_s >= ROUND_TRIP_S or (is_silent and probed_s >= heartbeat_s):
             self._probe(member, talk, now_s)
         if talk.way.rtt_s and now_s >= max(talk.width_s, self._width_s):
-            talk.width_s, self._width_s = now_s + WIDTH_S, now_s + _WIDTH_APART_S
+            talk.width_s, self._width_s = now_s + WIDTH_S, now_s + WIDTH_APART_S
             self._outbox.send(member.node_id, Probe(talk.way.probe(now_s, PAD_BYTES)), PAD_BYTES)
 
     def _seek(self, member: Member, now_s: float) -> None:

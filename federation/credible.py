@@ -3,16 +3,14 @@ whether the values can be meant. Pure. A peer that has the mesh key may still be
 credible is passed over, and nothing that a peer says raises."""
 
 import re
-from hashlib import sha256
 
 from appliance.core.errors import BadInputError
 from appliance.core.names import parse_name
 from appliance.core.versions import parse_version
 from federation.hybrid_clock import MAX_COUNTER, MAX_MS
+from federation.identity import KEY_BYTES, node_id_of
 from federation.messages import Introduction, Record, Register
 
-NODE_ID_DIGITS = 32
-PUBLIC_KEY_BYTES = 32
 MAX_ADDRESSES = 16
 MAX_VALUE_CHARS = 64 * 1024
 MAX_KEY_CHARS = 128
@@ -22,15 +20,10 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 _MAX_INTEGER = 2**53
 
 
-def node_id_of(public_key: bytes) -> str:
-    """The first 32 hex digits of the public key's SHA-256."""
-    return sha256(public_key).hexdigest()[:NODE_ID_DIGITS]
-
-
 def credible_introduction(introduction: Introduction) -> bool:
     """Whether the credential is valid is not asked here: whoever opens the link does."""
     return (
-        len(introduction.public_key) == PUBLIC_KEY_BYTES
+        len(introduction.public_key) == KEY_BYTES
         and introduction.node_id == node_id_of(introduction.public_key)
         and len(introduction.name) <= 253
         and len(introduction.key_id) <= 64
