@@ -368,7 +368,8 @@ class MeshCore:
             talk.hint_s = math.inf
             self._outbox.send(member.node_id, self.hello())
         probed_s, heartbeat_s = now_s - talk.probed_s, self._settings.heartbeat_s
-        is_silent = now_s - member.heard_s >= heartbeat_s
+        # A peer that said anything lately need not be asked; half of its time is left for its answer.
+        is_silent = now_s - member.heard_s >= max(heartbeat_s, self._settings.suspect_s / 2)
         if probed_s >= ROUND_TRIP_S or (is_silent and probed_s >= heartbeat_s):
             self._probe(member, talk, now_s)
         if talk.way.rtt_s and now_s >= max(talk.width_s, self._width_s):
