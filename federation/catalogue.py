@@ -9,8 +9,7 @@ from appliance.core.errors import BadInputError
 from federation.actions import Fault, StoreRegisters
 from federation.catalogue_hash import record_bucket
 from federation.catalogue_sync import Asking, Giving, Hashes, size_bytes
-from federation.credible import credible_record
-from federation.holdings import Holdings, record_key
+from federation.holdings import MAX_HOLDINGS_BYTES, Holdings, record_key
 from federation.hybrid_clock import HybridClock
 from federation.messages import Catalogue, CatalogueAsked, Record, Records, Register, Registers
 from federation.outbox import Outbox
@@ -61,7 +60,7 @@ class MeshCatalogue:
     # This node's.
 
     def set_holdings(self, records: Iterable[Record]) -> None:
-        gone, new = self._own.set_all(record for record in records if credible_record(record))
+        gone, new = self._own.set_all(records)
         self._show(self._node_id, gone, new)
         self._changed_buckets.update(record_bucket(record) for record in (*gone, *new))
 
@@ -175,19 +174,25 @@ class MeshCatalogue:
 
     def _take_buckets(self, node_id: str, link: _Link, buckets: dict[int, list[Record]]) -> None:
         room = MAX_RECORDS - sum(len(holdings.records) for holdings in self._heard.values())
-        for bucket, records in buckets.items():
-            known = [self.view.same_record(record_key(record), record) for record in records if credible_record(record)]
-            room -= len(known)
-            gone, new = link.holdings.set_bucket(bucket, known if room >= 0 else ())
+        for bucket, told in buckets.items():
+            records = [self.view.same_record(record_key(record), record) for record in told]
+            room -= len(records)
+            has_room = room >= 0 and link.holdings.has_room(bucket, sum(map(size_bytes, told)))
+            gone, new = link.holdings.set_bucket(bucket, records if has_room else ())
             self._show(node_id, gone, new)
-        if room < 0 and not self._is_full:
-            self._is_full = True
-            sentence = (
-                f"the nodes of the mesh tell of more than {MAX_RECORDS} versions: this node does not know them all"
-            )
-            self._outbox.put(Fault("", sentence))
+            if not has_room:
+                self._tell_it_is_full()
         if link.asking.is_told(link.holdings.hash.total):
             link.asking.done()
+
+    def _tell_it_is_full(self) -> None:
+        if not self._is_full:
+            self._is_full = True
+            sentence = (
+                f"the nodes of the mesh tell of more than {MAX_RECORDS} versions, or one of them of more than "
+                f"{MAX_HOLDINGS_BYTES >> 20} MiB: this node does not know them all"
+            )
+            self._outbox.put(Fault("", sentence))
 
     def _show(self, node_id: str, gone: Iterable[Record], new: Iterable[Record]) -> None:
         for record in gone:

@@ -15,7 +15,7 @@ from typing import TypeVar
 
 import msgspec
 
-from federation.catalogue_hash import BUCKETS
+from federation.catalogue_hash import BUCKETS, record_bucket
 from federation.messages import Record, Records, Register, Registers
 
 PIECE_BYTES = 64 * 1024
@@ -76,17 +76,20 @@ class Asking:
         self._ask_s = -math.inf
 
     def gather(self, records: Records, size_bytes: int) -> dict[int, list[Record]]:
-        """The buckets that are complete with this message, which was so large, by number. A sender cuts one bucket at a
-        time; one that grows beyond MAX_GATHERED_BYTES is dropped."""
-        buckets = [bucket for bucket in records.buckets if 0 <= bucket < BUCKETS]
-        if len(buckets) != 1:
-            return {} if records.more else dict.fromkeys(buckets, records.records)
-        (bucket,) = buckets
+        """The buckets that are complete with this message, which was so large, by number; records of other buckets are
+        passed over. A sender cuts one bucket at a time; one that grows beyond MAX_GATHERED_BYTES is dropped."""
+        sorted_out: dict[int, list[Record]] = {bucket: [] for bucket in records.buckets if 0 <= bucket < BUCKETS}
+        for record in records.records:
+            if (told := sorted_out.get(record_bucket(record))) is not None:
+                told.append(record)
+        if len(sorted_out) != 1:
+            return {} if records.more else sorted_out
+        ((bucket, told),) = sorted_out.items()
         before = self._gathered.pop(bucket, [])
         if not before:
             self._gathered, self._gathered_bytes = {}, 0
         self._gathered_bytes += size_bytes
-        whole = before + records.records
+        whole = before + told
         if not records.more:
             return {bucket: whole}
         if self._gathered_bytes <= MAX_GATHERED_BYTES:

@@ -15,6 +15,7 @@ from federation.messages import Register
 
 TOMBSTONE_S = 30 * 24 * 3600.0
 MAX_REGISTERS = 100_000
+MAX_REGISTERS_CHARS = 64 * 1024 * 1024  # names, keys and values of all
 
 RegisterKey = tuple[str, str, str]  # kind, name, key
 
@@ -34,6 +35,10 @@ def is_forgotten(register: Register, unix_s: float) -> bool:
     return is_tombstone and register.stamp.ms / 1000 + TOMBSTONE_S < unix_s
 
 
+def _chars(register: Register) -> int:
+    return len(register.name) + len(register.key) + len(register.value)
+
+
 class RegisterSet:
     """All registers that this node knows. `hash` is theirs."""
 
@@ -44,6 +49,7 @@ class RegisterSet:
         self._by_bucket: dict[int, dict[RegisterKey, Register]] = {}
         self._by_name: dict[str, dict[RegisterKey, Register]] = {}
         self._count = 0
+        self._chars = 0
         self.merge(kept)
 
     def __len__(self) -> int:
@@ -100,14 +106,18 @@ class RegisterSet:
         if known is not None:
             if not stands_over(register, known):
                 return False
-            self._drop(known)
         elif self._count >= MAX_REGISTERS:
             return False
+        if self._chars + _chars(register) > MAX_REGISTERS_CHARS:
+            return False
+        if known is not None:
+            self._drop(known)
         self._clock.saw(register.stamp)
         key, bucket = register_key(register), register_bucket(register)
         self._by_bucket.setdefault(bucket, {})[key] = register
         self._by_name.setdefault(register.name, {})[key] = register
         self._count += 1
+        self._chars += _chars(register)
         self.hash.add(bucket, register_hash(register))
         return True
 
@@ -118,4 +128,5 @@ class RegisterSet:
         if not self._by_name[register.name]:
             del self._by_name[register.name]
         self._count -= 1
+        self._chars -= _chars(register)
         self.hash.take(bucket, register_hash(register))

@@ -79,6 +79,7 @@ class OwnState:
         self._number = 1  # the first is empty: who comes before anything is published gets it
         self._load, self._models = Load(), dict[str, ModelState]()  # as published last
         self._told_load, self._told = Load(), dict[str, ModelState]()
+        self._is_compared = True
         self._sent_s = -math.inf
 
     @property
@@ -95,12 +96,13 @@ class OwnState:
         if len(chosen) > MAX_MODELS:
             ranked = sorted(chosen, key=lambda key: (-chosen[key].replicas, key))
             chosen = {key: chosen[key] for key in ranked[:MAX_MODELS]}
-        self._load, self._models = load, chosen
+        self._load, self._models, self._is_compared = load, chosen, False
 
     def due(self, now_s: float) -> State | None:
         """The state to be sent to all who have the last one, if enough changed and the last one is old enough."""
-        if now_s - self._sent_s < LEAST_INTERVAL_S:
+        if self._is_compared or now_s - self._sent_s < LEAST_INTERVAL_S:
             return None
+        self._is_compared = True
         changed = {
             key: state
             for key, state in self._models.items()

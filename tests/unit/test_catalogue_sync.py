@@ -291,6 +291,15 @@ def test_there_is_a_bound_on_what_all_peers_hold_and_it_is_told_once(
     assert MAX_RECORDS > MAX_HOLDINGS
 
 
+def test_there_is_a_bound_on_the_size_of_what_one_peer_holds(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("federation.holdings.MAX_HOLDINGS_BYTES", 10_000)
+    pair.ends[A].set_holdings(many(200))
+    pair.connect()
+    pair.tick(50)
+    assert 20 < len(pair.names(B)) < 100
+    assert len([action for action in pair.actions if isinstance(action, Fault)]) == 1
+
+
 def test_there_is_a_bound_on_what_one_node_holds(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("federation.holdings.MAX_HOLDINGS", 10)
     holdings = Holdings()
@@ -347,7 +356,7 @@ def test_an_empty_bucket_is_given_too_so_that_it_is_known_to_be_empty() -> None:
 def test_pieces_of_a_bucket_that_are_never_completed_do_not_pile_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("federation.catalogue_sync.MAX_GATHERED_BYTES", 1000)
     asking = Asking()
-    record = record_of("acme/m")
+    record = next(record for record in many(3000) if record_bucket(record) == 5)
     for _ in range(3):
         assert asking.gather(Records([5], [record], more=True), 400) == {}
     assert asking.gather(Records([5], [record]), 400) == {5: [record]}

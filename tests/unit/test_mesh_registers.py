@@ -166,6 +166,14 @@ def test_there_is_a_bound_and_what_is_known_can_still_change(monkeypatch: pytest
     assert MAX_REGISTERS > 3
 
 
+def test_there_is_a_bound_on_their_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("federation.registers.MAX_REGISTERS_CHARS", 1000)
+    registers = register_set()
+    assert len(registers.merge(alias("v" * 400, key=f"k{number}") for number in range(9))) == 2
+    assert registers.merge([alias("", key="k1", counter=1)])
+    assert len(registers.merge(alias("v" * 400, key=f"k{number}") for number in range(9))) == 1
+
+
 def test_any_two_sets_that_swap_what_differs_are_alike() -> None:
     dice = random.Random(3)
     for _ in range(30):
