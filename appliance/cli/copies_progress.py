@@ -28,8 +28,9 @@ def follow_copies(
     seen: object = None
     line = Line(shown=sys.stderr.isatty())
     while True:
-        state = next((state for state in client.copies(model) if state.version == version), None)
-        state = state or VersionCopies(str(model), version)
+        told = next((state for state in client.copies(model) if state.version == version), None)
+        # The node that was asked may hear a moment later of what it just made.
+        state = told or VersionCopies(str(model), version, lacking=1)
         now = (state.nodes, state.lacking, [(copy.node, copy.step, copy.done_bytes) for copy in state.making])
         quiet_s = quiet_s + LOOK_S if now == seen else 0.0
         seen = now

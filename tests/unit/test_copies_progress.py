@@ -17,7 +17,8 @@ class Told:
         self.slept_s = 0.0
 
     def copies(self, _name: object) -> list[VersionCopies]:
-        return [self.states.pop(0) if len(self.states) > 1 else self.states[0]]
+        state = self.states.pop(0) if len(self.states) > 1 else self.states[0]
+        return [state] if state.version else []
 
     def sleep(self, seconds: float) -> None:
         self.slept_s += seconds
@@ -35,6 +36,11 @@ def test_the_wait_ends_with_the_last_copy() -> None:
     told = Told(_state("a", 2), _state("a", 2, CopyProgress("b", "fetching", 500)), _state("abc", 0))
     assert _followed(told).nodes == ["a", "b", "c"]
     assert told.slept_s == 2 * LOOK_S
+
+
+def test_a_node_that_has_not_heard_of_it_yet_is_asked_again() -> None:
+    told = Told(VersionCopies("acme/x", ""), _state("ab", 0))
+    assert _followed(told).nodes == ["a", "b"]
 
 
 def test_the_wait_ends_where_nothing_moves() -> None:
