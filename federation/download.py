@@ -337,6 +337,13 @@ class Download:
             asks.extend(self._fill(source, now_s))
         return asks
 
+    def refill(self, now_s: float, node_id: str) -> list[Ask]:
+        """As poll(), for one peer from which something came just now."""
+        source = self._sources.get(node_id)
+        if source is None or self.list is None or source.rests_until_s > now_s:
+            return []
+        return list(self._fill(source, now_s))
+
     def _look(self, source: _Source, now_s: float) -> None:
         if not source.asked:
             return

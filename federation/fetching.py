@@ -15,7 +15,7 @@ from appliance.core.durable import disk_faults
 from appliance.core.errors import IngleError, RefusedError, UnavailableError
 from appliance.core.requests import Buffer
 from federation.artifact_list import ArtifactList, read_list
-from federation.download import Download, ListCame, PieceCame
+from federation.download import Ask, Download, ListCame, PieceCame
 from federation.landing import forget_list, keep, prepare, read_kept_list, seal
 from federation.messages import Have, NoChunk
 from federation.serving import Send
@@ -79,7 +79,7 @@ class Fetching:
                 task = asyncio.get_running_loop().create_task(self._check(came))
                 self._checks.add(task)
                 task.add_done_callback(self._checks.discard)
-        self._ask()
+        self._send_asks(self.download.refill(time.monotonic(), node_id))
 
     def refused(self, node_id: str, head: NoChunk) -> None:
         self.download.refused(time.monotonic(), node_id, head.number, head.code)
@@ -105,8 +105,8 @@ class Fetching:
             self._fault = error
         else:
             self.download.checked(time.monotonic(), came, fits=fits)
-        self._changed.set()
-        self._ask()
+        if self.download.complete or self.download.list is None or self._fault is not None:
+            self._changed.set()
 
     # The fetch itself.
 
@@ -124,7 +124,7 @@ class Fetching:
                 if files := await self._verified():
                     return files
                 continue
-            self._ask()
+            self._send_asks(self.download.poll(time.monotonic()))
             self._tell_all()
             self._report()
             self._check_patience(holders())
@@ -139,13 +139,12 @@ class Fetching:
             if node_id not in alive:
                 self.download.lost(node_id)
 
-    def _ask(self) -> None:
-        now_s = time.monotonic()
+    def _send_asks(self, asks: list[Ask]) -> None:
         full = set()
-        for node_id, fetch in self.download.poll(now_s):
+        for node_id, fetch in asks:
             if node_id not in full and not self._send(node_id, fetch, []):
                 full.add(node_id)
-                self.download.refused(now_s, node_id, fetch.number, "busy")
+                self.download.refused(time.monotonic(), node_id, fetch.number, "busy")
 
     async def _resume(self) -> None:
         """Goes on with what an earlier fetch left in the folder."""

@@ -126,14 +126,14 @@ class Server:
         """Raises BadInputError, NotFoundError."""
         if not 0 < fetch.size_bytes <= LARGE_PIECE_BYTES or not 0 <= fetch.offset < 2**62:
             raise BadInputError(f"{fetch.size_bytes} bytes are no part: expected 1 to {LARGE_PIECE_BYTES}")
+        # A span lies within one piece: where the part is there, so is its span.
         begun = self._begun(fetch.digest)
-        if begun is not None:
-            if not begun.can_give(fetch.file, fetch.offset, fetch.size_bytes):
-                raise NotFoundError("this part is not here yet")
-            return await asyncio.to_thread(_read, begun.folder / fetch.file, fetch.offset, fetch.size_bytes)
+        if begun is not None and not begun.can_give(fetch.file, fetch.offset, fetch.size_bytes):
+            raise NotFoundError("this part is not here yet")
+        folder = begun.folder if begun is not None else None
         first = fetch.offset // SPAN_BYTES
         last = (fetch.offset + fetch.size_bytes - 1) // SPAN_BYTES
-        spans = [await self._span(fetch.digest, fetch.file, number) for number in range(first, last + 1)]
+        spans = [await self._span(fetch.digest, fetch.file, number, folder) for number in range(first, last + 1)]
         start = fetch.offset - first * SPAN_BYTES
         whole = memoryview(spans[0] if len(spans) == 1 else b"".join(spans))
         part = whole[start : start + fetch.size_bytes]
@@ -141,22 +141,24 @@ class Server:
             raise NotFoundError(f"{fetch.file[:120]!a} has no such part")
         return part
 
-    async def _span(self, digest: str, file: str, number: int) -> bytes:
+    async def _span(self, digest: str, file: str, number: int, folder: Path | None) -> bytes:
         key = (digest, file, number)
         span = self._spans.get(key)
         if span is None:
-            span = await asyncio.to_thread(self._read_span, digest, file, number)
+            span = await asyncio.to_thread(self._read_span, digest, file, number, folder)
             while len(self._spans) >= MAX_SPANS:
                 self._spans.popitem(last=False)
             self._spans[key] = span
         self._spans.move_to_end(key)
         return span
 
-    def _read_span(self, digest: str, file: str, number: int) -> bytes:
-        held = self._held(digest)
-        if held is None or file not in held.files:
-            raise NotFoundError(f"the artifact {digest[:12]!a} is not here, or has no such file")
-        return _read(held.folder / file, number * SPAN_BYTES, SPAN_BYTES)
+    def _read_span(self, digest: str, file: str, number: int, folder: Path | None) -> bytes:
+        if folder is None:
+            held = self._held(digest)
+            if held is None or file not in held.files:
+                raise NotFoundError(f"the artifact {digest[:12]!a} is not here, or has no such file")
+            folder = held.folder
+        return _read(folder / file, number * SPAN_BYTES, SPAN_BYTES)
 
     async def _give_list(self, node_id: str, fetch: Fetch) -> None:
         """Lets a list that takes long to make delay nobody."""

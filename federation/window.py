@@ -5,11 +5,14 @@ what is asked comes as quickly as it ever did, and shrinks by how much longer it
 the receiver, with a slow start. A slow peer has a small window and owes little when it is lost.
 """
 
+from collections import deque
+
 MIN_BLOCK_BYTES = 16 * 2**10  # asked for at once: 1.3 ms of a wire of 100 Mbit/s
 MAX_BLOCK_BYTES = 256 * 2**10
 TARGET_S = 0.005  # of queueing
 MAX_WINDOW_BYTES = 8 * 2**20
 BASE_S = 5.0  # how long the quickest arrival is remembered, and once more as long
+FILTER = 4  # the quickest of so many counts (RFC 6817 calls it CURRENT_FILTER)
 _EWMA = 0.2
 
 
@@ -21,6 +24,7 @@ class Window:
         self.bytes_per_s = 0.0
         self.block_s = 0.0  # how long a block takes, from its being asked for
         self._slow_start = True
+        self._lately_s: deque[float] = deque(maxlen=FILTER)
         self._base_s = self._earlier_base_s = float("inf")
         self._base_since_s = 0.0
 
@@ -34,7 +38,9 @@ class Window:
         if now_s - self._base_since_s > BASE_S:
             self._earlier_base_s, self._base_s, self._base_since_s = self._base_s, float("inf"), now_s
         self._base_s = min(self._base_s, elapsed_s)
-        queued_s = elapsed_s - min(self._base_s, self._earlier_base_s)
+        # A queue delays every block, a busy processor one or the other.
+        self._lately_s.append(elapsed_s)
+        queued_s = min(self._lately_s) - min(self._base_s, self._earlier_base_s)
         # By Little's law, what is in flight is the rate times how long it is.
         rate = in_flight_bytes / max(elapsed_s, 1e-6)
         self.bytes_per_s = _towards(self.bytes_per_s, rate)
