@@ -45,7 +45,7 @@ class Window:
         rate = in_flight_bytes / max(elapsed_s, 1e-6)
         self.bytes_per_s = _towards(self.bytes_per_s, rate)
         self.block_s = _towards(self.block_s, elapsed_s)
-        if self._slow_start and queued_s > TARGET_S:
+        if self._slow_start and elapsed_s - min(self._base_s, self._earlier_base_s) > TARGET_S:
             self._slow_start = False
             self.size_bytes //= 2  # what was asked for since is on its way already
         share = 1.0 if self._slow_start else max(-1.0, 1.0 - queued_s / TARGET_S) * size_bytes / self.size_bytes
