@@ -62,12 +62,6 @@ class DialledWire:
     def _connect(self, identity: Identity, tuning: Tuning, public_key: bytes) -> None:
         sock = self._socket.zmq
         secure(sock, identity, tuning, server_key=public_key)
-        if tuning.heartbeat_s:
-            # This end alone asks, and tells the other after how much silence to give up: half the traffic.
-            silence_ms = round(tuning.silence_s * 1000)
-            sock.set(zmq.HEARTBEAT_IVL, round(tuning.heartbeat_s * 1000))
-            sock.set(zmq.HEARTBEAT_TIMEOUT, silence_ms)
-            sock.set(zmq.HEARTBEAT_TTL, silence_ms)
         # An attempt is made once: when the next is due is not ZeroMQ's to say.
         sock.set(zmq.RECONNECT_IVL, -1)
         sock.set(zmq.CONNECT_TIMEOUT, _CONNECT_MS)

@@ -76,8 +76,7 @@ class Links:
         self._context.set(zmq.MAX_SOCKETS, _SOCKETS)
         self._gate = Gate(self._context)
         self._tuning = Tuning(
-            heartbeat_s=settings.heartbeat_s,
-            silence_s=settings.suspect_s,
+            suspect_s=settings.suspect_s,
             max_message_bytes=max_body_bytes + _MAX_HEADS_BYTES,
             unsent_bytes=max(_UNSENT_BYTES, max_body_bytes),
             unsent_messages=_UNSENT_MESSAGES,
@@ -85,8 +84,7 @@ class Links:
             type_of_service=_LOW_DELAY,
         )
         self._bulk_tuning = Tuning(
-            heartbeat_s=0.0,  # a bulk connection lives as long as its link
-            silence_s=0.0,
+            suspect_s=0.0,  # a bulk connection lives as long as its link
             max_message_bytes=_MAX_CHUNK_BYTES,
             unsent_bytes=_BULK_UNSENT_BYTES,
             unsent_messages=_BULK_UNSENT_MESSAGES,

@@ -20,8 +20,7 @@ from federation.wires import Tuning
 from tests.mesh.meshed import until
 
 TUNING = Tuning(
-    heartbeat_s=0.25,
-    silence_s=0.75,
+    suspect_s=0.75,
     max_message_bytes=2**24,
     unsent_bytes=2**28,
     unsent_messages=100_000,
