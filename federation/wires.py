@@ -15,7 +15,7 @@ from federation.zap import ZAP_DOMAIN
 
 _HANDSHAKE_MS = 3000
 # In shares of suspect_s. With 0.75 s an end that is frozen or cut off is seen after 0.64 to 1.14 s, and TCP has had the
-# time to send anew twice what was lost. ZMQ_HEARTBEAT_TTL would halve the traffic, but any message takes its effect away.
+# time to send anew twice what was lost. ZMQ_HEARTBEAT_TTL would halve the traffic, but any message ends its effect.
 _ASK_EVERY, _GIVE_UP_AFTER = 0.667, 0.85
 
 
