@@ -10,7 +10,14 @@ from appliance.cli.interval import Line, Shown
 from appliance.cli.output import size_words
 from appliance.cli.quantities import duration_words, rate_words
 
-_STATE_STYLES = {"warm": "green", "starting": "yellow", "set_aside": "bold red", "unloaded": "dim", "asleep": "dim"}
+_STATE_STYLES = {
+    "warm": "green",
+    "starting": "yellow",
+    "set_aside": "bold red",
+    "unreachable": "bold red",
+    "unloaded": "dim",
+    "asleep": "dim",
+}
 _BAR_CELLS = 20
 
 COLUMNS = (

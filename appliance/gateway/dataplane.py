@@ -9,7 +9,7 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import msgspec
@@ -98,6 +98,9 @@ class Remote(Protocol):
 
     def submit(self, route: Route, work: Work, request: CallRequest, call_id: str, key_id: str) -> None:
         """The call's future is told the outcome. Raises IngleError where the call is not taken."""
+
+    def fares(self, model: ModelVersion, holders: Iterable[str]) -> dict[str, str]:
+        """Of those of the nodes that are in reach, by name: `warm` or `asleep`."""
 
 
 class DataPlane:
@@ -437,6 +440,7 @@ class DataPlane:
         return not self.draining and self._state(self.catalogue.resolve(model, version, by_ordinal=True))[0] not in (
             "unloaded",
             "set_aside",
+            "unreachable",
         )
 
     def node_ready(self) -> bool:
@@ -448,7 +452,17 @@ class DataPlane:
         state, reason = pool.state() if pool else ("asleep", "")
         if model.name in self._unloaded:
             return "unloaded", "unloaded by request; a call or a load starts it again"
+        if not model.folder:
+            return self._state_elsewhere(model)
         return state, reason
+
+    def _state_elsewhere(self, model: ModelVersion) -> tuple[str, str]:
+        """How a version fares that lies on other nodes of the mesh alone."""
+        states = self.remote.fares(model, self.catalogue.holders(model)) if self.remote is not None else {}
+        if not states:
+            return "unreachable", "it lies on nodes that are not in reach"
+        word = "warm" if "warm" in states.values() else "asleep"
+        return word, f"it lies on {', '.join(sorted(states))}"
 
     async def index(self, ready_only: bool, may_see: Callable[[ModelName], bool]) -> list[IndexRow]:
         """Every version of every model that `may_see` allows, by name and then ordinal."""
@@ -456,7 +470,7 @@ class DataPlane:
         async for entry in paced(self.catalogue.walk()):
             for version in entry.versions if may_see(entry.name) else ():
                 state, reason = self._state(version)
-                ready = state not in ("unloaded", "set_aside")
+                ready = state not in ("unloaded", "set_aside", "unreachable")
                 if ready or not ready_only:
                     word = "READY" if ready else "UNAVAILABLE"
                     rows.append(IndexRow(entry.name.v2, str(version.ordinal), word, reason))

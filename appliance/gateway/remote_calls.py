@@ -6,7 +6,7 @@ on a peer stays there.
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 import msgspec
@@ -14,11 +14,12 @@ import msgspec
 from appliance.core.client_memory import MemorySpan
 from appliance.core.errors import BadInputError, IngleError, UnavailableError, WorkerFailedError, error_from_code
 from appliance.core.frames import Answer, AnswerForm
+from appliance.core.models import ModelVersion
 from appliance.core.requests import Buffer, CallRequest, SequenceStep
 from appliance.gateway.routes import Route
 from appliance.routing.call import Call
 from appliance.routing.flight import Binding
-from appliance.routing.own_state import OwnState
+from appliance.routing.own_state import OwnState, key_of
 from appliance.routing.pins import parse_pin
 from appliance.routing.routed_call import RoutedCall
 from appliance.routing.router import Router
@@ -125,6 +126,16 @@ class RemoteCalls:
         ready = pool.replicas_that_are("ready") if route.model.folder else 0
         times = pool.run_times
         return ready > 0 and 0 < times.call_s * (pool.waiting + pool.in_flight + ready) <= ready * self.nearest_s
+
+    def fares(self, model: ModelVersion, holders: Iterable[str]) -> dict[str, str]:
+        """Of those of the nodes that are in reach, by name: `warm` or `asleep`."""
+        key = key_of(model)
+        peers = [peer for node_id in holders if (peer := self._peer(node_id)) is not None]
+        return {
+            peer.name: "warm" if key in peer.models and peer.models[key].replicas else "asleep"
+            for peer in peers
+            if peer.standing in ("alive", "suspect")
+        }
 
     # What peers say.
 
