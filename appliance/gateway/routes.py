@@ -129,8 +129,8 @@ class Routes:
         before = self._stale.pop(key, None)
         if before is not None and before.predecessor is not None:
             before = before.predecessor
-        if before is not None and before.model.key == found.key:
-            return route
+        if (before is not None and before.model.key == found.key) or not found.folder:
+            return route  # what lies on other nodes is made ready there
         if before is not None and before.pool.replicas_that_are("ready") and not before.pool.closed:
             route.predecessor = before
             route.pool.prepare()
@@ -143,11 +143,13 @@ class Routes:
         route.holders = self._catalogue.holders(model)
         return route
 
-    def _shadow(self, name: ModelName, traffic: Traffic) -> Shadow:
-        """The model's shadow; the same as before, with its report, for as long as the wish is the same."""
+    def _shadow(self, name: ModelName, traffic: Traffic) -> Shadow | None:
+        """The model's shadow, where it lies here; the same as before, with its report, for as long as the wish is the same."""
         wish, shadow = self._shadows.get(name, (None, None))
         if shadow is None or wish != traffic or shadow.pool.closed:
             version = self._catalogue.resolve(str(name), traffic.shadow)
+            if not version.folder:
+                return None  # its copies are the node's own that holds it
             shadow = Shadow(str(version.version), self._supervisor.pool(version), traffic.shadow_share)
             self._shadows[name] = (traffic, shadow)
         return shadow
