@@ -144,7 +144,7 @@ class Routes:
         return route
 
     def _shadow(self, name: ModelName, traffic: Traffic) -> Shadow | None:
-        """The model's shadow, where it lies here; the same as before, with its report, for as long as the wish is the same."""
+        """The model's shadow, where it lies here; with its report, the same for as long as the wish is."""
         wish, shadow = self._shadows.get(name, (None, None))
         if shadow is None or wish != traffic or shadow.pool.closed:
             version = self._catalogue.resolve(str(name), traffic.shadow)
