@@ -1,6 +1,6 @@
 """The network interfaces of this box as they are now, and which of them mDNS goes over.
 
-Reads the kernel's lists (ifaddr, psutil): no network traffic, well under a millisecond. What to do with them is decided
+Reads the kernel's lists: no network traffic, about a millisecond. What to do with them is decided
 by functions of that list, here for mDNS and in own_addresses.py for what other nodes are told.
 """
 
@@ -9,7 +9,6 @@ import re
 import socket
 from typing import NamedTuple
 
-import ifaddr
 import psutil
 
 LOOPBACK = "127.0.0.1"
@@ -40,17 +39,20 @@ class Interface(NamedTuple):
 
 def read_interfaces() -> list[Interface]:
     """The interfaces that are up and have addresses; in the order of their numbers. Raises OSError."""
-    states = psutil.net_if_stats()
+    states, addresses_by_name = psutil.net_if_stats(), psutil.net_if_addrs()
     found: list[Interface] = []
-    for adapter in ifaddr.get_adapters():
-        state = states.get(adapter.nice_name)
-        if adapter.index is None or state is None or not state.isup:
+    for number, name in socket.if_nameindex():
+        state = states.get(name)
+        if state is None or not state.isup:
             continue
-        addresses = [ip.ip if isinstance(ip.ip, str) else ip.ip[0] for ip in adapter.ips]
-        usable = tuple(address for address in addresses if _binds(address, adapter.index))
+        told = [
+            address.address.partition("%")[0]
+            for address in addresses_by_name.get(name, ())
+            if address.family in (socket.AF_INET, socket.AF_INET6)
+        ]
+        usable = tuple(address for address in told if _binds(address, number))
         if usable:
-            loopback = "loopback" in state.flags.split(",")
-            found.append(Interface(adapter.nice_name, adapter.index, loopback, usable))
+            found.append(Interface(name, number, "loopback" in state.flags.split(","), usable))
     return sorted(found, key=lambda interface: interface.number)
 
 

@@ -179,17 +179,3 @@ def test_the_doctor_sees_other_meshes_and_whether_the_network_carries_multicast(
     told = {about: (verdict, sentence) for about, verdict, sentence in doctor(a, mine)}
     assert told["neighbours"][0] == "warn"
     assert "another mesh" not in told
-
-
-def test_the_doctor_tells_a_closed_port_from_a_box_that_is_silent(
-    lan: Lan, discovering: Callable[..., Discovering], tmp_path: Path
-) -> None:
-    a, b = lan.host("a"), lan.host("b")
-    discovering(b, "b").says("addresses")
-    *_, (about, verdict, sentence) = doctor(a, tmp_path, b.ipv4)
-    assert (about, verdict) == (f"{b.ipv4}:8004", "fail")
-    assert "nobody listens" in sentence
-    lan.cut_off(b)
-    *_, (_, verdict, sentence) = doctor(a, tmp_path, b.ipv4)
-    assert verdict == "fail"
-    assert "silent" in sentence or "no way" in sentence
