@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
 
-from federation.actions import Action, Cut, Dial, Fault
+from federation.actions import Action, Cut, Dial
 from federation.catalogue import MeshCatalogue
-from federation.credible import credible_introduction
+from federation.credible import credible_hello, credible_introduction
 from federation.estimates import PAD_BYTES
 from federation.faults import clocks_apart, other_protocol, own_twin, twins
 from federation.membership import Member, Membership
@@ -112,27 +112,27 @@ class MeshCore:
         if not credible_introduction(introduction):
             return
         if introduction.node_id == self.node_id:
-            self._heard_of_myself(introduction)
+            self._heard_of_myself(introduction, now_s)
             return
         self._meet(introduction, now_s, dial=True)
 
     def link_up(self, node_id: str, hello: Hello, now_s: float) -> None:
         """A link is there and its HELLO was heard; another link with this node is void."""
-        if refusal := self._refusal(node_id, hello):
+        if refusal := self._refusal(node_id, hello, now_s):
             self._outbox.put(Cut(node_id, refusal))
             return
         member = self._meet(hello.introduction, now_s, dial=False)
         if member is None:
             self._outbox.put(Cut(node_id, "this node knows as many peers as it can"))
             return
-        self._look_for_a_twin(member, hello)
+        self._look_for_a_twin(member, hello, now_s)
         was_linked = member.linked
         if self._membership.link_up(member, hello, now_s) == "lower":
             if not was_linked:
                 self._outbox.put(Cut(node_id, "its incarnation is lower than one that was seen"))
             return
         if apart := clocks_apart(hello, self._unix_s()):
-            self._outbox.put(Fault(node_id, apart))
+            self._outbox.fault(node_id, "clock", apart, now_s)
         self._outbox.peer_changed(node_id)
         talk = self._talks[node_id]
         talk.start(now_s)
@@ -296,7 +296,7 @@ class MeshCore:
     def _hear_hello(self, member: Member, hello: Hello, now_s: float) -> None:
         if hello.incarnation > member.incarnation:
             self.link_up(member.node_id, hello, now_s)
-        elif hello.incarnation == member.incarnation and not self._refusal(member.node_id, hello):
+        elif hello.incarnation == member.incarnation and not self._refusal(member.node_id, hello, now_s):
             before = member.peer.hello
             self._membership.greeted(member, hello)
             if msgspec.structs.replace(hello, peers=before.peers, unix_s=before.unix_s) != before:
@@ -304,18 +304,18 @@ class MeshCore:
             self._restand(member, now_s)
             self._hear_hints(hello.peers, now_s)
 
-    def _refusal(self, node_id: str, hello: Hello) -> str:
+    def _refusal(self, node_id: str, hello: Hello, now_s: float) -> str:
         """Why this HELLO opens no link; empty where it does."""
         introduction = hello.introduction
         if node_id == self.node_id:
             if hello.incarnation != self._me.incarnation:
-                self._heard_of_myself(introduction)
+                self._heard_of_myself(introduction, now_s)
             return "it is this node"
-        if introduction.node_id != node_id or not credible_introduction(introduction):
+        if introduction.node_id != node_id or not credible_hello(hello):
             return "its HELLO says another id than its key, or cannot be meant"
         if hello.protocol != PROTOCOL:
             sentence = other_protocol(hello)
-            self._outbox.put(Fault(node_id, sentence))
+            self._outbox.fault(node_id, "protocol", sentence, now_s)
             return sentence
         return "its key was revoked" if self._is_revoked(introduction) else ""
 
@@ -414,14 +414,15 @@ class MeshCore:
 
     # What the owner should know.
 
-    def _heard_of_myself(self, introduction: Introduction) -> None:
+    def _heard_of_myself(self, introduction: Introduction, now_s: float) -> None:
         mine = self._me.introduction
-        if mine.mesh_port != introduction.mesh_port or set(mine.addresses).isdisjoint(introduction.addresses):
-            self._outbox.put(Fault("", own_twin(introduction)))
+        is_elsewhere = bool(mine.addresses) and set(mine.addresses).isdisjoint(introduction.addresses)
+        if is_elsewhere or mine.mesh_port != introduction.mesh_port:
+            self._outbox.fault("", "twin", own_twin(introduction), now_s)
 
-    def _look_for_a_twin(self, member: Member, hello: Hello) -> None:
+    def _look_for_a_twin(self, member: Member, hello: Hello, now_s: float) -> None:
         """Of one that has a link: a link from elsewhere in the same incarnation, or of a lower one, is of another."""
         known, told = member.introduction, hello.introduction
         elsewhere = hello.incarnation == member.incarnation and known.mesh_port != told.mesh_port
         if member.linked and (elsewhere or hello.incarnation < member.incarnation):
-            self._outbox.put(Fault(member.node_id, twins(known, told)))
+            self._outbox.fault(member.node_id, "twin", twins(known, told), now_s)

@@ -9,9 +9,10 @@ from appliance.core.names import parse_name
 from appliance.core.versions import parse_version
 from federation.hybrid_clock import MAX_COUNTER, MAX_MS
 from federation.identity import KEY_BYTES, node_id_of
-from federation.messages import Introduction, Record, Register
+from federation.messages import Hello, Introduction, Record, Register
 
 MAX_ADDRESSES = 16
+MAX_TAGS = 64
 MAX_VALUE_CHARS = 64 * 1024
 MAX_KEY_CHARS = 128
 
@@ -32,6 +33,20 @@ def credible_introduction(introduction: Introduction) -> bool:
         and all(0 < len(address) <= 64 for address in introduction.addresses)
         and 0 < introduction.mesh_port < 65536
         and 0 <= introduction.bulk_port < 65536
+    )
+
+
+def credible_hello(hello: Hello) -> bool:
+    ports = (hello.http, hello.grpc, hello.zmq)
+    return (
+        credible_introduction(hello.introduction)
+        and 0 < hello.incarnation < _MAX_INTEGER
+        and len(hello.release) <= 64
+        and all(0 <= port < 65536 for port in ports)
+        and len(hello.tags) <= MAX_TAGS
+        and all(len(tag) <= MAX_KEY_CHARS for tag in hello.tags)
+        and len(hello.tls_fingerprint) <= 256
+        and 0 <= hello.unix_s < _MAX_INTEGER  # false for NaN
     )
 
 

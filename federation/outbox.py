@@ -1,7 +1,10 @@
 """Where the core's parts put what they want done, in order, until the shell takes it. Pure."""
 
-from federation.actions import Action, CatalogueChanged, PeerChanged, Send
+from federation.actions import Action, CatalogueChanged, Fault, PeerChanged, Send
 from federation.messages import Head
+
+FAULT_AGAIN_S = 600.0
+_MAX_FAULTS = 2000
 
 
 class Outbox:
@@ -11,6 +14,7 @@ class Outbox:
         self._actions: list[Action] = []
         self._peers: dict[str, None] = {}
         self._names: set[str] = set()
+        self._told_s: dict[tuple[str, str], float] = {}  # by whom a fault is about, and its topic
 
     def put(self, action: Action) -> None:
         self._actions.append(action)
@@ -21,6 +25,15 @@ class Outbox:
     def send_all(self, node_ids: tuple[str, ...], head: Head) -> None:
         if node_ids:
             self._actions.append(Send(node_ids, head))
+
+    def fault(self, node_id: str, topic: str, sentence: str, now_s: float) -> None:
+        """Of one topic about one node one sentence in FAULT_AGAIN_S: what goes on is tried for ever."""
+        if now_s - self._told_s.get((node_id, topic), -FAULT_AGAIN_S) < FAULT_AGAIN_S:
+            return
+        if len(self._told_s) >= _MAX_FAULTS:
+            self._told_s.clear()
+        self._told_s[node_id, topic] = now_s
+        self._actions.append(Fault(node_id, sentence))
 
     def peer_changed(self, node_id: str) -> None:
         self._peers[node_id] = None

@@ -239,6 +239,11 @@ def test_this_nodes_own_id_elsewhere_is_told_of_and_not_dialled(alone: Alone) ->
         pytest.param(
             B, Hello(PROTOCOL, "0.1", Introduction(B, "x", bytes(32), "k", b"", ["h"], 1, 1), 1), id="another's key"
         ),
+        pytest.param(B, Hello(PROTOCOL, "0.1", introduction_of(2), -1), id="an incarnation below all"),
+        pytest.param(B, Hello(PROTOCOL, "x" * 999, introduction_of(2), 1), id="an endless release"),
+        pytest.param(B, Hello(PROTOCOL, "0.1", introduction_of(2), 1, tags=["gpu"] * 999), id="too many tags"),
+        pytest.param(B, Hello(PROTOCOL, "0.1", introduction_of(2), 1, http=-1), id="no port"),
+        pytest.param(B, Hello(PROTOCOL, "0.1", introduction_of(2), 1, unix_s=float("nan")), id="no time"),
     ],
 )
 def test_a_hello_that_cannot_be_meant_opens_no_link(alone: Alone, node_id: str, hello: Hello) -> None:
@@ -262,6 +267,16 @@ def test_a_clock_that_goes_wrong_is_told_of(alone: Alone, ahead_s: float, words:
     alone.link_up(B, hello)
     assert bool(alone.faults) == bool(words)
     assert words in "".join(alone.faults)
+
+
+def test_a_fault_that_goes_on_is_told_every_ten_minutes(alone: Alone) -> None:
+    other = Hello(PROTOCOL + 1, "9.0", introduction_of(2), 1)
+    told = 0
+    for _ in range(300):
+        alone.link_up(B, other)
+        told += len(alone.faults)
+        alone.now_s += 5.0
+    assert told == 3
 
 
 def test_a_peer_tells_of_its_peers_and_they_are_dialled(alone: Alone) -> None:
