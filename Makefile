@@ -74,17 +74,21 @@ tools:
 	test -z "$$missing" || { test $$(id -u) = 0 && apt-get update -qq && apt-get install -y -qq $$missing >/dev/null; } || \
 		echo "The one file needs these to be built: $$missing. Install them (apt-get install $$missing)." >&2
 
-# The product as one file: dist/ingle, with SHA256SUMS and a list of what is inside (CycloneDX) beside it. SIGN=FILE, a
-# key as `ingle pack --new-key` makes one, makes it an update for those that trust it; UPDATE_KEY=HEX says whom it trusts.
+# The product as one file: dist/ingle, with SHA256SUMS and a list of what is inside (CycloneDX) beside it. UPDATE_KEY=HEX
+# says whose updates it takes, SIGN=FILE makes it one: a private key as `ingle pack --new-key` makes. BASE=bullseye builds
+# it in a root of Debian 11, as root, for boxes with an older C library.
 LEVEL ?= 19
-BUILD_BINARY = $(BIN)/python build/binary.py --level $(LEVEL) $(if $(SIGN),--sign $(SIGN)) $(if $(UPDATE_KEY),--update-key $(UPDATE_KEY))
+BUILD_FLAGS = --level $(LEVEL) $(if $(UPDATE_KEY),--update-key $(UPDATE_KEY))
+BUILD = $(if $(BASE),RUNTIME=$(RUNTIME) build/$(BASE).sh $(BIN)/python dist/base/$(BASE),$(BIN)/python build/binary.py)
 binary: $(STAMP) tools
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$(RUNTIME),build]'
-	$(BUILD_BINARY) dist
+	$(BUILD) dist $(BUILD_FLAGS)
+	$(if $(SIGN),$(BIN)/python build/sign.py dist/ingle $(SIGN))
 
 # Built once more elsewhere, and compared byte by byte; names what differs.
 binary-again: binary
-	$(BUILD_BINARY) dist/again --work dist/again/work
+	$(BUILD) dist/again $(BUILD_FLAGS) $(if $(BASE),,--work dist/again/work)
+	$(if $(SIGN),$(BIN)/python build/sign.py dist/again/ingle $(SIGN))
 	$(BIN)/python build/same.py dist/ingle dist/again/ingle
 
 # The one file, built quickly and tried in a bare root (as root, with debootstrap) beside the rest of tests/binary.

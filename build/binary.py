@@ -1,15 +1,14 @@
 """`make binary`: the product as one executable file, with what goes beside it, in a folder.
 
-    python build/binary.py OUT [--level N] [--work FOLDER] [--update-key HEX] [--sign KEYFILE]
+    python build/binary.py OUT [--level N] [--work FOLDER] [--update-key HEX]
 
 Run by the Python whose packages are to be inside. In order: PyInstaller makes a folder, its libraries are stripped,
-what is inside is written down, all is packed behind the stub, and signed where a key is given. Two runs on one commit
-and one environment give the same bytes: whatever depends on the day, on a hash's seed or on where the work lies is set
-here. build/same.py says whether they do.
+what is inside is written down, and all is packed behind the stub; build/sign.py signs it, perhaps elsewhere. Two runs
+on one commit and one environment give the same bytes: whatever depends on the day, on a hash's seed or on where the
+work lies is set here. build/same.py says whether they do.
 """
 
 import argparse
-import hashlib
 import os
 import shutil
 import subprocess
@@ -20,11 +19,10 @@ import components
 import msgspec
 import pack
 import strip
+import sums
 from compile_stub import compile_stub
 
 from appliance.core.release import BUILD_FILE, UPDATE_KEY, VERSION, Build
-from appliance.security.releases import sign
-from appliance.security.signatures import read_key
 
 BUILD = Path(__file__).resolve().parent  # and, since this is a script, where its imports come from
 ROOT = BUILD.parent
@@ -51,10 +49,9 @@ def _commit_time() -> str:
     return os.environ.get("SOURCE_DATE_EPOCH") or told or "0"
 
 
-def build(out: Path, work: Path, level: int, update_key: str, private_key: Path | None) -> Path:
+def build(out: Path, work: Path, level: int, update_key: str) -> Path:
     """Makes `ingle`, `ingle.cdx.json` and `SHA256SUMS` in `out`; the first. Its updates must be signed with
-    `update_key`, in hexadecimal; itself it is with the key in the file `private_key`, where there is one."""
-    key = read_key(private_key) if private_key else None
+    `update_key`, in hexadecimal."""
     about = Build(VERSION, int(_commit_time()), update_key)
     out.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(work, ignore_errors=True)
@@ -68,12 +65,7 @@ def build(out: Path, work: Path, level: int, update_key: str, private_key: Path 
     (folder / "_internal" / BUILD_FILE).write_bytes(msgspec.json.encode(about))
     (out / "ingle.cdx.json").write_text(components.bill_of_materials(inside, _commit_time()))
     pack.pack(folder, work / "stub", out / "ingle", level)
-    if key is not None:
-        sign(out / "ingle", key, about.version, about.built_s)
-    sums = [
-        f"{hashlib.sha256((out / name).read_bytes()).hexdigest()}  {name}\n" for name in ("ingle", "ingle.cdx.json")
-    ]
-    (out / "SHA256SUMS").write_text("".join(sums))
+    sums.write(out)
     return out / "ingle"
 
 
@@ -83,9 +75,8 @@ def main() -> None:
     parser.add_argument("--level", type=int, default=pack.BEST, help="zstd's, 3 to be quick")
     parser.add_argument("--work", type=Path, default=ROOT / "dist" / "work")
     parser.add_argument("--update-key", default=UPDATE_KEY, help="whose updates it takes (default: the release key)")
-    parser.add_argument("--sign", type=Path, metavar="KEYFILE", help="as 'ingle pack --new-key' makes one")
     given = parser.parse_args()
-    file = build(given.out, given.work.resolve(), given.level, given.update_key, given.sign)
+    file = build(given.out, given.work.resolve(), given.level, given.update_key)
     print(f"{file}: {file.stat().st_size / 1e6:.1f} MB")
 
 

@@ -10,7 +10,6 @@ import tarfile
 from pathlib import Path
 
 import zstandard
-from PyInstaller.archive.readers import CArchiveReader
 
 from appliance.security.releases import MAGIC, TRAILER
 
@@ -33,6 +32,8 @@ def parts(one_file: Path) -> dict[str, bytes]:
 
 def modules(program: bytes, beside: Path) -> dict[str, bytes]:
     """The modules in a PyInstaller program, which is written to `beside` to be read."""
+    from PyInstaller.archive.readers import CArchiveReader
+
     beside.write_bytes(program[4:])
     try:
         archive = CArchiveReader(str(beside))

@@ -30,6 +30,8 @@ import psutil
 from tests.mesh.lan import ROOT, Host, Lan
 
 START_TIMEOUT_S = 60.0
+# The node that is being worked on.
+PACKAGE = (sys.executable, "-m", "appliance.cli.main")
 _STOP_TIMEOUT_S = 40.0
 _ASK_TIMEOUT_S = 60.0
 # The node dies with whoever started it, and with nothing between them that would have to be killed too.
@@ -56,7 +58,15 @@ class Reply:
 class MeshNode:
     """One node: where it is, and what can be done to it. Started again it keeps its data, its name and its host."""
 
-    def __init__(self, name: str, host: Host, folder: Path, key: str | None, flags: tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        name: str,
+        host: Host,
+        folder: Path,
+        key: str | None,
+        flags: tuple[str, ...],
+        program: tuple[str, ...] = PACKAGE,
+    ) -> None:
         self.name = name
         self.host = host
         self.folder = folder
@@ -65,12 +75,13 @@ class MeshNode:
         self.told: dict[str, Any] = {}
         self._key = key
         self._flags = flags
+        self._program = program
 
     def begin(self, *, environment: Mapping[str, str] | None = None) -> None:
         """Starts it; it answers once wait_ready() has returned."""
         self.folder.mkdir(parents=True, exist_ok=True)
         self._ready_file.unlink(missing_ok=True)
-        command = [*_DIES_WITH_ITS_PARENT, sys.executable, "-m", "appliance.cli.main", "serve", "--name", self.name]
+        command = [*_DIES_WITH_ITS_PARENT, *self._program, "serve", "--name", self.name]
         command += ["--data-dir", str(self.folder / "data"), "--ready-file", str(self._ready_file), *self._flags]
         given = {name: value for name, value in os.environ.items() if not name.startswith("INGLE_")}
         if self._key is not None:
@@ -208,9 +219,10 @@ class MeshNode:
 class Mesh:
     """Nodes with one mesh key on a LAN, each in a folder of its own."""
 
-    def __init__(self, lan: Lan, folder: Path) -> None:
+    def __init__(self, lan: Lan, folder: Path, program: tuple[str, ...] = PACKAGE) -> None:
         self.lan = lan
         self.folder = folder
+        self.program = program
         self.key = secrets.token_hex(32)
         self.nodes: dict[str, MeshNode] = {}
 
@@ -234,7 +246,7 @@ class Mesh:
 
     def make(self, name: str, host: Host, *, flags: tuple[str, ...] = ("--open",), key: str | None = "") -> MeshNode:
         """A node that is not started yet. `key`: another mesh's; None: it is told none."""
-        node = MeshNode(name, host, self.folder / name, self.key if key == "" else key, flags)
+        node = MeshNode(name, host, self.folder / name, self.key if key == "" else key, flags, self.program)
         self.nodes[name] = node
         return node
 
