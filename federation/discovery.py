@@ -54,7 +54,8 @@ class Discovery:
         bound_to: str = "0.0.0.0",
         advertise: str = "",
     ) -> None:
-        """`keyring` says whose credentials are good: `on_introduction` is given those alone.
+        """`keyring` says whose credentials are good, be it by a key that was changed since: `on_introduction` is given
+        those alone.
 
         `own`'s addresses are replaced by those this box has; `on_addresses` is told of them whenever they differ, first
         within start(). `bound_to`: where the mesh listens, as `--mesh` says it. `advertise`: that of MeshSettings;
@@ -188,8 +189,10 @@ class Discovery:
             ask_s = ASK_S
 
     def _found(self, told: Introduction) -> None:
-        distrusted = why_distrusted(told, self._keyring)
-        if distrusted and self._keyring.get(told.key_id) is not None:
+        # Whether the holder of a key that was changed since is a member, the mesh knows.
+        distrusted = why_distrusted(told, self._keyring, was_member=lambda _: True)
+        known = self._keyring.get(told.key_id) or self._keyring.get_retired(told.key_id, time.time())
+        if distrusted and known is not None:
             _log.debug("what is advertised as node %s is not believed: %s", told.node_id, distrusted)
         elif self._sightings.heard(told, ours=not distrusted, now_s=time.monotonic()):
             self._on_introduction(told)

@@ -115,6 +115,20 @@ def test_a_node_that_is_changed_is_seen_as_it_is_now(tmp_path: Path) -> None:
     asyncio.run(scenario())
 
 
+def test_a_node_that_was_off_while_the_key_was_changed_is_handed_on_and_is_no_other_mesh(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        mesh = Mesh(tmp_path / "mesh")
+        async with started(mesh, "a") as (a,):
+            late = Listening(mesh, "late")
+            mesh.keyring.rotate()
+            mesh.keyring.retire(late.own.key_id)
+            async with advertised(service(late.own)):
+                await a.meets(late.own)
+            assert late.own.key_id not in {other.key_id for other in a.discovery.other_meshes()}
+
+    asyncio.run(scenario())
+
+
 def test_another_mesh_is_in_sight_until_it_says_goodbye_and_is_never_handed_on(tmp_path: Path) -> None:
     async def scenario() -> None:
         mesh, other = Mesh(tmp_path / "mesh"), Mesh(tmp_path / "other")
