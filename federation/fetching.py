@@ -4,6 +4,7 @@ Runs in the gateway's event loop; what reads and writes is landing.py's, in thre
 """
 
 import asyncio
+import logging
 import random
 import time
 from collections.abc import Callable, Collection, Iterator
@@ -26,6 +27,9 @@ PROGRESS_S = 1.0  # and to those who hold it
 RATE_S = 2.0  # over which the rate is told
 MAX_BITMAP_BYTES = 16 * 2**10
 PATIENCE_S = 60.0  # without a byte
+
+
+_log = logging.getLogger("ingle.copies")
 
 
 class Progress(NamedTuple):
@@ -60,6 +64,7 @@ class Fetching:
         self._lists: asyncio.Queue[ListCame] = asyncio.Queue()
         self._checks: set[asyncio.Task[None]] = set()
         self._fault: BaseException | None = None
+        self._blamed: set[str] = set()  # as was logged
         self._listeners: set[str] = set()  # who fetches it too
         self._told: dict[str, float] = {}  # who was told how far this is, and when
         self._moved_s = time.monotonic()
@@ -127,6 +132,7 @@ class Fetching:
             self._send_asks(self.download.poll(time.monotonic()))
             self._tell_all()
             self._report()
+            self._log_blame()
             self._check_patience(holders())
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._changed.wait(), TICK_S)
@@ -182,11 +188,19 @@ class Fetching:
         with disk_faults(self.folder):
             wrong = await asyncio.to_thread(seal, self.folder, files)
         if not wrong:
+            self._log_blame()
             self._report()
             return files
         self.download.distrusted(f"{wrong} came as its list says, and is not what the artifact has")
         await asyncio.to_thread(forget_list, self.folder)
         return {}
+
+    def _log_blame(self) -> None:
+        for node_id, why in self.download.banned.items():
+            if node_id not in self._blamed:
+                self._blamed.add(node_id)
+                _log.warning("node %s is not asked for %s again: %s", node_id[:12], self._digest[:12], why)
+        self._blamed &= self.download.banned.keys()
 
     def _check_patience(self, holders: Collection[str]) -> None:
         banned = self.download.banned

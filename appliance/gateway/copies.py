@@ -306,6 +306,7 @@ class Copies:
     async def _follow(self) -> None:
         try:
             for record in await asyncio.to_thread(self._folders.open):
+                _log.info("the copy of %s:%s that was being made is gone on with", record.name, record.version)
                 self._begin(record)
         except IngleError as error:
             _log.error("copies that were being made are not gone on with: %s", error.sentence)

@@ -1,0 +1,118 @@
+"""Copies between real nodes on a LAN: kills in the middle of a transfer, a source whose disk lies, deletions."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from tests.mesh.lan import Lan
+from tests.mesh.meshes import Mesh, MeshNode, until
+
+SIZE = 1200  # of the square matrix that a model is
+SIZE_BYTES = SIZE * SIZE * 4
+SLOW_BYTES_PER_S = 2_000_000
+FAST_BYTES_PER_S = 125_000_000
+
+
+def _model(seed: int) -> bytes:
+    """A model of 6 MB that gives the sum of its inputs `seed` times over."""
+    matrix = np.random.default_rng(seed).standard_normal((SIZE, SIZE)).astype(np.float32)
+    matrix[:, 0] = seed
+    row = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", SIZE]) for name in "xy"]
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["x", "w"], ["y"])], "g", row[:1], row[1:], [numpy_helper.from_array(matrix, "w")]
+    )
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
+    made.ir_version = 8
+    return made.SerializeToString()
+
+
+@pytest.fixture(scope="module")
+def mesh(namespaces: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
+    with Lan() as lan, Mesh(lan, tmp_path_factory.mktemp("copies")) as made:
+        made.start("a", "b", "c")
+        made.wait_all_see_all()
+        yield made
+
+
+def _copies(node: MeshNode, model: str) -> dict[str, Any]:
+    told = node.ask("GET", f"/v1/copies?model={model}").json["copies"]
+    return told[0] if told else {"nodes": [], "making": [], "lacking": 1}
+
+
+def _done_bytes(seen_by: MeshNode, model: str, of: str) -> int:
+    return max([copy["done_bytes"] for copy in _copies(seen_by, model)["making"] if copy["node"] == of], default=0)
+
+
+def _answers_itself(node: MeshNode, model: str, seed: int) -> bool:
+    ones = [[1.0] + [0.0] * (SIZE - 1)]
+    answer = node.call(model, {"x": ones}, {"X-Ingle-Pin": "local"})
+    return answer.status == 200 and answer.json["outputs"]["y"][0][0] == seed and answer.json["node"] == node.name
+
+
+def _rate(mesh: Mesh, name: str, bytes_per_s: float) -> None:
+    mesh.lan.rate(mesh.nodes[name].host, bytes_per_s)
+
+
+def test_a_fetcher_that_is_killed_goes_on_where_it_was(mesh: Mesh) -> None:
+    a, b = mesh.nodes["a"], mesh.nodes["b"]
+    _rate(mesh, "a", SLOW_BYTES_PER_S)
+    a.deploy("acme/first", _model(1), "?on=b")
+    until(lambda: _done_bytes(a, "acme/first", "b") > SIZE_BYTES // 3, "a third of the copy is there")
+    b.kill()
+    _rate(mesh, "a", FAST_BYTES_PER_S)
+    until(lambda: "b" not in a.sees(), "the kill is seen")
+    b.restart()
+    until(lambda: _answers_itself(b, "acme/first", 1), "the copy answers")
+    assert "is gone on with" in b.log.read_text()
+
+
+def test_a_source_that_is_killed_is_replaced_by_another(mesh: Mesh) -> None:
+    a, c = mesh.nodes["a"], mesh.nodes["c"]
+    a.deploy("acme/second", _model(2), "?on=b")
+    until(lambda: "b" in _copies(c, "acme/second")["nodes"], "there are two sources")
+    for name in "ab":
+        _rate(mesh, name, SLOW_BYTES_PER_S)
+    a.deploy("acme/second", _model(2), "?on=c")
+    until(lambda: _done_bytes(c, "acme/second", "c") > SIZE_BYTES // 3, "a third of the copy is there")
+    a.kill()
+    _rate(mesh, "b", FAST_BYTES_PER_S)
+    until(lambda: _answers_itself(c, "acme/second", 2), "the copy answers")
+    a.restart()
+    mesh.wait_all_see_all()
+
+
+def test_a_source_whose_disk_lies_is_found_out(mesh: Mesh) -> None:
+    a, b, c = (mesh.nodes[name] for name in "abc")
+    _rate(mesh, "a", FAST_BYTES_PER_S)
+    b.deploy("acme/third", _model(3), "?on=a")
+    until(lambda: "a" in _copies(c, "acme/third")["nodes"], "there are two sources")
+    (damaged,) = (a.folder / "data" / "artifacts").rglob(f"{_copies(a, 'acme/third')['digest']}/model.onnx")
+    _damage(damaged)
+    b.deploy("acme/third", _model(3), "?on=c")
+    until(lambda: _answers_itself(c, "acme/third", 3), "the copy answers")
+    assert f"{a.told['node_id'][:12]} is not asked for " in c.log.read_text()
+
+
+def _damage(path: Path) -> None:
+    """Every piece of it."""
+    path.chmod(0o600)
+    with path.open("r+b") as file:
+        for place in range(100_000, SIZE_BYTES, 200_000):
+            file.seek(place)
+            file.write(b"damaged")
+
+
+def test_what_is_deleted_at_one_node_is_gone_from_a_node_that_was_away(mesh: Mesh) -> None:
+    a, b = mesh.nodes["a"], mesh.nodes["b"]
+    b.kill()
+    until(lambda: "b" not in a.sees(), "the kill is seen")
+    assert a.ask("DELETE", "/v1/models/acme/first").status == 200
+    b.restart()
+    mesh.wait_all_see_all()
+    until(lambda: b.ask("GET", "/v1/models/acme/first").status == 404, "the copy is deleted")
+    artifacts = b.folder / "data" / "artifacts"
+    until(lambda: len(list(artifacts.glob("*/*"))) == 2, "its bytes are gone")
