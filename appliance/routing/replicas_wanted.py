@@ -9,8 +9,6 @@ import hashlib
 from collections.abc import Collection
 from typing import NamedTuple
 
-from federation.peer import PeerStanding
-
 # A node that starts again is back sooner, and its copy with it.
 GRACE_S = 10.0
 
@@ -20,11 +18,6 @@ class Copies(NamedTuple):
 
     to_fetch: tuple[str, ...]
     may_drop: tuple[str, ...]
-
-
-def counts(standing: PeerStanding, since_s: float, now_s: float) -> bool:
-    """Whether a holder's copy is reckoned with: it lives, or may soon again."""
-    return standing in ("alive", "suspect", "draining") or now_s - since_s < GRACE_S
 
 
 def copies_wanted(key: str, wished: int, *, holders: Collection[str], able: Collection[str]) -> Copies:

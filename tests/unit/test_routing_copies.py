@@ -8,7 +8,7 @@ import pytest
 from appliance.routing.call import Call
 from appliance.routing.copying import GIVE_UP_S, LoadsUnderWay, Place, new_place, places
 from appliance.routing.cost import Candidate, Terms, price
-from appliance.routing.replicas_wanted import GRACE_S, copies_wanted, counts
+from appliance.routing.replicas_wanted import copies_wanted
 from federation.messages import Hello, Introduction, Load, ModelState
 from federation.peer import Peer, PeerStanding
 
@@ -140,18 +140,3 @@ def test_random_histories_keep_the_copies() -> None:
                 elif actor in plan.may_drop:
                     disks.discard(actor)
             assert len(disks & up) == 3
-
-
-@pytest.mark.parametrize(
-    ("standing", "ago_s", "expected"),
-    [
-        ("alive", 99.0, True),
-        ("suspect", 99.0, True),
-        ("draining", 99.0, True),
-        ("dead", GRACE_S / 2, True),
-        ("dead", GRACE_S * 2, False),
-        ("joining", GRACE_S * 2, False),
-    ],
-)
-def test_a_copy_counts_while_its_node_may_be_back(standing: PeerStanding, ago_s: float, expected: bool) -> None:
-    assert counts(standing, 100.0 - ago_s, 100.0) is expected
