@@ -48,7 +48,9 @@ class NodeMesh:
         self._settings = settings
         self._address = address
         self._dataplane = dataplane
-        self._keyring = Keyring(settings.data_dir, given=_key(settings))
+        given = given_key(settings)
+        self._key_is_given = bool(given)
+        self._keyring = Keyring(settings.data_dir, given=given)
         self._mesh = Mesh(
             data_dir=settings.data_dir,
             identity=identity,
@@ -89,6 +91,7 @@ class NodeMesh:
             name=self._dataplane.node_name,
             address=Address(self._address.host, ports[0] if self._address.port else 0),
             advertise=settings.federation.advertise,
+            key_is_given=self._key_is_given,
         )
         self._dataplane.membership = self._membership
         others = self._discovery.other_meshes if self._discovery is not None else list
@@ -155,7 +158,7 @@ def joined(text: str) -> list[Address]:
     return [address for address in found if address is not None]
 
 
-def _key(settings: Settings) -> str:
+def given_key(settings: Settings) -> str:
     """The mesh's key as the owner gave it, or empty. Raises BadInputError where the file cannot be read."""
     if settings.mesh_key_file is None:
         return os.environ.get(KEY_VARIABLE, "")

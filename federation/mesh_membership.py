@@ -73,12 +73,23 @@ class Described(NamedTuple):
 class MeshMembership:
     """Made with a Mesh; close() before that is stopped."""
 
-    def __init__(self, mesh: JoinableMesh, identity: Identity, *, name: str, address: Address, advertise: str) -> None:
-        """`address`: where the mesh listens; `advertise`: that of MeshSettings."""
+    def __init__(
+        self,
+        mesh: JoinableMesh,
+        identity: Identity,
+        *,
+        name: str,
+        address: Address,
+        advertise: str,
+        key_is_given: bool = False,
+    ) -> None:
+        """`address`: where the mesh listens; `advertise`: that of MeshSettings; `key_is_given`: the owner named the
+        key, and does so at the next start."""
         self._mesh = mesh
         self._keyring = mesh.keyring
         self._identity = identity
         self._name = name
+        self._key_is_given = key_is_given
         self._bound_to = address.host
         port = address.port + PORT_OFFSET if address.port else 0
         self._server = InviteServer(self, address.host, port if port < 65536 else 0, on_change=self._announce_soon)
@@ -190,8 +201,10 @@ class MeshMembership:
             await self._save()
 
     async def leave(self) -> None:
-        """Leaves the mesh, and tells its members: a mesh of one, with a key of its own."""
+        """Leaves the mesh, and tells its members: a mesh of one, with a key of its own. Raises ConflictError where the
+        key was named by the owner."""
         async with self._changing:
+            self._refuse_for_given_key()
             await self._mesh.say_goodbye()
             self._keyring.leave()
             self._mesh.forget_mesh()
@@ -207,7 +220,15 @@ class MeshMembership:
             self._mesh.introduced(member)
         return self._mesh.introduction
 
+    def _refuse_for_given_key(self) -> None:
+        if self._key_is_given:
+            raise ConflictError(
+                "this node's mesh key is named by INGLE_MESH_KEY or --mesh-key-file, which would bring it back into "
+                "its mesh at the next start: start it without that first"
+            )
+
     def _refuse_to_leave(self, leave: bool) -> None:
+        self._refuse_for_given_key()
         if refusal := join_refusal([pin.name for pin in self._mesh.names.others()], leave=leave):
             raise ConflictError(refusal)
 

@@ -29,10 +29,10 @@ from federation.remembered import Remembered
 class StoppedNode:
     """Made with the folder's lock held. Raises IngleError where what is kept there is damaged."""
 
-    def __init__(self, data_dir: Path, *, name: str, mesh: Address, advertise: str = "", given_key: str = "") -> None:
-        """`mesh`: where the node will listen; `given_key`: what its settings name as the mesh key."""
+    def __init__(self, data_dir: Path, *, name: str, mesh: Address, advertise: str = "") -> None:
+        """`mesh`: where the node will listen; `advertise`: that of MeshSettings."""
         with disk_faults(data_dir):
-            self.keyring = Keyring(data_dir, given=given_key)
+            self.keyring = Keyring(data_dir)
             self._identity = load_identity(data_dir)
         self._data_dir = data_dir
         self._name = name
