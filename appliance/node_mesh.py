@@ -24,9 +24,11 @@ from federation.keyring import Keyring
 from federation.mesh import Mesh
 from federation.mesh_membership import MeshMembership
 from federation.messages import Introduction
+from federation.sightings import OtherMesh
 
 KEY_VARIABLE = "INGLE_MESH_KEY"
-_IN_SIGHT_S = 1.0  # whoever answers by multicast has answered by then
+_LOOK_S = 1.0  # whoever answers by multicast has answered by then
+_LOOKS = 15  # boxes that are switched on together start within so many of these
 
 _log = logging.getLogger("ingle.node")
 
@@ -113,17 +115,15 @@ class NodeMesh:
 
     async def _tell_of_others(self) -> None:
         """Who has started a first node has to know that there are meshes already, and how to get into one."""
-        await asyncio.sleep(_IN_SIGHT_S)
-        if self._discovery is None or not self._keyring.provisional:
-            return
-        for other in self._discovery.other_meshes():
-            names = ", ".join(node.name for node in other.nodes[:4])
-            more = f" and {len(other.nodes) - 4} more" if len(other.nodes) > 4 else ""
-            print(
-                f"  another mesh is in sight: {names}{more}. To join it, run `ingle mesh invite` there and "
-                "`ingle mesh join CODE` here",
-                flush=True,
-            )
+        told: set[str] = set()
+        for _ in range(_LOOKS):
+            await asyncio.sleep(_LOOK_S)
+            if self._discovery is None or not self._keyring.provisional:
+                return
+            for other in self._discovery.other_meshes():
+                if other.key_id not in told:
+                    told.add(other.key_id)
+                    print(_in_sight(other), flush=True)
 
     def words(self) -> str:
         """What the node's owner is told of its mesh when it has started."""
@@ -150,6 +150,15 @@ class NodeMesh:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def _in_sight(other: OtherMesh) -> str:
+    names = ", ".join(node.name for node in other.nodes[:4])
+    more = f" and {len(other.nodes) - 4} more" if len(other.nodes) > 4 else ""
+    return (
+        f"  another mesh is in sight: {names}{more}. To join it, run `ingle mesh invite` there and "
+        "`ingle mesh join CODE` here"
+    )
 
 
 def joined(text: str) -> list[Address]:

@@ -14,6 +14,8 @@ from federation.key_rotation import PATIENCE_S, KeyHolder, Step, next_step
 from federation.keyring import Keyring
 from federation.messages import Introduction, Keys
 
+MAX_HOLDERS = 1000
+
 _log = logging.getLogger("ingle.mesh")
 
 
@@ -55,7 +57,11 @@ class KeyCare:
         revoked_before = self._keyring.revoked_count
         held = frozenset(self._keyring.ids_of(keys))
         changed = self._keyring.merge(keys)
+        # Kept when its link ends: what it held it holds, and when one link takes another's place it says nothing again.
+        self._holds.pop(node_id, None)
         self._holds[node_id] = held
+        if len(self._holds) > MAX_HOLDERS:
+            del self._holds[next(iter(self._holds))]
         if self._keyring.revoked_count > revoked_before and self._keyring.current.id not in held:
             # Somebody was thrown out elsewhere while the key was changed here: he may know the key that stands.
             self._keyring.rotate_at_once()
@@ -67,8 +73,6 @@ class KeyCare:
         if self._closed:
             return
         living = [peer for peer in self._living() if not self._keyring.is_revoked(peer.public_key)]
-        ids = {peer.node_id for peer in living}
-        self._holds = {node_id: held for node_id, held in self._holds.items() if node_id in ids}
         holders = [KeyHolder(p.node_id, self._holds.get(p.node_id, frozenset()), p.key_id) for p in living]
         keys = [key.id for key in self._keyring.keys]
         self.step = next_step(self._own_id, keys, self._keyring.current.id, holders, self._clock() - self._changed_s)

@@ -69,7 +69,7 @@ def test_boxes_become_one_mesh_by_codes_and_change_it_while_they_run(lan: Lan, t
         assert found is not None
         joined = ingle(attic, "mesh", "join", found[0].lower())
         assert (joined.status, "Joined the mesh of 'cellar'" in joined.out) == (0, True), joined
-        out, _ = waiting.communicate(timeout=30)
+        out, _ = waiting.communicate(timeout=60)
         assert "'attic' joined from" in out
         assert waiting.returncode == 0
         until(lambda: cellar.sees() == attic.sees() == {"cellar", "attic"}, "the two see each other")
