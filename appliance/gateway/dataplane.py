@@ -249,7 +249,7 @@ class DataPlane:
     def _submit(self, begun: BegunCall, request: CallRequest, principal: Principal) -> None:
         """Hands the call to whoever is to answer it. Raises IngleError."""
         route, work = begun.route, begun.work
-        if work.sequence is not None or (request.pin == "local" if route.holders else not request.pin):
+        if request.pin == "local" or work.sequence is not None or not (request.pin or route.holders):
             if not route.model.folder:
                 raise UnavailableError(
                     f"{route.model} is on other nodes alone, and none is in reach", retry_after_s=1.0
