@@ -47,6 +47,7 @@ from appliance.client_async import GRACE_S, AsyncClient
 from appliance.client_tensors import Tensor, tensor_of
 from appliance.client_wire import (
     Asked,
+    BrokenError,
     HttpAnswer,
     Infer,
     Inference,
@@ -54,8 +55,10 @@ from appliance.client_wire import (
     Operation,
     from_http,
     http_fault,
+    is_asked_elsewhere,
     retry_wait_s,
     to_http,
+    what_is_left,
 )
 from appliance.core.errors import BadInputError, IngleError, UnavailableError, UnsupportedError
 from appliance.core.names import ModelName
@@ -105,7 +108,8 @@ class Client:
         ca_file: Path | None = None,
         fingerprint: str = "",
     ) -> None:
-        """`url`: one or several nodes, `http://`, `https://` or `tcp://`; where one is not reached, the next is.
+        """`url`: one or several nodes, `http://`, `https://` or `tcp://`; where one is not reached, takes no calls or
+        ends under a call, the next is asked.
 
         For `https://`, whom to believe: the system's authorities, or those in `ca_file`, or the one certificate
         whose SHA-256 is `fingerprint`, whatever it says of itself. Raises BadInputError where these are unfit."""
@@ -171,20 +175,21 @@ class Client:
 
     def _perform(self, asked: Asked, deadline_s: float = 0.0) -> Any:
         ends_s = time.monotonic() + deadline_s if deadline_s else None
-        unreached = 0
+        asked_of = 0
         while True:
             try:
-                return self._once(asked, deadline_s + GRACE_S if deadline_s else 0.0)
-            except NotReachedError:
-                unreached += 1
-                self.url = self._urls[(self._urls.index(self.url) + 1) % len(self._urls)]
-                if unreached == len(self._urls):
-                    raise
+                left = what_is_left(asked, time.monotonic(), ends_s)
+                return self._once(left, deadline_s + GRACE_S if deadline_s else 0.0)
             except IngleError as error:
+                asked_of += 1
+                if is_asked_elsewhere(error) and asked_of < len(self._urls):
+                    self.url = self._urls[(self._urls.index(self.url) + 1) % len(self._urls)]
+                    continue
                 wait_s = retry_wait_s(error, time.monotonic(), ends_s)
                 if wait_s is None:
                     raise
                 time.sleep(wait_s)
+                asked_of = 0
 
     def _once(self, asked: Asked, timeout_s: float) -> Any:
         if self.url.startswith("tcp://"):
@@ -471,7 +476,7 @@ class Client:
         except urllib3.exceptions.SSLError as error:
             raise UnavailableError(_distrust(self.url, error)) from None
         except (urllib3.exceptions.HTTPError, OSError) as error:
-            raise UnavailableError(f"the connection to {self.url} broke ({_reason(error)}): try again") from None
+            raise BrokenError(f"the connection to {self.url} broke ({_reason(error)}): try again") from None
 
 
 _JSON = {"Content-Type": "application/json"}

@@ -13,14 +13,17 @@ from typing import Any, Protocol, Self
 from appliance.client_tensors import tensor_of
 from appliance.client_wire import (
     Asked,
+    BrokenError,
     HttpAnswer,
     Infer,
     Inference,
     NotReachedError,
     Operation,
     from_http,
+    is_asked_elsewhere,
     retry_wait_s,
     to_http,
+    what_is_left,
 )
 from appliance.core.errors import BadInputError, IngleError, UnavailableError
 
@@ -32,7 +35,7 @@ class _Link(Protocol):
 
 class AsyncClient:
     """As Client's calls, and many at a time. `urls`: one or several nodes, `http://` or `tcp://`; where one cannot be
-    reached the next is asked."""
+    reached, takes no calls or ends under a call, the next is asked."""
 
     def __init__(self, urls: str | Sequence[str], key: str = "", *, timeout_s: float = 300.0) -> None:
         self._links = [_link(url, key, timeout_s) for url in ([urls] if isinstance(urls, str) else urls)]
@@ -84,20 +87,24 @@ class AsyncClient:
 
     async def _perform(self, asked: Asked, deadline_s: float = 0.0) -> Any:
         ends_s = time.monotonic() + deadline_s if deadline_s else None
-        unreached = 0
+        at, asked_of = self._at, 0
         while True:
             try:
-                return await self._links[self._at].ask(asked, deadline_s + GRACE_S if deadline_s else 0.0)
-            except NotReachedError:
-                unreached += 1
-                self._at = (self._at + 1) % len(self._links)
-                if unreached == len(self._links):
-                    raise
+                left = what_is_left(asked, time.monotonic(), ends_s)
+                return await self._links[at].ask(left, deadline_s + GRACE_S if deadline_s else 0.0)
             except IngleError as error:
+                asked_of += 1
+                if is_asked_elsewhere(error) and asked_of < len(self._links):
+                    following = (at + 1) % len(self._links)
+                    if self._at == at:  # else another call has moved on already
+                        self._at = following
+                    at = following
+                    continue
                 wait_s = retry_wait_s(error, time.monotonic(), ends_s)
                 if wait_s is None:
                     raise
                 await asyncio.sleep(wait_s)
+                at, asked_of = self._at, 0
 
 
 # A node that keeps a deadline says so itself; only one that does not answer at all is given up, this much later.
@@ -125,8 +132,8 @@ class _HttpLink:
         self._session: Any = None
 
     async def ask(self, asked: Asked, timeout_s: float = 0.0) -> Any:
-        """The node's answer. Raises the error that it names, NotReachedError where there is none, and
-        UnavailableError where the connection breaks or nothing comes in time."""
+        """The node's answer. Raises the error that it names, NotReachedError where there is none, BrokenError where the
+        connection breaks, and UnavailableError where nothing comes in time."""
         import aiohttp
 
         if self._session is None:
@@ -149,7 +156,7 @@ class _HttpLink:
         except TimeoutError:
             raise UnavailableError(f"the node at {self._url} took too long to answer: try again later") from None
         except (aiohttp.ClientError, OSError) as error:
-            raise UnavailableError(f"the connection to {self._url} broke ({error}): try again") from None
+            raise BrokenError(f"the connection to {self._url} broke ({error}): try again") from None
         return from_http(asked, self._url, answer)
 
     async def close(self) -> None:

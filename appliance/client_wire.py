@@ -52,6 +52,10 @@ class NotReachedError(UnavailableError):
     """No node could be reached, so that nothing was asked of it: another may be."""
 
 
+class BrokenError(UnavailableError):
+    """The connection ended while an answer was waited for: it is not known what of it was done."""
+
+
 class HttpRequest(NamedTuple):
     method: str
     path: str
@@ -218,3 +222,18 @@ def retry_wait_s(error: IngleError, now_s: float, ends_s: float | None) -> float
     if again_s is None or error.code not in ("busy", "unavailable") or ends_s is None or now_s + again_s >= ends_s:
         return None
     return again_s
+
+
+def is_asked_elsewhere(error: IngleError) -> bool:
+    """Whether another node may be asked the same at once: this one is gone, or takes no calls. What the gone one had
+    begun is done twice then, which changes no answer: all that is Asked only reads or computes."""
+    if isinstance(error, NotReachedError | BrokenError):
+        return True
+    return error.code == "unavailable" and error.retry_after_s is not None
+
+
+def what_is_left(asked: Asked, now_s: float, ends_s: float | None) -> Asked:
+    """The same with what is left of its deadline, for whoever is asked after others were."""
+    if ends_s is None or not isinstance(asked, Infer):
+        return asked
+    return asked._replace(deadline_s=max(0.001, ends_s - now_s))

@@ -12,7 +12,7 @@ from typing import Any, cast
 
 import zmq
 
-from appliance.client_wire import Asked, NotReachedError, from_zmq, to_zmq
+from appliance.client_wire import Asked, BrokenError, NotReachedError, from_zmq, to_zmq
 from appliance.core.client_frames import read_message
 from appliance.core.errors import BadInputError, IngleError, UnavailableError
 from appliance.core.requests import Buffer
@@ -76,8 +76,8 @@ class ZmqLink:
         self._number = 0
 
     def ask(self, asked: Asked, timeout_s: float = 0.0) -> Any:
-        """The node's answer. Raises the error that it names, NotReachedError where there is none, and
-        UnavailableError where the connection breaks or nothing comes in time (0: as the link was made)."""
+        """The node's answer. Raises the error that it names, NotReachedError where there is none, BrokenError where the
+        connection breaks, and UnavailableError where nothing comes in time (0: as the link was made)."""
         ends_s = time.monotonic() + (timeout_s or self._timeout_s)
         sock = self._socket or self._opened(min(ends_s, time.monotonic() + CONNECT_S))
         self._number += 1
@@ -212,9 +212,9 @@ def _readable(sock: zmq.Socket[bytes]) -> bool:
     return bool(cast(int, sock.get(zmq.EVENTS)) & zmq.POLLIN)
 
 
-def broken(url: str) -> UnavailableError:
+def broken(url: str) -> BrokenError:
     """The connection ended, and it is not known what of the call was done."""
-    return UnavailableError(f"the connection to {url} broke: the node has ended, or refused what is too large for it")
+    return BrokenError(f"the connection to {url} broke: the node has ended, or refused what is too large for it")
 
 
 def not_there(url: str) -> NotReachedError:

@@ -2,9 +2,10 @@
 
 import array
 import asyncio
+import contextlib
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -140,9 +141,10 @@ def test_where_nobody_answers_the_next_node_is_asked(served: RunningNode, way: s
     assert asking(way, [nowhere, url_of(served, way)], served.admin_key, "ready") is True
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_a_connection_that_breaks_is_said_and_not_tried_again(way: str) -> None:
-    taken = []
+@contextlib.contextmanager
+def hanging_up(way: str) -> Iterator[tuple[str, list[bytes]]]:
+    """The URL of who hangs up under the first call, and is not there for a second; what it was sent, in the end."""
+    taken: list[bytes] = []
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def hang_up() -> None:
@@ -151,13 +153,39 @@ def test_a_connection_that_breaks_is_said_and_not_tried_again(way: str) -> None:
             taken.append(connection.recv(10))
             connection.close()
 
-        hanging_up = threading.Thread(target=hang_up)
-        hanging_up.start()
-        url = f"{'http' if way.startswith('http') else 'tcp'}://127.0.0.1:{server.getsockname()[1]}"
-        with pytest.raises(UnavailableError):
-            asking(way, url, "", "ready")
-        hanging_up.join()
+        thread = threading.Thread(target=hang_up)
+        thread.start()
+        yield f"{'http' if way.startswith('http') else 'tcp'}://127.0.0.1:{server.getsockname()[1]}", taken
+        thread.join()
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_connection_that_breaks_is_said_and_not_tried_again(way: str) -> None:
+    with hanging_up(way) as (url, taken), pytest.raises(UnavailableError):
+        asking(way, url, "", "ready")
     assert len(taken) == 1
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_what_a_node_that_ends_had_begun_is_asked_of_the_next_one(served: RunningNode, way: str) -> None:
+    x = np.ones((1, 2), np.float32)
+    with hanging_up(way) as (url, taken):
+        urls = [url, url_of(served, way)]
+        answer = asking(way, urls, served.admin_key, "infer", "calls/doubling", {"x": x}, deadline_s=30.0)
+    assert answer.outputs["y"].tolist() == [[2, 2]]
+    assert len(taken) == 1
+
+
+@pytest.mark.parametrize("way", ["http, async", "zmq, async"])
+def test_many_calls_at_once_move_on_together(served: RunningNode, way: str) -> None:
+    nowhere = "http://127.0.0.1:1" if way.startswith("http") else "tcp://127.0.0.1:1"
+    x = np.ones((1, 2), np.float32)
+
+    async def call() -> list[Inference]:
+        async with AsyncClient([nowhere, nowhere, url_of(served, way)], served.admin_key) as client:
+            return await asyncio.gather(*(client.infer("calls/doubling", {"x": x}) for _ in range(20)))
+
+    assert [answer.outputs["y"].tolist() for answer in asyncio.run(call())] == [[[2, 2]]] * 20
 
 
 @pytest.mark.parametrize("way", WAYS)

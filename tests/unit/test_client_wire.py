@@ -7,7 +7,14 @@ import numpy as np
 import pytest
 
 from appliance.client_tensors import Tensor, array_of, tensor_of
-from appliance.client_wire import retry_wait_s
+from appliance.client_wire import (
+    BrokenError,
+    Infer,
+    NotReachedError,
+    is_asked_elsewhere,
+    retry_wait_s,
+    what_is_left,
+)
 from appliance.core.errors import BadInputError, BusyError, IngleError, UnavailableError, WorkerFailedError
 
 
@@ -72,3 +79,28 @@ def test_what_has_no_dtype_here_is_refused_with_a_sentence(value: Any) -> None:
 
 def test_bf16_comes_as_its_bits() -> None:
     assert array_of(Tensor("BF16", [1], b"\x80\x3f")).tolist() == [0x3F80]
+
+
+@pytest.mark.parametrize(
+    ("error", "elsewhere"),
+    [
+        (NotReachedError("nobody there"), True),
+        (BrokenError("it ended"), True),
+        (UnavailableError("it drains", retry_after_s=1.0), True),
+        (UnavailableError("it took too long"), False),  # so would another, perhaps
+        (BusyError("come back", retry_after_s=1.0), False),
+        (BadInputError("no"), False),
+    ],
+)
+def test_another_node_is_asked_where_this_one_is_gone_or_takes_no_calls(error: IngleError, elsewhere: bool) -> None:
+    assert is_asked_elsewhere(error) is elsewhere
+
+
+@pytest.mark.parametrize(
+    ("now_s", "ends_s", "left_s"), [(100.0, 130.0, 30.0), (131.0, 130.0, 0.001), (100.0, None, 9.0)]
+)
+def test_who_is_asked_later_is_told_what_is_left_of_the_deadline(
+    now_s: float, ends_s: float | None, left_s: float
+) -> None:
+    asked = Infer("m", "", {}, None, 9.0, 0)
+    assert what_is_left(asked, now_s, ends_s) == asked._replace(deadline_s=left_s)
