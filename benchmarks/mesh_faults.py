@@ -7,11 +7,10 @@ entry node is killed under callers that know several. Each run is held against t
 """
 
 from benchmarks.calls import Call
-from benchmarks.measured import LoadError
 from benchmarks.mesh_load import LoadReport, evenly
-from benchmarks.meshed import Meshed, answers_everywhere, milliseconds, on_a_lan, place, settled
+from benchmarks.meshed import Meshed, answers_everywhere, milliseconds, on_a_lan, place, settled, warm
 from benchmarks.report import Section, verdict, write_section
-from tests.mesh.meshes import MeshNode
+from tests.mesh.meshes import MeshNode, answered
 
 _RATE_PER_S = 200.0
 _SECONDS = 20.0
@@ -58,22 +57,29 @@ def _run(meshed: Meshed, entry: MeshNode, call: Call, seconds: float) -> LoadRep
 
 
 def _run_with(
-    meshed: Meshed, urls: list[str], entry: MeshNode, victim: MeshNode, call: Call, fault: str, seconds: float
+    meshed: Meshed, entry: MeshNode, replicas: list[MeshNode], call: Call, fault: str, seconds: float
 ) -> LoadReport:
-    with meshed.load(urls, call, evenly(_RATE_PER_S, seconds)) as load:
+    """Strikes the replica that answered most until then."""
+    before = answered(call.name, replicas)
+    with meshed.load([entry.url], call, evenly(_RATE_PER_S, seconds)) as load:
         load.wait_s(seconds * _FAULT_AT)
+        [(name, _)] = (answered(call.name, replicas) - before).most_common(1)
+        victim = meshed.mesh.nodes[name]
         _strike(fault, meshed, victim, entry)
         report = load.report()
     _mend(meshed, victim)
     return report
 
 
-def _busiest(report: LoadReport, nodes: list[MeshNode]) -> MeshNode:
-    name, _ = report.answered_by().most_common(1)[0]
-    for node in nodes:
-        if node.name == name:
-            return node
-    raise LoadError(f"{name} answered most, which is no replica: the entry node has a copy")
+def _run_without_entry(
+    meshed: Meshed, entry: MeshNode, others: list[MeshNode], call: Call, seconds: float
+) -> LoadReport:
+    """Kills the first of the nodes that the callers know."""
+    urls = [entry.url, *(node.url for node in others)]
+    with meshed.load(urls, call, evenly(_RATE_PER_S, seconds)) as load:
+        load.wait_s(seconds * _FAULT_AT)
+        entry.kill()
+        return load.report()
 
 
 def _row(what: str, report: LoadReport, without: LoadReport | None = None) -> tuple[str, ...]:
@@ -98,9 +104,9 @@ def _matrix(word: str, flags: tuple[str, ...], seconds: float) -> tuple[list[tup
         worst_s = 0.0
         _run(meshed, entry, call, min(2.0, seconds))
         for fault in (*FAULTS, LOSSY):
+            warm(call, entry, replicas)
             without = _run(meshed, entry, call, seconds)
-            victim = _busiest(without, replicas)
-            report = _run_with(meshed, [entry.url], entry, victim, call, fault, seconds)
+            report = _run_with(meshed, entry, replicas, call, fault, seconds)
             rows.append(_row(f"{word}: none", without))
             rows.append(_row(f"{word}: {fault}", report, without))
             if fault == LOSSY:
@@ -116,8 +122,7 @@ def _matrix(word: str, flags: tuple[str, ...], seconds: float) -> tuple[list[tup
         what = f"{word}: p99.9 over the run without, ms, the worst fault"
         verdicts.insert(1, verdict(what, worst_s * 1e3, goal_s * 1e3, at_most=True))
         if word == "hedged":
-            urls = [entry.url, *(node.url for node in replicas)]
-            report = _run_with(meshed, urls, entry, entry, call, "kill -9", seconds)
+            report = _run_without_entry(meshed, entry, replicas, call, seconds)
             rows.append(_row("hedged: the entry node killed, several known", report))
             verdicts.append(verdict("calls lost with the entry node", len(report.lost), 0, at_most=True))
     return rows, verdicts
@@ -126,7 +131,7 @@ def _matrix(word: str, flags: tuple[str, ...], seconds: float) -> tuple[list[tup
 def measure(seconds: float = _SECONDS) -> Section:
     """A mesh with hedging and one without, each with a run for each fault."""
     rows, verdicts = _matrix("hedged", (), seconds)
-    without_rows, without_verdicts = _matrix("not hedged", ("--mesh-hedge-share", "0"), seconds)
+    without_rows, without_verdicts = _matrix("not hedged", ("--federation-hedge-share", "0"), seconds)
     return Section(
         "mesh_faults",
         f"Tiny model, {_RATE_PER_S:.0f} calls a second in open loop for {seconds:.0f} s a run, three replicas; the "

@@ -7,6 +7,7 @@ import contextlib
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from benchmarks.calls import Call, call_of
@@ -62,8 +63,23 @@ def copies_of(model: str, asked: MeshNode) -> set[str]:
 
 def answers_everywhere(model: str, nodes: Iterable[MeshNode]) -> None:
     """Returns once each node would answer for the model, from wherever."""
+
+    def answers(node: MeshNode) -> bool:
+        return node.ask("GET", f"/v2/models/{model}/ready").status == 200
+
     for node in nodes:
-        until(lambda node=node: node.ask("GET", f"/v2/models/{model}/ready").status == 200, f"{node.name} has {model}")  # type: ignore[misc]
+        until(partial(answers, node), f"{node.name} answers for {model}")
+
+
+def warm(call: Call, entry: MeshNode, nodes: Iterable[MeshNode]) -> None:
+    """Calls through `entry` until each of these nodes has answered one."""
+
+    def answered(node: MeshNode) -> bool:
+        pinned = {"X-Ingle-Pin": f"node:{node.name}"}
+        return entry.call(call.name, {"x": call.row.tolist()}, pinned).status == 200
+
+    for node in nodes:
+        until(partial(answered, node), f"{node.name} answers for {call.name}")
 
 
 def milliseconds(value_s: float) -> str:

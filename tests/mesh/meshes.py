@@ -18,7 +18,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -255,6 +256,15 @@ class Mesh:
         running = [node for node in self.nodes.values() if node.is_running]
         names = {node.name for node in running}
         until(lambda: all(node.sees() >= names for node in running), "all nodes see each other", timeout_s)
+
+
+def answered(model: str, nodes: Iterable[MeshNode]) -> Counter[str]:
+    """How many calls of a model each node has answered since its start, its peers' and its own callers'; by name."""
+    counts: Counter[str] = Counter()
+    for node in nodes:
+        told = node.ask("GET", f"/v2/models/{model}/stats").json["model_stats"]
+        counts[node.name] = sum(version["inference_count"] for version in told)
+    return counts
 
 
 def until(holds: Callable[[], bool], what: str, timeout_s: float = 20.0) -> float:

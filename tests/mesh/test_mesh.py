@@ -1,0 +1,159 @@
+"""A mesh of real nodes: they find each other, answer for each other, and lose no call to what befalls one of them."""
+
+from collections.abc import Iterator
+from functools import partial
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks.calls import Call
+from benchmarks.mesh_load import MeshLoad, evenly, plan_of
+from tests.mesh.lan import Lan
+from tests.mesh.meshes import Mesh, MeshNode, answered, until
+from tests.process.models import doubling
+
+ROW = np.array([[1.5, -2.0]], np.float32)
+DOUBLED = [[3.0, -4.0]]
+REPLICATED = Call("replicated", ROW, ROW + ROW)
+_RATE_PER_S = 100.0
+_FAULT_AT_S, _ENDS_S = 1.0, 3.5
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    return doubling(tmp_path_factory.mktemp("model") / "doubling.onnx").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def five(namespaces: None, tmp_path_factory: pytest.TempPathFactory, model: bytes) -> Iterator[Mesh]:
+    """Five that see each other; `replicated` lies on b, c and d, and is warm there. Who breaks something mends it."""
+    with Lan() as lan, Mesh(lan, tmp_path_factory.mktemp("five")) as mesh:
+        mesh.start("a", "b", "c", "d", "e")
+        mesh.wait_all_see_all()
+        mesh.nodes["b"].deploy("replicated", model, "?on=b,c,d")
+        lan.host("callers")
+        mend(mesh)
+        yield mesh
+
+
+def mend(mesh: Mesh) -> None:
+    """Every node runs and is seen, and the replicas answer calls through a."""
+    for node in mesh.nodes.values():
+        if node.is_running:
+            node.thaw()
+        else:
+            node.restart()
+    mesh.lan.heal()
+    mesh.wait_all_see_all()
+    until(lambda: all(answering(mesh, f"node:{name}") == name for name in "bcd"), "the replicas answer")
+
+
+def answering(mesh: Mesh, pin: str = "") -> str:
+    """The name of the node that answers a call through a; empty where none does."""
+    reply = mesh.nodes["a"].call("replicated", {"x": ROW.tolist()}, {"X-Ingle-Pin": pin} if pin else {})
+    return reply.headers.get("x-ingle-node", "") if reply.status == 200 else ""
+
+
+def answers(node: MeshNode, model: str) -> bool:
+    return node.call(model, {"x": ROW.tolist()}).status == 200
+
+
+def load(mesh: Mesh, *entries: MeshNode) -> MeshLoad:
+    due_s = evenly(_RATE_PER_S, _ENDS_S)
+    return MeshLoad(mesh.lan.hosts["callers"], plan_of([node.url for node in entries], REPLICATED, due_s))
+
+
+def test_a_call_to_a_node_without_the_model_is_answered_by_one_that_has_it(five: Mesh, model: bytes) -> None:
+    a, e = five.nodes["a"], five.nodes["e"]
+    e.deploy("owner/only-on-e", model)
+    until(lambda: a.ask("GET", "/v1/models/owner/only-on-e").status == 200, "a knows of e's model")
+    answer = a.call("owner/only-on-e", {"x": ROW.tolist()})
+    assert answer.status == 200, answer.body
+    assert answer.json["outputs"]["y"] == DOUBLED
+    assert answer.headers["x-ingle-node"] == answer.json["node"] == "e"
+
+
+def test_a_sixth_node_is_seen_by_all_and_a_stranger_by_none(five: Mesh, model: bytes) -> None:
+    host = five.lan.host("strangers")
+    stranger = five.make("stranger", host, key=None)
+    stranger.begin()
+    stranger.wait_ready()
+    (sixth,) = five.start("sixth")
+    insiders = [node for node in five.nodes.values() if node is not stranger]
+    names = {node.name for node in insiders}
+    until(lambda: all(node.sees() == names for node in insiders), "six nodes see each other, and nobody else")
+    assert stranger.sees() == {"stranger"}
+    assert stranger.ask("GET", "/v1/models").json["models"] == []
+    assert stranger.call("replicated", {"x": ROW.tolist()}).status == 404
+    for node in (stranger, sixth):
+        assert node.stop() == 0
+        del five.nodes[node.name]
+
+
+@pytest.mark.parametrize("fault", ["kill -9", "freeze", "partition", "answers lost", "calls lost"])
+def test_no_call_is_lost_with_a_replica(five: Mesh, fault: str) -> None:
+    a, replicas = five.nodes["a"], [five.nodes[name] for name in "bcd"]
+    before = answered("replicated", replicas)
+    with load(five, a) as calls:
+        calls.wait_s(_FAULT_AT_S)
+        [(name, _)] = (answered("replicated", replicas) - before).most_common(1)
+        victim = five.nodes[name]  # that had the most to lose
+        match fault:
+            case "kill -9":
+                victim.kill()
+            case "freeze":
+                victim.freeze()
+            case "partition":
+                five.lan.cut_off(victim.host)
+            case "answers lost":
+                five.lan.link(victim.host, a.host, down=True)
+            case _:
+                five.lan.link(a.host, victim.host, down=True)
+        report = calls.report()
+    mend(five)
+    assert [call.fault for call in report.lost] == []
+    assert victim.name in {call.node for call in report.calls}
+
+
+def test_no_call_is_lost_with_the_entry_node_through_a_client_that_knows_several(five: Mesh) -> None:
+    e, a = five.nodes["e"], five.nodes["a"]
+    with load(five, e, a) as calls:
+        calls.wait_s(_FAULT_AT_S)
+        e.kill()
+        report = calls.report()
+    mend(five)
+    assert [call.fault for call in report.lost] == []
+
+
+def test_no_call_is_lost_in_a_rolling_restart(five: Mesh) -> None:
+    nodes = [five.nodes[name] for name in "bcd"]
+    plan = plan_of([five.nodes[name].url for name in "bcd"], REPLICATED, evenly(_RATE_PER_S, 60))
+    with MeshLoad(five.lan.hosts["callers"], plan) as calls:
+        for node in nodes:
+            assert node.stop() == 0
+            node.restart()
+            five.wait_all_see_all()
+        report = calls.finish()
+    assert [call.fault for call in report.lost] == []
+
+
+def test_what_two_sides_of_a_partition_publish_both_have_when_it_is_over(five: Mesh, model: bytes) -> None:
+    a, e = five.nodes["a"], five.nodes["e"]
+    five.lan.partition([five.nodes[name].host for name in "abc"], [five.nodes[name].host for name in "de"])
+    until(lambda: a.sees() == {"a", "b", "c"} and e.sees() == {"d", "e"}, "each side is alone")
+    a.deploy("owner/of-a", model)
+    e.deploy("owner/of-e", model)
+    mend(five)
+    for node, name in product(five.nodes.values(), ("owner/of-a", "owner/of-e")):
+        until(partial(answers, node, name), f"{node.name} answers for {name}")
+
+
+def test_nodes_meet_without_multicast_where_one_is_told_an_address(lan: Lan, tmp_path: Path) -> None:
+    alone = ("--open", "--federation-discover", "false")
+    with Mesh(lan, tmp_path) as mesh:
+        (first,) = mesh.start("first", flags=alone)
+        joining = (*alone, "--join", f"{first.host.ipv4}:8004")
+        mesh.start("second", "third", flags=joining)
+        mesh.wait_all_see_all()
