@@ -49,6 +49,7 @@ HINT_S = 30.0
 MAX_HINTS = 32
 ROUND_TRIP_S = 5.0  # how often a probe is sent to a peer that is heard all the time
 WIDTH_S = 3600.0
+WIDTH_PROBES = 3  # one alone may have met others on its way
 WIDTH_APART_S = 1.0  # so that many new peers are not measured at once
 _STATE_ASKED_S = 0.5
 _WHOLE_STATE_S = 0.1
@@ -372,8 +373,15 @@ class MeshCore:
         is_silent = now_s - member.heard_s >= max(heartbeat_s, self._settings.suspect_s / 2)
         if probed_s >= ROUND_TRIP_S or (is_silent and probed_s >= heartbeat_s):
             self._probe(member, talk, now_s)
-        if talk.way.rtt_s and now_s >= max(talk.width_s, self._width_s):
+        if talk.way.rtt_s:
+            self._measure_width(member, talk, now_s)
+
+    def _measure_width(self, member: Member, talk: Talk, now_s: float) -> None:
+        if talk.width_probes == 0 and now_s >= max(talk.width_s, self._width_s):
             talk.width_s, self._width_s = now_s + WIDTH_S, now_s + WIDTH_APART_S
+            talk.width_probes = WIDTH_PROBES
+        if talk.width_probes > 0:
+            talk.width_probes -= 1
             self._outbox.send(member.node_id, Probe(talk.way.probe(now_s, PAD_BYTES)), PAD_BYTES)
 
     def _seek(self, member: Member, now_s: float) -> None:

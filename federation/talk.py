@@ -28,6 +28,7 @@ class Talk:
         self.state_given_s = -math.inf
         self.hint_s = now_s + _SECOND_HINT_S  # when it is told again of whom this node has links with
         self.width_s = now_s  # when the way's width is to be measured again
+        self.width_probes = 0  # how many are still to be sent of a measurement that has begun
 
     def show(self, peer: Peer) -> None:
         """What others read of it. `models` are the same dict already."""

@@ -151,7 +151,7 @@ def test_an_idle_mesh_of_ten_says_little() -> None:
         record = record_of(f"acme/m{node.number}")
         node.deploy(record)
         node.publish(Load(0.0, 0, 8 * 2**30), {f"acme/m{node.number}:1.0.0@0": WARM})
-    network.run(12.0)
+    network.run(12.0)  # until the width of every way is known
     before = [node.sent_bytes for node in network.nodes]
     network.run(32.0)
     per_s = [(node.sent_bytes - sent) / 20 for node, sent in zip(network.nodes, before, strict=True)]
