@@ -109,8 +109,9 @@ class Introducer:
         self._asked: dict[bytes, float] = {}  # when, by nonce; the oldest first
         self._socket: socket.socket | None = None
 
-    def open(self, address: Address) -> None:
-        """Listens. Raises OSError where the port cannot be had."""
+    def open(self, address: Address) -> int:
+        """Listens, in place of where it did before; the port. Raises OSError where it cannot be had."""
+        self.close()
         family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
         self._socket = sock = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
         try:
@@ -121,6 +122,7 @@ class Introducer:
             self.close()
             raise OSError(error.errno, f"cannot listen for introductions on UDP {address}: {error.strerror}") from None
         self._loop.add_reader(sock, self._read)
+        return int(sock.getsockname()[1])
 
     def close(self) -> None:
         """Answers no more."""

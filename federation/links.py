@@ -98,11 +98,11 @@ class Links:
         self._links: dict[str, PeerLink] = {}
         self._closed = False
 
-    def open(self, address: Address) -> tuple[int, int]:
-        """Listens; the ports of the links and of bulk transfers. Raises OSError where an address cannot be had."""
-        port = self._listener.open(address)
-        bulk = Address(address.host, address.port + 1 if address.port else 0)
-        return port, self._bulk_listener.open(bulk)
+    def open(self, address: Address, bulk: Address) -> int:
+        """Listens for links and for bulk transfers; the port of these. Raises OSError where an address cannot be had;
+        where it is the first, another can be tried."""
+        self._listener.open(address)
+        return self._bulk_listener.open(bulk)
 
     def close(self) -> None:
         """Ends every link; nothing is told any more."""
@@ -112,7 +112,7 @@ class Links:
         self._listener.close()
         self._bulk_listener.close()
         self._gate.close()
-        self._context.term()
+        self._context.destroy(linger=0)
 
     # Who may be here.
 
@@ -316,16 +316,19 @@ class Links:
         assert link.introduction is not None
         if not 0 < link.introduction.bulk_port < 65536:
             return
-        link.bulk_attempt = DialledWire(
-            self._context,
-            self._identity,
-            self._bulk_tuning,
-            public_key=link.public_key,
-            address=Address(wire.address.host, link.introduction.bulk_port),
-            on_begun=self._bulk_begun,
-            on_message=self._read_bulk,
-            on_end=self._bulk_ended,
-        )
+        try:
+            link.bulk_attempt = DialledWire(
+                self._context,
+                self._identity,
+                self._bulk_tuning,
+                public_key=link.public_key,
+                address=Address(wire.address.host, link.introduction.bulk_port),
+                on_begun=self._bulk_begun,
+                on_message=self._read_bulk,
+                on_end=self._bulk_ended,
+            )
+        except OSError as error:
+            self._complain(link, f"cannot be dialled for bulk transfers: {error}")
 
     def _bulk_begun(self, wire: DialledWire) -> None:
         link = self._links[wire.node_id]

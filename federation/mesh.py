@@ -18,16 +18,15 @@ from appliance.core.addresses import Address
 from appliance.core.errors import BadInputError
 from appliance.core.requests import Buffer
 from federation.actions import Action, CatalogueChanged, Cut, Dial, Fault, PeerChanged, Send, StoreRegisters
-from federation.advertisement import usable_addresses
-from federation.core import TICK_S, MeshCore
-from federation.credentials import introduce, why_distrusted
+from federation.core import MAX_HINTS, TICK_S, MeshCore
+from federation.credentials import introduce
 from federation.identity import Identity, next_incarnation
 from federation.interfaces import read_interfaces
-from federation.introducer import Introducer
 from federation.key_care import KeyCare
 from federation.key_rotation import Step
 from federation.keyring import Keyring
 from federation.links import LinkEvents, Links, OnMessage
+from federation.meeting import Meeting
 from federation.mesh_disk import MeshDisk
 from federation.messages import (
     PROTOCOL,
@@ -56,8 +55,7 @@ from federation.settings import MeshSettings
 from federation.view import MeshView
 
 _CALLS = (MeshInvoke, MeshReply, MeshFault, Cancel, Order, Ordered)
-_JOIN_AGAIN_S = (0.1, 5.0)  # first, at last
-_MET_LATELY_S = 2.0
+_PORTS_TRIED = 20
 _GOODBYE_S = 0.5
 _GOODBYE = 2**62  # the number of a probe that is not the core's
 
@@ -120,9 +118,6 @@ class Mesh:
         )
         self.by_id: Mapping[str, Peer] = self._core.peers
         self.view: MeshView = self._core.view()
-        # Of each node that may have a link, how it was last believed.
-        self._believed: dict[str, Introduction] = {}
-        self._met_s: dict[str, float] = {}
         self._links = Links(
             identity,
             settings,
@@ -130,14 +125,8 @@ class Mesh:
             hello=self._hello_to,
             events=LinkEvents(self._on_up, self._on_down, self._on_message, self._on_bulk),
         )
-        self._introducer = Introducer(
-            keyring,
-            shown=self._introduction_to,
-            is_believed=lambda told: not self._why_distrusted(told),
-            on_met=self._met,
-        )
-        self._care = KeyCare(self.node_id, keyring, living=self.linked, tell=self._links.send_to_each)
-        self._joining: list[asyncio.Task[None]] = []
+        self._meeting = Meeting(self.node_id, keyring, self.names, self._links, self)
+        self._care = KeyCare(self.node_id, keyring, living=self._meeting.linked, tell=self._links.send_to_each)
         self._tick_handle: asyncio.TimerHandle | None = None
         self._performing = False
         self._goodbyes: dict[str, asyncio.Future[None]] = {}
@@ -145,16 +134,25 @@ class Mesh:
     async def start(self, *, http: int, grpc: int, zmq: int, tls_fingerprint: str) -> tuple[int, int]:
         """Listens; the ports of the mesh and of bulk transfers. The arguments are what peers are told of this node's
         fronts: ports, 0 for one that is off. Raises OSError where the address cannot be had."""
-        port, bulk_port = self._links.open(self._address)
-        self._introducer.open(Address(self._address.host, port))
-        self._ports = (port, bulk_port)
+        self._ports = self._listen()
         self._me = replace(self._me, http=http, grpc=grpc, zmq=zmq, tls_fingerprint=tls_fingerprint)
         self._show_myself()
         self.keyring.listeners.append(self._keyring_changed)
         self._tick()
         for introduction in self._disk.remembered.peers():
             self.introduced(introduction)
-        return port, bulk_port
+        return self._ports
+
+    def _listen(self) -> tuple[int, int]:
+        """TCP and UDP on ports of one number: the system chooses one of UDP's, which TCP may lack."""
+        host, port = self._address
+        for _ in range(_PORTS_TRIED - 1 if port == 0 else 0):
+            with contextlib.suppress(OSError):
+                return self._listen_at(Address(host, self._meeting.open(self._address)), 0)
+        return self._listen_at(Address(host, self._meeting.open(self._address)), port + 1 if port else 0)
+
+    def _listen_at(self, address: Address, bulk_port: int) -> tuple[int, int]:
+        return address.port, self._links.open(address, Address(address.host, bulk_port))
 
     async def drain(self) -> None:
         """Tells all peers that this node takes no new calls; returns when they heard it, or half a second later."""
@@ -177,15 +175,12 @@ class Mesh:
 
     async def stop(self) -> None:
         """Ends every link, and writes what is not written yet."""
-        for task in self._joining:
-            task.cancel()
-        await asyncio.gather(*self._joining, return_exceptions=True)
         if self._tick_handle is not None:
             self._tick_handle.cancel()
         if self._keyring_changed in self.keyring.listeners:
             self.keyring.listeners.remove(self._keyring_changed)
         self._care.close()
-        self._introducer.close()
+        await self._meeting.close()
         self._links.close()
         await self._disk.close()
 
@@ -194,9 +189,10 @@ class Mesh:
     @property
     def introduction(self) -> Introduction:
         """How this node shows itself now: changes with the keyring and with the box's addresses."""
-        return self._introduction_to(None)
+        return self.shown_to(None)
 
-    def _introduction_to(self, peer: Introduction | None) -> Introduction:
+    def shown_to(self, peer: Introduction | None) -> Introduction:
+        """The same, to a node that may know another key of the mesh than the current one."""
         return introduce(
             self._identity,
             self.keyring,
@@ -208,7 +204,7 @@ class Mesh:
         )
 
     def _hello_to(self, node_id: str) -> Hello:
-        return replace(self._core.hello(), introduction=self._introduction_to(self._believed.get(node_id)))
+        return replace(self._core.hello(), introduction=self.shown_to(self._meeting.believed.get(node_id)))
 
     def set_addresses(self, addresses: list[str]) -> None:
         """The box has other addresses than before: peers are told."""
@@ -231,7 +227,7 @@ class Mesh:
 
     def linked(self) -> list[Introduction]:
         """How those show themselves with whom there is a link."""
-        return [shown for node_id, shown in self._believed.items() if self._links.is_up(node_id)]
+        return self._meeting.linked()
 
     @property
     def rotation(self) -> Step:
@@ -245,63 +241,25 @@ class Mesh:
     def introduced(self, introduction: Introduction) -> str:
         """Someone is said to be there: dials it where its credential is good. Else changes nothing, and tells why, as
         the end of a sentence."""
-        if why := self._why_distrusted(introduction):
+        if why := self._meeting.why_distrusted(introduction):
             return why
-        if introduction.node_id != self.node_id:
-            self._allow(introduction)
+        is_other = introduction.node_id != self.node_id
+        if is_other:
+            self._meeting.believe(introduction)
         self._core.introduced(introduction, time.monotonic())
         self._perform()
-        if introduction.node_id != self.node_id and introduction.node_id not in self.by_id:
-            self._forbid(introduction.node_id, "there is no room for it")
+        if is_other and introduction.node_id not in self.by_id:
+            self._meeting.forbid(introduction.node_id, "there is no room for it")
             return "this node knows as many others as it can, or it was revoked"
         return ""
 
-    def _why_distrusted(self, introduction: Introduction) -> str:
-        return why_distrusted(introduction, self.keyring, self.names.knows)
-
-    def _allow(self, introduction: Introduction) -> None:
-        self._believed[introduction.node_id] = introduction
-        self._links.allow(introduction.node_id, introduction.public_key)
-
-    def _met(self, introduction: Introduction, host: str) -> None:
-        """A datagram has proved that a node is at this host, and whatever it knows of this one is fresh."""
-        node_id = introduction.node_id
-        if node_id == self.node_id:
-            return
-        self._met_s[node_id] = time.monotonic()
-        told = replace(introduction, addresses=usable_addresses([host, *introduction.addresses]))
-        if self._believed.get(node_id) != told or node_id not in self.by_id:
-            self.introduced(told)
-        else:
-            self._links.dial(told)
-
     def join(self, address: Address) -> None:
         """Introduces this node to whoever answers at an address, whenever there is no link with a node there."""
-        self._joining.append(self._loop.create_task(self._join_for_ever(address)))
-
-    async def _join_for_ever(self, address: Address) -> None:
-        wait_s, last_s = _JOIN_AGAIN_S
-        while True:
-            if self._is_linked_at(address):
-                wait_s = last_s
-            else:
-                for host in await self._hosts(address):
-                    self._introducer.ask(Address(host, address.port))
-            await asyncio.sleep(wait_s)
-            wait_s = min(2 * wait_s, last_s)
-
-    async def _hosts(self, address: Address) -> list[str]:
-        with contextlib.suppress(OSError):  # no such name now; there may be one later
-            found = await self._loop.getaddrinfo(address.host, address.port)
-            return list(dict.fromkeys(str(place[4][0]) for place in found))
-        return []
-
-    def _is_linked_at(self, address: Address) -> bool:
-        return any(shown.mesh_port == address.port and address.host in shown.addresses for shown in self.linked())
+        self._meeting.join(address)
 
     def forget_mesh(self) -> None:
         """This node has left its mesh: ends all links, and forgets every peer and what they said."""
-        for node_id in tuple(self._believed):
+        for node_id in tuple(self._meeting.believed):
             self._forbid(node_id, "this node has left the mesh")
         self._core.forget_peers(time.monotonic())
         self.names.forget_all()
@@ -310,45 +268,44 @@ class Mesh:
         self._perform()
 
     def _forbid(self, node_id: str, reason: str) -> None:
-        self._believed.pop(node_id, None)
-        self._links.forbid(node_id, reason)
+        self._meeting.forbid(node_id, reason)
         self._core.link_down(node_id, reason, time.monotonic())
 
     def _keyring_changed(self) -> None:
         """Whoever is not believed any more is cut off; this node shows what the current key gives."""
-        for node_id, shown in tuple(self._believed.items()):
-            if why := self._why_distrusted(shown):
+        for node_id, shown in tuple(self._meeting.believed.items()):
+            if why := self._meeting.why_distrusted(shown):
                 self._forbid(node_id, why)
                 self._disk.remembered.forget(node_id)
         for pin in self.names.others():
             if self.keyring.is_revoked(public_key := bytes.fromhex(pin.public_key)):
                 self.names.forget(public_key)
         self._disk.save_soon(keyring=True)
-        self._links.send_to_each(tuple(self._believed), self.keyring.message())
         self._show_myself()
 
     # Links.
 
     def _on_up(self, node_id: str, hello: Hello) -> None:
         shown = hello.introduction
-        if not self._why_distrusted(shown):
-            self._believed[node_id] = shown
+        self._shown(shown)
         self.keyring.settle()
-        self._disk.remembered.met(shown)
         self._core.link_up(node_id, self._seen(hello), time.monotonic())
         self._disk.save_soon()
         self._perform()
         self._care.linked(shown)
 
+    def _shown(self, shown: Introduction) -> None:
+        """A node with a link shows itself, maybe otherwise than before."""
+        if self._meeting.believe(shown):
+            self._meeting.proved(shown)
+            self._disk.remembered.met(shown)
+
     def _seen(self, hello: Hello) -> Hello:
-        """As it is passed on: by the name that is pinned to its key, and with those alone of whom it tells that are
-        believed."""
+        """As it is passed on: by the name that is pinned to its key, and with those alone of whom it tells that are to
+        be believed."""
         shown = hello.introduction
         pinned = self.names.see(Pin(shown.public_key.hex(), shown.node_id, shown.name)).shown
-        peers = [peer for peer in hello.peers if not self._why_distrusted(peer)]
-        for peer in peers:
-            if peer.node_id not in self._believed and peer.node_id != self.node_id:
-                self._allow(peer)
+        peers = [peer for peer in hello.peers[:MAX_HINTS] if not self._meeting.why_distrusted(peer)]
         return replace(hello, introduction=replace(shown, name=pinned), peers=peers)
 
     def _on_down(self, node_id: str, reason: str) -> None:
@@ -371,8 +328,7 @@ class Mesh:
             self._core.heard(node_id, now_s)
             self._hear_keys(node_id, head)
         elif isinstance(head, Hello):
-            if not self._why_distrusted(head.introduction):
-                self._believed[node_id] = head.introduction
+            self._shown(head.introduction)
             self._core.received(node_id, self._seen(head), now_s, size_bytes)
             self._care.look()
         else:
@@ -383,7 +339,7 @@ class Mesh:
 
     def _forget(self, node_id: str) -> None:
         """It is no member any more: it is not sought, and has no right from having been one."""
-        if (shown := self._believed.get(node_id)) is not None:
+        if (shown := self._meeting.believed.get(node_id)) is not None:
             self.names.forget(shown.public_key)
         self._disk.remembered.forget(node_id)
         self._disk.save_soon()
@@ -416,7 +372,10 @@ class Mesh:
         try:
             while actions := self._core.take_actions():
                 for action in actions:
-                    self._do(action)
+                    try:
+                        self._do(action)
+                    except Exception:  # of one action; the others are of other peers
+                        _log.exception("a fault of ours in what the mesh does")
         finally:
             self._performing = False
 
@@ -427,12 +386,11 @@ class Mesh:
             case PeerChanged(node_id):
                 if node_id not in self.by_id:
                     self._forbid(node_id, "it is forgotten")
-                    self._met_s.pop(node_id, None)
                 self.on_peer_change(node_id)
             case CatalogueChanged(names):
                 self.on_catalogue_change(names)
             case Dial(introduction):
-                self._dial(introduction)
+                self._meeting.dial(introduction)
             case Cut(node_id, reason):
                 _log.info("the link with %s is cut: %s", self._name_of(node_id), reason)
                 self._links.cut(node_id, reason)
@@ -440,15 +398,6 @@ class Mesh:
                 self._store(registers, gone)
             case Fault(_, sentence):
                 _log.warning("%s", sentence)
-
-    def _dial(self, introduction: Introduction) -> None:
-        if introduction.node_id not in self._believed:
-            return
-        now_s = time.monotonic()
-        if now_s - self._met_s.get(introduction.node_id, float("-inf")) > _MET_LATELY_S:
-            for host in usable_addresses(introduction.addresses):
-                self._introducer.ask(Address(host, introduction.mesh_port))
-        self._links.dial(introduction)
 
     def _store(self, registers: Sequence[Register], gone: Sequence[tuple[str, str, str]]) -> None:
         self._disk.store(registers, gone)

@@ -331,7 +331,7 @@ def test_a_flood_of_introductions_leaves_room_for_who_is_genuine(tmp_path: Path)
             other.join(nodes.address[one.node_id])
             await nodes.met(one, other)
             assert list(one.by_id) == [other.node_id]
-            assert len(one._introducer._asked) <= MAX_ASKED
+            assert len(one._meeting._introducer._asked) <= MAX_ASKED
 
     uvloop.run(run())
 
@@ -348,7 +348,7 @@ def test_a_member_that_invents_members_fills_no_memory(tmp_path: Path) -> None:
                 shown = msgspec.structs.replace(one.shown(mesh.keyring), addresses=["240.0.0.1"])
                 why = mesh.introduced(shown)
                 assert bool(why) == (number >= MAX_PEERS), (number, why)
-            assert len(mesh.by_id) == len(mesh._believed) == len(mesh._links._links) == MAX_PEERS
+            assert len(mesh.by_id) == len(mesh._meeting.believed) == len(mesh._links._links) == MAX_PEERS
             assert mesh.keyring.current == key
 
     uvloop.run(run())
@@ -423,7 +423,7 @@ def test_a_rotation_goes_over_live_links_and_calls_go_on(tmp_path: Path) -> None
                 assert one.send(other.node_id, invoke(number), [b"abc"])
                 await asyncio.sleep(0)
             await until(lambda: other.keyring.current == new)
-            await until(lambda: one._believed[other.node_id].key_id == new.id)
+            await until(lambda: one._meeting.believed[other.node_id].key_id == new.id)
             if one.keyring.get(old.id) is not None:
                 one.keyring.retire(old.id)
             await until(lambda: other.keyring.get(old.id) is None)
