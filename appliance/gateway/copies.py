@@ -16,7 +16,14 @@ import msgspec
 
 from appliance.catalogue.catalogue import Catalogue
 from appliance.core.copy_wish import NO_WISH, CopyWish, read_wish
-from appliance.core.errors import BadInputError, ConflictError, IngleError, NotFoundError, RefusedError
+from appliance.core.errors import (
+    BadInputError,
+    ConflictError,
+    IngleError,
+    NotFoundError,
+    RefusedError,
+    UnavailableError,
+)
 from appliance.core.models import ModelVersion
 from appliance.core.names import ModelName, parse_name
 from appliance.core.requests import Buffer
@@ -258,6 +265,21 @@ class Copies:
                 self._forget(own, None)
 
     # Orders.
+
+    async def fetch(self, model: ModelVersion) -> ModelVersion:
+        """A copy of a version on this node's disk. Raises UnavailableError with the reason where it could not be made,
+        or was tried a moment ago."""
+        order = Order(0, "fetch", str(model.name), str(model.version), model.digest)
+        if (version := self._version(order)) is not None:
+            self._begin(version.record)
+        copying, task = self._copyings.get(model.digest), self._tasks.get(model.digest)
+        if task is not None:
+            await asyncio.wait([task])
+        own = self._catalogue.own(model)
+        if own is None:
+            reason = copying.reason if copying else ""
+            raise UnavailableError(reason or f"no node that is in reach gives a copy of {model}")
+        return own
 
     async def _on_fetch(self, _node_id: str, order: Order) -> None:
         version = self._version(order)

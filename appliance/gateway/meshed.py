@@ -12,6 +12,7 @@ from appliance.catalogue.catalogue import Catalogue
 from appliance.core.errors import UnavailableError
 from appliance.core.models import ModelVersion
 from appliance.core.requests import Buffer
+from appliance.gateway.background_loads import BackgroundLoads
 from appliance.gateway.copies import Copies
 from appliance.gateway.dataplane import DataPlane
 from appliance.gateway.mesh_catalogue import MeshCatalogue
@@ -19,6 +20,7 @@ from appliance.gateway.mesh_desk import MeshDesk
 from appliance.gateway.mesh_keys import MeshKeys
 from appliance.gateway.mesh_orders import Orders
 from appliance.gateway.remote_calls import RemoteCalls
+from appliance.routing.copying import Place
 from appliance.routing.own_state import OwnState
 from appliance.routing.router import Router
 from federation.mesh import Mesh
@@ -52,6 +54,8 @@ class Meshed:
             peers=mesh.by_id,
             hedge_share=settings.hedge_share,
             call_later=loop.call_later,
+            load=self._load,
+            own_load=own_state.load,
         )
         self.calls = RemoteCalls(
             router,
@@ -75,6 +79,14 @@ class Meshed:
             order=self.orders.give,
             forget=dataplane.forget,
             warm=dataplane.warm,
+        )
+        self.loads = BackgroundLoads(
+            catalogue,
+            node_id=mesh.node_id,
+            fetch=self.copies.fetch,
+            warm=dataplane.warm,
+            order=self.orders.give,
+            ended=router.load_ended,
         )
         self.keys = MeshKeys(dataplane.keys, mesh)
         self.orders.acts |= self.copies.acts()
@@ -105,6 +117,7 @@ class Meshed:
         if self._publishing is not None:
             self._publishing.cancel()
         self.orders.stop()
+        self.loads.stop()
         self.copies.stop()
         self.catalogue.stop()
         self.keys.stop()
@@ -141,6 +154,9 @@ class Meshed:
             self.copies.peer_gone(node_id)
         elif peer.standing == "suspect":
             self.calls.peer_suspect(node_id)
+
+    def _load(self, key: str, place: Place) -> None:
+        self.loads.begin(key, place)
 
     # Warm.
 
