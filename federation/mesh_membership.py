@@ -6,6 +6,7 @@ returns.
 """
 
 import asyncio
+import logging
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
@@ -29,6 +30,9 @@ from federation.pinned_names import Pin, PinnedNames
 # An invitation is answered there, seen from the mesh's port; on any other where that is taken.
 PORT_OFFSET = 2
 _MIN_ID_DIGITS = 6
+
+
+_log = logging.getLogger("ingle.mesh")
 
 
 class JoinableMesh(Protocol):
@@ -171,7 +175,8 @@ class MeshMembership:
     async def welcome(self, introduction: Introduction, host: str) -> None:
         """Lets a node in that has joined, from this IP address."""
         addresses = usable_addresses([*introduction.addresses, host])
-        self._mesh.introduced(replace(introduction, addresses=addresses))
+        if why := self._mesh.introduced(replace(introduction, addresses=addresses)):
+            _log.warning("'%s' has joined, and cannot be met: %s", introduction.name, why)
 
     # Changing the mesh that this node is in.
 
