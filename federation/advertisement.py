@@ -1,16 +1,22 @@
 """A node's Introduction as the TXT record of its mDNS service, and back. Pure; no network.
 
 What lies on the wire, each key once: `v` the protocol, `k` the public key, `i` the mesh key's id, `c` the credential,
-`n` the node's name, `b` the bulk port; keys that are unknown are passed over. The node's id is not told: it is the
-public key's digest, and the instance is named by it, so that names cannot collide and no probing is needed. Whether a
-credential is worth anything is not judged here.
+`n` the node's name, `b` the bulk port, `a` the addresses in their order, `m` the seal: an HMAC with the mesh key over
+all the rest and the port, so that nobody else can make a node knock anywhere. Keys that are unknown are passed over,
+and sealed all the same. DNS's own address records keep no order and anyone may add to them: they only tell behind which
+interface a link-local address is. The node's id is not told: it is the public key's digest, and the instance is named
+by it, so that names cannot collide and no probing is needed.
 """
 
+import hmac
 import ipaddress
 import re
 from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
+from federation.credentials import mac
 from federation.identity import KEY_BYTES, node_id_of
+from federation.keyring import MeshKey
 from federation.messages import PROTOCOL, Introduction
 
 SERVICE_TYPE = "_ingle._tcp.local."
@@ -19,6 +25,8 @@ MAX_ADDRESSES = 8
 
 _CREDENTIAL_BYTES = 32
 _MAX_NAME = 128
+_CONTEXT = b"ingle-advertisement-1"
+_SEAL_DIGITS = 32
 _INSTANCE = re.compile(r"ingle-([0-9a-f]{32})\._ingle\._tcp\.local\.")
 _NAME = re.compile(rf"[A-Za-z0-9._-]{{1,{_MAX_NAME}}}")
 _KEY_ID = re.compile(r"[A-Za-z0-9._-]{1,32}")
@@ -38,24 +46,43 @@ def node_of_instance(name: str) -> str | None:
     return found[1] if found else None
 
 
-def txt_of(introduction: Introduction) -> dict[str, str]:
-    """What the TXT record tells of a node, in no more than MAX_TXT_BYTES."""
-    return {
+class Advertised(NamedTuple):
+    """What a service record says of a node, and its TXT record."""
+
+    introduction: Introduction
+    txt: Mapping[bytes, bytes | None]
+
+    def is_sealed_with(self, key: MeshKey) -> bool:
+        """Whether someone with this key has said so, of this port and these addresses."""
+        fields = {name: value or b"" for name, value in self.txt.items()}
+        return hmac.compare_digest(_seal(fields, self.introduction.mesh_port, key), fields.get(b"m", b""))
+
+
+def txt_of(introduction: Introduction, key: MeshKey) -> dict[str, str]:
+    """What the TXT record tells of a node, in no more than MAX_TXT_BYTES: of its addresses the first that fit."""
+    txt = {
         "v": str(PROTOCOL),
         "k": introduction.public_key.hex(),
         "i": introduction.key_id,
         "c": introduction.credential.hex(),
         "n": introduction.name,
         "b": str(introduction.bulk_port),
+        "a": "",
     }
+    room = MAX_TXT_BYTES - sum(len(name) + len(value) + 2 for name, value in txt.items()) - len("m=") - 1 - _SEAL_DIGITS
+    fitting: list[str] = []
+    for address in introduction.addresses:
+        if len(",".join([*fitting, address])) > room:
+            break
+        fitting.append(address)
+    txt["a"] = ",".join(fitting)
+    encoded = {name.encode(): value.encode() for name, value in txt.items()}
+    return txt | {"m": _seal(encoded, introduction.mesh_port, key).decode()}
 
 
-def introduction_of(
-    node_id: str, txt: Mapping[bytes, bytes | None], mesh_port: int, addresses: Iterable[str]
-) -> Introduction:
-    """What a service record says of the node `node_id`; link-local addresses last, since DNS keeps no order.
-
-    Raises NoIntroductionError.
+def advertised(node_id: str, txt: Mapping[bytes, bytes | None], mesh_port: int, heard: Iterable[str]) -> Advertised:
+    """What a service record says of the node `node_id`, proved by nothing yet. `heard`: the addresses in DNS's own
+    records, link-local ones with the interface they were heard at. Raises NoIntroductionError.
     """
     public_key = _digits(txt, b"k", KEY_BYTES)
     if node_id_of(public_key) != node_id:
@@ -69,11 +96,14 @@ def introduction_of(
     bulk = _text(txt, b"b")
     if not re.fullmatch("[0-9]{1,5}", bulk) or int(bulk) > 65535 or not 0 < mesh_port <= 65535:
         raise NoIntroductionError("a port is none")
-    usable = sorted(filter(_dialable, usable_addresses(addresses)), key=_is_link_local)
+    scoped = {address.partition("%")[0]: address for address in heard if "%" in address}
+    told = [scoped.get(address, address) for address in usable_addresses(_text(txt, b"a").split(","))]
+    usable = [address for address in told if _dialable(address)]
     if not usable:
         raise NoIntroductionError("no address is told at which another box could reach it")
-    return Introduction(
-        node_id, name, public_key, key_id, _digits(txt, b"c", _CREDENTIAL_BYTES), usable, mesh_port, int(bulk)
+    credential = _digits(txt, b"c", _CREDENTIAL_BYTES)
+    return Advertised(
+        Introduction(node_id, name, public_key, key_id, credential, usable, mesh_port, int(bulk)), dict(txt)
     )
 
 
@@ -90,13 +120,14 @@ def usable_addresses(addresses: Iterable[str]) -> list[str]:
     return list(usable)[:MAX_ADDRESSES]
 
 
-def _is_link_local(text: str) -> bool:
-    return ipaddress.ip_address(text).is_link_local
-
-
 def _dialable(text: str) -> bool:
     """Not so an IPv6 link-local address without a scope, which says nothing of the interface it is behind."""
-    return "%" in text or ":" not in text or not _is_link_local(text)
+    return "%" in text or ":" not in text or not ipaddress.ip_address(text).is_link_local
+
+
+def _seal(fields: Mapping[bytes, bytes], mesh_port: int, key: MeshKey) -> bytes:
+    told = [part for name, value in sorted(fields.items()) if name != b"m" for part in (name, value)]
+    return mac(key, _CONTEXT, str(mesh_port).encode(), *told).hex()[:_SEAL_DIGITS].encode()
 
 
 def _text(txt: Mapping[bytes, bytes | None], key: bytes) -> str:

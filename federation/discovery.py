@@ -19,7 +19,7 @@ from msgspec.structs import replace
 from zeroconf import DNSQuestionType, Error, IPVersion, ServiceStateChange, Zeroconf
 from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZeroconf
 
-from federation.advertisement import SERVICE_TYPE, instance_name, txt_of
+from federation.advertisement import SERVICE_TYPE, Advertised, instance_name, txt_of
 from federation.credentials import why_distrusted
 from federation.interface_events import InterfaceEvents
 from federation.interfaces import multicast_places, read_interfaces
@@ -134,7 +134,7 @@ class Discovery:
             SERVICE_TYPE,
             instance_name(self._own.node_id),
             port=self._own.mesh_port,
-            properties=txt_of(self._own),
+            properties=txt_of(self._own, self._keyring.get(self._own.key_id) or self._keyring.current),
             server=f"ingle-{self._own.node_id}.local.",
             parsed_addresses=self._own.addresses,
         )
@@ -188,13 +188,18 @@ class Discovery:
             await asyncio.sleep(every_s * random.uniform(0.8, 1.2))  # noqa: S311 - so that nodes do not ask in step
             ask_s = ASK_S
 
-    def _found(self, told: Introduction) -> None:
+    def _found(self, found: Advertised) -> None:
+        told = found.introduction
+        key = self._keyring.get(told.key_id) or self._keyring.get_retired(told.key_id, time.time())
+        if key is None:
+            self._sightings.heard(told, ours=False, now_s=time.monotonic())
+            return
         # Whether the holder of a key that was changed since is a member, the mesh knows.
-        distrusted = why_distrusted(told, self._keyring, was_member=lambda _: True)
-        known = self._keyring.get(told.key_id) or self._keyring.get_retired(told.key_id, time.time())
-        if distrusted and known is not None:
-            _log.debug("what is advertised as node %s is not believed: %s", told.node_id, distrusted)
-        elif self._sightings.heard(told, ours=not distrusted, now_s=time.monotonic()):
+        why = why_distrusted(told, self._keyring, was_member=lambda _: True)
+        if why or not found.is_sealed_with(key):
+            why = why or "it is not sealed with the mesh's key"
+            _log.debug("what is advertised as node %s is not believed: %s", told.node_id, why)
+        elif self._sightings.heard(told, ours=True, now_s=time.monotonic()):
             self._on_introduction(told)
 
     def _flood(self) -> None:

@@ -8,20 +8,25 @@ import asyncio
 from zeroconf import DNSQuestionType, Error, IPVersion, ServiceStateChange, Zeroconf
 from zeroconf.asyncio import AsyncServiceBrowser, AsyncZeroconf
 
-from federation.advertisement import SERVICE_TYPE
+from federation.advertisement import SERVICE_TYPE, Advertised
+from federation.keyring import MeshKey
 from federation.mdns_listener import MdnsListener
 from federation.messages import Introduction
 
 MAX_SEEN = 512
 
 
-async def look_around(places: list[str | int], *, own_node_id: str, look_s: float) -> list[Introduction]:
-    """Whoever advertises itself as a node within `look_s`, by name; what they say of themselves is proved by nothing.
-    Raises OSError where multicast DNS cannot be had."""
+async def look_around(
+    places: list[str | int], *, own_node_id: str, key: MeshKey | None, look_s: float
+) -> list[Introduction]:
+    """Whoever advertises itself as a node within `look_s`, by name. What is said under `key` was said by someone who
+    has it; the rest is proved by nothing. Raises OSError where multicast DNS cannot be had."""
     seen: dict[str, Introduction] = {}
 
-    def found(told: Introduction) -> None:
-        if len(seen) < MAX_SEEN:
+    def found(advertised: Advertised) -> None:
+        told = advertised.introduction
+        forged = key is not None and told.key_id == key.id and not advertised.is_sealed_with(key)
+        if len(seen) < MAX_SEEN and not forged:
             seen[told.node_id] = told
 
     def gone(node_id: str) -> None:

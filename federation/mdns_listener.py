@@ -1,8 +1,8 @@
 """Makes introductions of the mDNS records that arrive. Runs in the event loop, called by zeroconf.
 
 Everything is taken for hostile: only names that a node could have given itself are looked at, so many a packet and no
-more, and where the records come as a flood the listener stops reading and says so. Whose credential an introduction
-bears is not judged here.
+more, and where the records come as a flood the listener stops reading and says so. Who has
+said so, and what that is worth, is not judged here.
 """
 
 import asyncio
@@ -17,12 +17,12 @@ from zeroconf.asyncio import AsyncServiceInfo
 from federation.advertisement import (
     MAX_TXT_BYTES,
     SERVICE_TYPE,
+    Advertised,
     NoIntroductionError,
+    advertised,
     instance_name,
-    introduction_of,
     node_of_instance,
 )
-from federation.messages import Introduction
 
 MAX_NODES_A_PACKET = 32
 MAX_RESOLVING = 4
@@ -43,7 +43,7 @@ class MdnsListener(RecordUpdateListener):
         self,
         own_node_id: str,
         *,
-        on_found: Callable[[Introduction], None],
+        on_found: Callable[[Advertised], None],
         on_gone: Callable[[str], None],
         on_flood: Callable[[], None],
     ) -> None:
@@ -113,11 +113,11 @@ class MdnsListener(RecordUpdateListener):
             return
         addresses = service.parsed_scoped_addresses(IPVersion.All)
         try:
-            introduction = introduction_of(node_id, service.properties, service.port or 0, addresses)
+            found = advertised(node_id, service.properties, service.port or 0, addresses)
         except NoIntroductionError as error:
             _log.debug("what is advertised as node %s is none: %s", node_id, error)
             return
-        self._on_found(introduction)
+        self._on_found(found)
 
     async def stop(self) -> None:
         for task in self._resolving:

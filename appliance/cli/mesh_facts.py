@@ -112,7 +112,7 @@ async def _look(facts: Facts, mesh: Address, identity: Identity | None, target: 
     heard_at = places if target is None else []
     listening = asyncio.ensure_future(listen_everywhere(heard_at, own=own_addresses, wait_s=LOOK_S))
     try:
-        facts.seen = await look_around(places, own_node_id=own_id, look_s=LOOK_S)
+        facts.seen = await look_around(places, own_node_id=own_id, key=facts.key, look_s=LOOK_S)
     except OSError as error:
         facts.look_fault = error.strerror or str(error)
     facts.heard = await listening

@@ -78,12 +78,15 @@ async def advertised(*services: AsyncServiceInfo) -> AsyncIterator[None]:
         await responder.async_close()
 
 
-def service(told: Introduction, *, name: str = "", port: int = 8004, **txt: str | bytes) -> AsyncServiceInfo:
+def service(
+    mesh: Mesh, told: Introduction, *, name: str = "", port: int = 8004, **txt: str | bytes
+) -> AsyncServiceInfo:
+    """What a node says that has the mesh's key, but for `txt`, which is changed on its way."""
     return AsyncServiceInfo(
         SERVICE_TYPE,
         name or instance_name(told.node_id),
         port=port,
-        properties=txt_of(told) | txt,
+        properties=txt_of(told, mesh.keyring.keys[-1]) | txt,
         server=f"ingle-{told.node_id}.local.",
         parsed_addresses=[LOOPBACK],
     )
@@ -120,9 +123,10 @@ def test_a_node_that_was_off_while_the_key_was_changed_is_handed_on_and_is_no_ot
         mesh = Mesh(tmp_path / "mesh")
         async with started(mesh, "a") as (a,):
             late = Listening(mesh, "late")
+            said = service(mesh, late.own)
             mesh.keyring.rotate()
             mesh.keyring.retire(late.own.key_id)
-            async with advertised(service(late.own)):
+            async with advertised(said):
                 await a.meets(late.own)
             assert late.own.key_id not in {other.key_id for other in a.discovery.other_meshes()}
 
@@ -154,16 +158,18 @@ def test_what_is_forged_is_neither_handed_on_nor_shown(tmp_path: Path) -> None:
         revoked = own("revoked")
         mesh.keyring.revoke([revoked.public_key])
         forged = [
-            service(revoked),
-            service(replace(own("bad-credential"), credential=bytes(32))),
-            service(replace(own("stolen-credential"), credential=own("another").credential)),
-            service(own("another-nodes-name"), name=instance_name("0" * 32)),
-            service(own("no-node"), name=f"printer.{SERVICE_TYPE}"),
-            service(own("huge"), junk=b"x" * 200, more=b"y" * 200),
-            service(own("bad-key"), k="zz"),
-            service(own("bad-port"), b="99999"),
-            service(own("no-port"), port=0),
-            service(own("escape"), n="\x1b[2J"),
+            service(mesh, revoked),
+            service(mesh, replace(own("bad-credential"), credential=bytes(32))),
+            service(mesh, replace(own("stolen-credential"), credential=own("another").credential)),
+            service(mesh, own("another-nodes-name"), name=instance_name("0" * 32)),
+            service(mesh, own("no-node"), name=f"printer.{SERVICE_TYPE}"),
+            service(mesh, own("moved"), a="10.9.9.9"),
+            service(mesh, own("unsealed"), m=""),
+            service(mesh, own("huge"), junk=b"x" * 200, more=b"y" * 200),
+            service(mesh, own("bad-key"), k="zz"),
+            service(mesh, own("bad-port"), b="99999"),
+            service(mesh, own("no-port"), port=0),
+            service(mesh, own("escape"), n="\x1b[2J"),
         ]
         async with started(mesh, "a") as (a,), advertised(*forged), started(mesh, "b") as (b,):
             await a.meets(b.own)
@@ -183,7 +189,7 @@ def test_a_flood_is_not_listened_to_and_after_it_nodes_are_found_again(
             flooded = asyncio.Event()
             monkeypatch.setattr(a.discovery, "_say", lambda trouble: flooded.set() if "flood" in trouble else None)
             monkeypatch.setattr(mdns_listener, "FLOOD_RECORDS_A_SECOND", 100_000)
-            async with advertised(*(service(mesh.introduction(f"peer{number}")) for number in range(20))):
+            async with advertised(*(service(mesh, mesh.introduction(f"peer{number}")) for number in range(20))):
                 await asyncio.wait_for(flooded.wait(), TIMEOUT_S)
                 a.met.clear()
                 await a.meets(b.own)
