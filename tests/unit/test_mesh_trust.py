@@ -2,6 +2,7 @@
 
 import secrets
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import msgspec
@@ -257,3 +258,12 @@ def test_forged_unknown_and_revoked_are_told_apart(tmp_path: Path) -> None:
     assert "another mesh" in why_distrusted(msgspec.structs.replace(good, key_id="0" * 16), ring)
     ring.revoke([identity.public_key])
     assert "revoked" in why_distrusted(good, ring)
+
+
+def test_a_ring_that_is_written_by_several_threads_at_once_is_whole(tmp_path: Path) -> None:
+    ring = Keyring(tmp_path)
+    with ThreadPoolExecutor(8) as threads:
+        for done in [threads.submit(ring.save) for _ in range(40)]:
+            done.result()
+    assert Keyring(tmp_path).current == ring.current
+    assert [file.name for file in tmp_path.iterdir()] == [KEYRING_FILE]
