@@ -12,7 +12,14 @@ from typing import NamedTuple, Protocol
 import msgspec
 
 from appliance.core.client_memory import MemorySpan
-from appliance.core.errors import BadInputError, IngleError, UnavailableError, WorkerFailedError, error_from_code
+from appliance.core.errors import (
+    BadInputError,
+    BusyError,
+    IngleError,
+    UnavailableError,
+    WorkerFailedError,
+    error_from_code,
+)
 from appliance.core.frames import Answer, AnswerForm
 from appliance.core.models import ModelVersion
 from appliance.core.requests import Buffer, CallRequest, SequenceStep
@@ -340,7 +347,7 @@ class _Carrier:
         self.routed.answered(self._calls.node_id, outcome, len(outcome[1]))
 
     def failed_here(self, error: IngleError) -> None:
-        elsewhere = isinstance(error, UnavailableError)
+        elsewhere = isinstance(error, UnavailableError | BusyError)  # nothing was run
         self.routed.failed(self._calls.node_id, error, elsewhere=elsewhere)
 
     def caller_gone(self) -> None:
