@@ -5,7 +5,6 @@ that did not come from a node which is allowed at that moment. Knows HELLO, and 
 """
 
 import asyncio
-import logging
 from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
@@ -13,8 +12,9 @@ import zmq
 
 from appliance.core.addresses import Address
 from appliance.core.requests import Buffer
+from federation.bulk_links import BulkLinks, OnMessage
 from federation.dialled import DialledWire
-from federation.frames import BrokenMessageError, message_parts, read_message
+from federation.frames import message_parts
 from federation.identity import Identity
 from federation.link_choice import Candidate, takes_over
 from federation.listener import Listener
@@ -28,20 +28,11 @@ _SOCKETS = 8192
 _YIELD_TO_LOWER_S = 0.25
 _HELLO_S = 3.0
 _GRACE_S = 2.0
-_BULK_AGAIN_S = 1.0
-_COMPLAIN_EVERY_S = 60.0
 _MAX_HEADS_BYTES = 8 * 1024 * 1024
 _UNSENT_BYTES = 64 * 1024 * 1024
 _UNSENT_MESSAGES = 1000
-_BULK_UNSENT_BYTES = 16 * 1024 * 1024
-_BULK_UNSENT_MESSAGES = 64
-_MAX_CHUNK_BYTES = 16 * 1024 * 1024
-# linux/ip.h: what a small call is and what a transfer is, for queues on the way that tell them apart.
-_LOW_DELAY, _THROUGHPUT = 0x10, 0x08
-
-OnMessage = Callable[[str, Head, list[Buffer]], None]
-
-_log = logging.getLogger("ingle.mesh")
+# linux/ip.h, IPTOS_LOWDELAY: for queues on the way that tell calls from transfers.
+_LOW_DELAY = 0x10
 
 
 class LinkEvents(msgspec.Struct, frozen=True):
@@ -83,26 +74,16 @@ class Links:
             io_thread=0,
             type_of_service=_LOW_DELAY,
         )
-        self._bulk_tuning = Tuning(
-            suspect_s=0.0,  # a bulk connection lives as long as its link
-            max_message_bytes=_MAX_CHUNK_BYTES,
-            unsent_bytes=_BULK_UNSENT_BYTES,
-            unsent_messages=_BULK_UNSENT_MESSAGES,
-            io_thread=1,
-            type_of_service=_THROUGHPUT,
-        )
         self._listener = Listener(self._context, identity, self._tuning, on_message=self._read, on_end=self._ended)
-        self._bulk_listener = Listener(
-            self._context, identity, self._bulk_tuning, on_message=self._read_bulk, on_end=self._bulk_ended
-        )
         self._links: dict[str, PeerLink] = {}
+        self._bulk = BulkLinks(self._context, identity, self._links, hello=hello, on_message=events.on_bulk)
         self._closed = False
 
     def open(self, address: Address, bulk: Address) -> int:
         """Listens for links and for bulk transfers; the port of these. Raises OSError where an address cannot be had;
         where it is the first, another can be tried."""
         self._listener.open(address)
-        return self._bulk_listener.open(bulk)
+        return self._bulk.open(bulk)
 
     def close(self) -> None:
         """Ends every link; nothing is told any more."""
@@ -110,7 +91,7 @@ class Links:
         for link in self._links.values():
             self._end_all(link, "this node ends")
         self._listener.close()
-        self._bulk_listener.close()
+        self._bulk.close()
         self._gate.close()
         self._context.destroy(linger=0)
 
@@ -127,10 +108,6 @@ class Links:
         if (link := self._links.pop(node_id, None)) is not None:
             self._gate.forbid(link.public_key)
             self._end_all(link, reason)
-
-    def is_allowed(self, node_id: str) -> bool:
-        """Whether a node may have a link."""
-        return node_id in self._links
 
     def is_up(self, node_id: str) -> bool:
         """Whether there is a link to it."""
@@ -229,7 +206,7 @@ class Links:
         if link is None:
             wire.end("it is not trusted any more")
             return
-        message = self._message(link, frames)
+        message = link.read(frames)
         if message is None:
             return
         head, bodies = message
@@ -241,20 +218,13 @@ class Links:
             return
         self._events.on_message(link.node_id, head, bodies, sum(map(len, frames)))
 
-    def _message(self, link: PeerLink, frames: list[zmq.Frame]) -> tuple[Head, list[Buffer]] | None:
-        try:
-            return read_message([frame.buffer for frame in frames])
-        except BrokenMessageError as error:
-            self._complain(link, f"sent what is no message of the mesh: {error}")
-            return None
-
     def _is_believed(self, link: PeerLink, hello: Hello) -> bool:
         shown = hello.introduction
         if shown.node_id != link.node_id or shown.public_key != link.public_key:
-            self._complain(link, "says that it is another node than its key proves")
+            link.complain("says that it is another node than its key proves")
             return False
         if hello.protocol != PROTOCOL:
-            self._complain(link, f"speaks protocol {hello.protocol} of the mesh, and this node {PROTOCOL}")
+            link.complain(f"speaks protocol {hello.protocol} of the mesh, and this node {PROTOCOL}")
             return False
         return True
 
@@ -274,7 +244,7 @@ class Links:
         current = link.said[link.wire]
         if not takes_over(candidate, current, own_id=self._identity.node_id, peer_id=link.node_id):
             if candidate.incarnation < current.incarnation:
-                self._complain(link, "is there twice: two nodes have one identity. Was a data folder copied?")
+                link.complain("is there twice: two nodes have one identity. Was a data folder copied?")
             self._let_go(wire)
         elif candidate.incarnation > current.incarnation:
             self._down_but(link, wire, candidate)
@@ -282,6 +252,7 @@ class Links:
         else:
             before, link.wire = link.wire, wire
             self._let_go(before)
+            self._bulk.dial(link)
 
     def _down_but(self, link: PeerLink, wire: AnyWire, candidate: Candidate) -> None:
         """The node was started anew: what there was with its earlier life ends."""
@@ -293,74 +264,12 @@ class Links:
         link.wire = wire
         link.trouble = ""
         link.give_up_attempts("there is another link", but=lambda attempt: attempt.begun)
-        self._try_bulk(link)
+        self._bulk.dial(link)
         self._events.on_up(link.node_id, hello)
 
     def _let_go(self, wire: AnyWire) -> None:
         """What was sent on it is still read for a while."""
         self._loop.call_later(_GRACE_S, wire.end, "there is another link")
-
-    def _complain(self, link: PeerLink, sentence: str) -> None:
-        link.trouble = sentence
-        now_s = self._loop.time()
-        if now_s - link.complained_s >= _COMPLAIN_EVERY_S:
-            link.complained_s = now_s
-            _log.warning("node %s %s", link.node_id, sentence)
-
-    # Bulk: whoever dialled the link dials this one too.
-
-    def _try_bulk(self, link: PeerLink) -> None:
-        wire = link.wire
-        if self._closed or link.bulk or link.bulk_attempt is not None or not isinstance(wire, DialledWire):
-            return
-        assert link.introduction is not None
-        if not 0 < link.introduction.bulk_port < 65536:
-            return
-        try:
-            link.bulk_attempt = DialledWire(
-                self._context,
-                self._identity,
-                self._bulk_tuning,
-                public_key=link.public_key,
-                address=Address(wire.address.host, link.introduction.bulk_port),
-                on_begun=self._bulk_begun,
-                on_message=self._read_bulk,
-                on_end=self._bulk_ended,
-            )
-        except OSError as error:
-            self._complain(link, f"cannot be dialled for bulk transfers: {error}")
-
-    def _bulk_begun(self, wire: DialledWire) -> None:
-        link = self._links[wire.node_id]
-        link.bulk_attempt = None
-        link.bulk.append(wire)
-        wire.send(message_parts(self._hello(wire.node_id)))
-
-    def _bulk_ended(self, wire: AnyWire, reason: str) -> None:
-        link = self._links.get(wire.node_id)
-        if link is None:
-            return
-        if wire in link.bulk:
-            link.bulk.remove(wire)
-        if link.bulk_attempt is wire:
-            link.bulk_attempt = None
-        if wire.dialled and link.wire is not None:
-            self._loop.call_later(_BULK_AGAIN_S, self._try_bulk, link)
-
-    def _read_bulk(self, wire: AnyWire, frames: list[zmq.Frame]) -> None:
-        link = self._links.get(wire.node_id)
-        if link is None or link.wire is None:
-            wire.end("there is no link to it")
-            return
-        message = self._message(link, frames)
-        if message is None:
-            return
-        head, bodies = message
-        if isinstance(head, Hello):
-            if wire not in link.bulk:
-                link.bulk.append(wire)
-        elif wire in link.bulk:
-            self._events.on_bulk(link.node_id, head, bodies)
 
     # Saying something.
 
@@ -379,5 +288,4 @@ class Links:
 
     def send_bulk(self, node_id: str, head: Head, body: Sequence[Buffer] = ()) -> bool:
         """As send(), where large things delay nobody."""
-        link = self._links.get(node_id)
-        return link is not None and bool(link.bulk) and link.bulk[-1].send(message_parts(head, body))
+        return self._bulk.send(node_id, head, body)

@@ -18,6 +18,7 @@ from appliance.core.addresses import Address
 from appliance.core.errors import BadInputError
 from appliance.core.requests import Buffer
 from federation.actions import Action, CatalogueChanged, Cut, Dial, Fault, PeerChanged, Send, StoreRegisters
+from federation.bulk_links import OnMessage
 from federation.core import MAX_HINTS, TICK_S, MeshCore
 from federation.credentials import introduce
 from federation.identity import Identity, next_incarnation
@@ -25,7 +26,7 @@ from federation.interfaces import read_interfaces
 from federation.key_care import KeyCare
 from federation.key_rotation import Step
 from federation.keyring import Keyring
-from federation.links import LinkEvents, Links, OnMessage
+from federation.links import LinkEvents, Links
 from federation.meeting import Meeting
 from federation.mesh_disk import MeshDisk
 from federation.messages import (

@@ -4,15 +4,24 @@ Runs in the gateway's event loop. Who may be here at all is links.py's.
 """
 
 import ipaddress
+import logging
+import time
 from collections.abc import Callable, Iterator
 
+import zmq
+
 from appliance.core.addresses import Address
+from appliance.core.requests import Buffer
 from federation.dialled import DialledWire
+from federation.frames import BrokenMessageError, read_message
 from federation.link_choice import Candidate
 from federation.listener import AcceptedWire
-from federation.messages import Introduction
+from federation.messages import Head, Introduction
 
 MAX_ADDRESSES = 8  # of a node that are dialled
+_COMPLAIN_EVERY_S = 60.0
+
+_log = logging.getLogger("ingle.mesh")
 
 AnyWire = DialledWire | AcceptedWire
 
@@ -30,7 +39,23 @@ class PeerLink:
         self.bulk: list[AnyWire] = []
         self.bulk_attempt: DialledWire | None = None
         self.trouble = ""  # why the last attempt came to nothing
-        self.complained_s = float("-inf")
+        self._complained_s = float("-inf")
+
+    def read(self, frames: list[zmq.Frame]) -> tuple[Head, list[Buffer]] | None:
+        """What the peer said; None where that is broken, or only later versions know it."""
+        try:
+            return read_message([frame.buffer for frame in frames])
+        except BrokenMessageError as error:
+            self.complain(f"sent what is no message of the mesh: {error}")
+            return None
+
+    def complain(self, sentence: str) -> None:
+        """What is wrong with the peer: logged now and then, however often it is."""
+        self.trouble = sentence
+        now_s = time.monotonic()
+        if now_s - self._complained_s >= _COMPLAIN_EVERY_S:
+            self._complained_s = now_s
+            _log.warning("node %s %s", self.node_id, sentence)
 
     def wires(self) -> Iterator[AnyWire]:
         """Everything that is open or being tried."""

@@ -33,10 +33,6 @@ class Gate:
         """Lets it in no more. Its connections are not ended by this."""
         self._node_ids.pop(public_key, None)
 
-    def is_allowed(self, public_key: bytes) -> bool:
-        """Whether the node with this key may connect now."""
-        return public_key in self._node_ids
-
     def _answer(self, frames: list[zmq.Frame]) -> None:
         told = [frame.bytes for frame in frames]
         request = told[1] if len(told) > 1 else b""
