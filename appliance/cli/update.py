@@ -64,28 +64,27 @@ def command(file: Path, allow_downgrade: bool, limit_s: float) -> None:
     from appliance.settings import load_settings
 
     data_dir = load_settings().data_dir
-    node = _running_node(data_dir)
-    old = Path(node.file if node else one_file_path())
+    old, before = Path(one_file_path()), this_build()
     if not old.name:
         raise UnsupportedError(
             "this Ingle is an installed Python package, which pip updates; 'ingle update' is for the one file"
         )
+    node = _running_node(data_dir, old)
     with _alone(old):
-        statement = verified(file, this_build().update_key)
+        statement = verified(file, before.update_key)
         if file_digest(file) == file_digest(old):
             click.echo(f"{old} is this very file already.")
             return
-        before = _build_of(old)
         check_newer(before, Build(statement.version, statement.built_s), allow_downgrade)
         staged = stage(file, old)
         try:
-            if verified(staged, this_build().update_key) != statement:
+            if verified(staged, before.update_key) != statement:
                 raise RefusedError(f"{file} changed while it was read: nothing was done")
             trial = Trial(
                 file=str(old),
                 staged=str(staged),
                 version_before=before.version,
-                version=_build_of(staged).version,
+                version=_version_of(staged),
                 sha256=file_digest(staged),
                 limit_s=limit_s,
             )
@@ -144,8 +143,11 @@ def _lives(pid: int) -> bool:
     return True
 
 
-def _running_node(data_dir: Path) -> NodeFile | None:
-    """The node that has this data folder open. Raises UnsupportedError where it runs from no one file."""
+def _running_node(data_dir: Path, old: Path) -> NodeFile | None:
+    """The node that has this data folder open. Raises UnsupportedError where it is not this program's to update.
+
+    Only compared: where root updates a service, what that has written must not choose what root does.
+    """
     try:
         with (data_dir / "node.lock").open("rb") as lock:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -156,15 +158,22 @@ def _running_node(data_dir: Path) -> NodeFile | None:
         raise ForbiddenError(f"{data_dir} is another user's: run this as that user, or with sudo") from None
     except BlockingIOError:
         node = read_node_file(data_dir)
-    if node is None:
+    if node is None or not _is_of(node.pid, data_dir):
         raise BusyError(f"the node of {data_dir} is starting or ending: try again when it is ready") from None
-    if not node.file:
-        raise UnsupportedError(
-            f"the node of {data_dir} runs as an installed Python package: end it, update that with pip, start it again"
-        )
+    if node.file != str(old):
+        runs = f"from {node.file}: run '{node.file} update'" if node.file else "as an installed Python package"
+        raise UnsupportedError(f"the node of {data_dir} does not run from {old} but {runs}")
     if node.pid == 1:  # nobody in its namespace could kill it, where the new version hangs
         raise UnsupportedError(f"the node of {data_dir} is the first process of a container: give that a newer image")
     return node
+
+
+def _is_of(pid: int, data_dir: Path) -> bool:
+    """Whether a process of this number runs, as the data folder's owner."""
+    try:
+        return Path(f"/proc/{pid}").stat().st_uid == data_dir.stat().st_uid
+    except OSError:
+        return False
 
 
 @contextmanager
@@ -210,7 +219,7 @@ def stage(file: Path, old: Path) -> Path:
     return staged
 
 
-def _build_of(program: Path) -> Build:
+def _version_of(program: Path) -> str:
     """What the program says of itself when it is started on this box. Raises RefusedError where it cannot be."""
     try:
         done = subprocess.run(
@@ -222,8 +231,7 @@ def _build_of(program: Path) -> Build:
             check=False,
         )
         if done.returncode == 0:
-            told = json.loads(done.stdout)
-            return Build(version=told["version"], built_s=told["built_s"])
+            return str(json.loads(done.stdout)["version"])
         why = done.stderr.strip()[-300:] or f"it ended with {done.returncode}"
     except (OSError, subprocess.TimeoutExpired, ValueError, KeyError, TypeError) as error:
         why = str(error)

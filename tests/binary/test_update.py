@@ -56,16 +56,12 @@ class Box(NamedTuple):
     def update(self, release: Path, *flags: str) -> "subprocess.Popen[str]":
         """`ingle update` of the release there, by the node's user."""
         shutil.copy(release, self.root / "opt/release")
-        inside = [
-            "nsenter",
-            f"--target={self.init}",
-            "--mount",
-            "--pid",
-            "--root",
-            f"--setuid={UID}",
-            f"--setgid={UID}",
-        ]
-        words = ["/bin/busybox", "env", "-i", "HOME=/home/ann", FILE, "update", "/opt/release", *flags]
+        return self.begin(FILE, "update", "/opt/release", *flags)
+
+    def begin(self, *words: str) -> "subprocess.Popen[str]":
+        """Starts the words there, as the node's user."""
+        inside = ["nsenter", f"--target={self.init}", "--mount", "--pid", "--root"]
+        inside += [f"--setuid={UID}", f"--setgid={UID}", "/bin/busybox", "env", "-i", "HOME=/home/ann"]
         return subprocess.Popen([*inside, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
     def file(self) -> Path:
@@ -107,8 +103,12 @@ def started(root: Path) -> Iterator[Box]:
 
 
 def test_the_node_becomes_the_new_version_and_keeps_its_number(root: Path, new: Path) -> None:
+    shutil.copy(new, root / "opt/new")
     with started(root) as box:
         pid = box.told()["pid"]
+        other = box.begin("/opt/new", "update", "/opt/new")
+        _, error = other.communicate(timeout=120)
+        assert (other.returncode, f"run '{FILE} update'" in error) == (1, True)
         updated = box.update(new)
         said, error = updated.communicate(timeout=120)
         assert (updated.returncode, error) == (0, "")
