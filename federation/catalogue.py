@@ -99,8 +99,9 @@ class MeshCatalogue:
         self._heard.pop(node_id, None)
 
     def forget_revoked(self) -> None:
-        """This node left its mesh: whom that threw out is nothing to the next one."""
-        self._changed_registers((), tuple(self._registers.forget_kind("node")))
+        """This node left its mesh: whom that threw out, and whom that let call, is nothing to the next one."""
+        gone = [key for kind in ("node", "key") for key in self._registers.forget_kind(kind)]
+        self._changed_registers((), tuple(gone))
 
     def heard(
         self, node_id: str, head: Catalogue | CatalogueAsked | Records | Registers, head_bytes: int, now_s: float

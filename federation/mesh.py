@@ -101,6 +101,7 @@ class Mesh:
         self.on_bulk: OnMessage = _ignored
         self.on_peer_change: Callable[[str], None] = _ignored
         self.on_catalogue_change: Callable[[Iterable[str]], None] = _ignored
+        self.on_left: Callable[[], None] = _ignored
         self.on_registers: Callable[[Iterable[Register]], None] = _ignored
         self._identity = identity
         self._settings = settings
@@ -267,6 +268,7 @@ class Mesh:
         self._disk.remembered.forget_all()
         self._disk.save_soon()
         self._perform()
+        self.on_left()
 
     def _forbid(self, node_id: str, reason: str) -> None:
         self._meeting.forbid(node_id, reason)

@@ -29,11 +29,13 @@ class MeshKeys:
         self._told: list[Register] = []
         self._wake = asyncio.Event()
         self._own_changed = True
+        self._left = False
         self._loop = asyncio.get_running_loop()
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
         self._keys.on_change = self._changed
+        self._mesh.on_left = self._on_left
         self._told = [register for register in self._mesh.registers if register.kind == KIND]
         self._wake.set()
         self._task = self._loop.create_task(self._follow())
@@ -49,6 +51,11 @@ class MeshKeys:
             self._told += told
             self._wake.set()
 
+    def _on_left(self) -> None:
+        """The keys of the mesh that this node was in are not those of the next one."""
+        self._told, self._left, self._own_changed = [], True, True
+        self._wake.set()
+
     def _changed(self) -> None:
         self._loop.call_soon_threadsafe(self._changed_here)
 
@@ -62,6 +69,9 @@ class MeshKeys:
             self._wake.clear()
             told, self._told = self._told, []
             try:
+                if self._left:
+                    self._left = False
+                    await asyncio.to_thread(self._keys.drop_taken)
                 for register in told:
                     await self._take(register)
                 if self._own_changed:

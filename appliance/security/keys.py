@@ -46,6 +46,9 @@ _MIGRATIONS = (
     ALTER TABLE key ADD COLUMN used_window_s INTEGER NOT NULL DEFAULT 0;
     ALTER TABLE key ADD COLUMN used_calls INTEGER NOT NULL DEFAULT 0
     """,
+    """
+    ALTER TABLE key ADD COLUMN taken INTEGER NOT NULL DEFAULT 0
+    """,
 )
 _SHARED = "id, label, scopes, hash, created_s, revoked_s, rate, burst, quota"
 _COLUMNS = "id, label, scopes, created_s, revoked_s, rate, burst, quota, used_window_s, used_calls"
@@ -231,7 +234,7 @@ class KeyRing:
                 return False
             with self._database.transaction():
                 self._database.rows(
-                    f"INSERT INTO key ({_SHARED}) VALUES (?,?,?,?,?,?,?,?,?) ON CONFLICT (id) DO UPDATE SET "
+                    f"INSERT INTO key ({_SHARED}, taken) VALUES (?,?,?,?,?,?,?,?,?,1) ON CONFLICT (id) DO UPDATE SET "
                     "label = excluded.label, scopes = excluded.scopes, revoked_s = excluded.revoked_s, "
                     "rate = excluded.rate, burst = excluded.burst, quota = excluded.quota",
                     (
@@ -248,6 +251,14 @@ class KeyRing:
                 )
             self._refresh()
         return True
+
+    def drop_taken(self) -> int:
+        """This node has left its mesh: keys that came from other nodes are good here no more. How many they were."""
+        with self._lock:
+            with self._database.transaction():
+                gone = self._database.rows("DELETE FROM key WHERE taken = 1 RETURNING id")
+            self._refresh()
+        return len(gone)
 
     def authenticate(self, header: str | None) -> Principal:
         """Who an Authorization header stands for: `Bearer KEY`, `Simple KEY` or the bare key. Raises

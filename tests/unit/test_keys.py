@@ -291,6 +291,24 @@ def test_a_key_of_another_node_is_good_here_until_it_is_revoked_anywhere(tmp_pat
     there.close()
 
 
+def test_keys_of_a_mesh_that_was_left_are_good_no_more_and_own_ones_are(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    here, there = KeyRing(tmp_path / "a"), KeyRing(tmp_path / "b")
+    _, mine = here.create("mine", ["call:*"])
+    _, theirs = there.create("theirs", ["call:*"])
+    for key in there.shared():
+        here.take(key)
+    assert here.authenticate(theirs).allows("call", None)
+    assert here.drop_taken() == 2
+    with pytest.raises(UnauthenticatedError):
+        here.authenticate(theirs)
+    assert here.authenticate(mine).allows("call", None)
+    assert here.authenticate(here.first_key).allows("admin", None)
+    here.close()
+    there.close()
+
+
 def test_a_key_with_anothers_id_is_not_taken(tmp_path: Path) -> None:
     ring = KeyRing(tmp_path)
     record, secret = ring.create("mine", ["call:*"])
