@@ -8,9 +8,9 @@ Runs in the gateway's event loop. Nobody gives orders for a wish: each node reck
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import msgspec
 
@@ -18,7 +18,6 @@ from appliance.catalogue.catalogue import Catalogue
 from appliance.core.copy_wish import NO_WISH, CopyWish, read_wish
 from appliance.core.errors import (
     BadInputError,
-    ConflictError,
     IngleError,
     NotFoundError,
     RefusedError,
@@ -27,63 +26,36 @@ from appliance.core.errors import (
 from appliance.core.models import ModelVersion
 from appliance.core.names import ModelName, parse_name
 from appliance.core.requests import Buffer
-from appliance.gateway.copying import Copier, CopyFolders, Copying, CopyStep, held_in
+from appliance.gateway.copy_states import CopyState, Wished, copy_states
+from appliance.gateway.copying import Copier, CopyFolders, Copying, held_in
+from appliance.gateway.deletions import Deletions, DeletionsMesh
 from appliance.gateway.mesh_catalogue import version_of
+from appliance.gateway.pacing import paced
 from appliance.routing.copies_due import Due, Memory, Place, copies_due, is_meant
 from appliance.workers.inspector import Inspector
-from federation.messages import Have, Head, Order, Record, Register, model_key, removal_key
+from federation.messages import Have, Head, Order, Record, model_key
 from federation.peer import Peer
 from federation.transfer import Transfers
-from federation.view import MeshModel, MeshVersion, MeshView
+from federation.view import MeshVersion
 
 MAX_AT_ONCE = 2
-LOOK_S = 0.5
+LOOK_S = 1.0
 SETTLE_S = 5.0  # after the start, until peers were met and told what they hold
 RETRY_S = 30.0  # after a copy that could not be made now
 SHOWN_S = 60.0  # a copy that failed is shown for so long
 REFUSED_TOLD_S = 10.0  # between two words that a copy is refused here
 REFUSED_HEARD_S = 3 * REFUSED_TOLD_S
-ORDER_TIMEOUT_S = 10.0
 FOLDER = "fetches"
 
 _log = logging.getLogger("ingle.copies")
 
 
-class Making(NamedTuple):
-    """A copy on its way to a node, by the node's name. Of other nodes only what is fetched is known."""
-
-    node: str
-    step: CopyStep
-    done_bytes: int
-    bytes_per_s: float
-    sources: tuple[str, ...]
-    reason: str
-
-
-class CopyState(NamedTuple):
-    """A version of which copies are wished or made. `nodes`: the names of those that hold it; `lacking`: how many
-    copies are wished besides."""
-
-    model: ModelVersion
-    wish: CopyWish
-    nodes: tuple[str, ...]
-    lacking: int
-    making: list[Making]
-
-
-class CopiesMesh(Protocol):
+class CopiesMesh(DeletionsMesh, Protocol):
     """What is asked of federation.mesh.Mesh."""
 
-    node_id: str
-
-    @property
-    def view(self) -> MeshView: ...
-    @property
-    def registers(self) -> list[Register]: ...
     def peers(self) -> list[Peer]: ...
     def peer(self, node_id: str) -> Peer | None: ...
     def send_bulk(self, node_id: str, head: Head, body: Sequence[Buffer] = ()) -> bool: ...
-    def write_register(self, *, kind: str, name: str, key: str, value: str) -> None: ...
 
 
 class Copies:
@@ -107,9 +79,8 @@ class Copies:
         self._mesh = mesh
         self._name = name
         self._tags = tuple(tags)
-        self._order = order
-        self._forget = forget
         self._warm = warm
+        self.deletions = Deletions(catalogue, mesh, order=order, forget=forget)
         self.transfers = Transfers(mesh.send_bulk, held_in(catalogue), self._alive)
         self._folders = CopyFolders(catalogue.folder / FOLDER)
         self._copier = Copier(catalogue, inspector, self.transfers, self._folders)
@@ -191,78 +162,39 @@ class Copies:
 
     def states(self, may_see: Callable[[ModelName], bool]) -> list[CopyState]:
         """The versions of which copies are wished or made, by name and version."""
-        now_s = time.monotonic()
-        names = {place.node_id: place.name for place in self._places()}
-        states: dict[str, CopyState] = {}
-        for name in self._wished:
-            for version, due in self._dues(name, now_s):
-                nodes = tuple(names.get(node_id, node_id) for node_id in version.holders)
-                lacking = max(0, due.wanted - len(due.counted))
-                states[_record_key(version.record)] = CopyState(
-                    version_of(version.record), self.wish(parse_name(name)), nodes, lacking, []
-                )
-        heard: dict[str, list[Making]] = {}
-        for node_id, have in self.transfers.heard():
-            making = Making(names.get(node_id, node_id), "fetching", have.done_bytes, have.bytes_per_s, (), "")
-            heard.setdefault(have.digest, []).append(making)
-        for copying in self._copyings.values():
-            state = states.setdefault(_key(copying.model), self._unwished(copying.model, names))
-            progress = copying.progress
-            sources = tuple(sorted(names.get(node_id, node_id) for node_id in progress.sources))
-            state.making.append(
-                Making(self._name, copying.step, progress.done_bytes, progress.bytes_per_s, sources, copying.reason)
-            )
-        for state in states.values():
-            state.making.extend(heard.get(state.model.digest, ()))
-        found = [state for state in states.values() if may_see(state.model.name)]
-        return sorted(found, key=lambda state: (state.model.name, state.model.version))
+        now_s, places = time.monotonic(), self._places()
+        wished = [
+            Wished(version_of(version.record), self.wish(parse_name(name)), version.holders, due)
+            for name in self._wished
+            if may_see(parse_name(name))
+            for version, due in self._dues(name, places, now_s)
+        ]
+        names = {place.node_id: place.name for place in places}
+        making = [(copying, self._catalogue.holders(copying.model)) for copying in self._copyings.values()]
+        states = copy_states(wished, making, self.transfers.heard(), names, self._mesh.node_id)
+        return [state for state in states if may_see(state.model.name)]
 
-    def _unwished(self, model: ModelVersion, names: Mapping[str, str]) -> CopyState:
-        nodes = tuple(names.get(node_id, node_id) for node_id in self._catalogue.holders(model))
-        return CopyState(model, NO_WISH, nodes, 0, [])
-
-    # Deploys and deletions that are meant for all.
-
-    def deploying(self, name: ModelName, digest: str) -> None:
-        """Before this artifact is deployed here: an earlier removal of it holds no more."""
-        for register in self._mesh.registers:
-            if register.kind == "removed" and register.name == str(name) and register.value == digest:
-                self._mesh.write_register(kind="removed", name=register.name, key=register.key, value="")
-
-    def replaced(self, model: ModelVersion) -> None:
-        """A V2 load put other content in this version's place here: its copies go."""
-        self._announce_removed(model)
-
-    def _announce_removed(self, model: ModelVersion) -> None:
-        key = removal_key(str(model.version), model.digest)
-        self._mesh.write_register(kind="removed", name=str(model.name), key=key, value=model.digest)
+    # Deletions.
 
     async def delete(self, name: ModelName, version: str | None) -> list[ModelVersion]:
-        """Deletes a version, or the model, wherever it lies: here, on every node that is in reach, and on others once
-        they are. What was deleted. Raises NotFoundError, BadInputError."""
+        """Deletes a version, or the model, wherever it lies, and what is wished of it; what was deleted. Raises
+        NotFoundError, BadInputError."""
         doomed = self._catalogue.meant(name, version)
-        orders = []
-        for model in doomed:
-            for node_id in self._catalogue.holders(model):
-                order = Order(0, "remove", str(name), str(model.version), model.digest)
-                orders.append(self._order(node_id, order, ORDER_TIMEOUT_S))
-            self._announce_removed(model)
         for model in doomed:
             await self._cancel(model.digest)
-            await self._delete_here(model)
+        await self.deletions.delete(doomed)
         if version is None and self.wish(name) != NO_WISH:
             self.set_wish(name, NO_WISH)
-        for outcome in await asyncio.gather(*orders, return_exceptions=True):
-            if isinstance(outcome, Exception):
-                _log.warning("%s is deleted later on a node that holds it: %s", name, outcome)
         return doomed
 
-    async def _delete_here(self, model: ModelVersion) -> None:
-        own = self._catalogue.own(model)
-        if own is not None:
-            with suppress(NotFoundError):  # by somebody else, a moment ago
-                await asyncio.to_thread(self._catalogue.delete, own.name, str(own.version))
-                self._forget(own, None)
+    async def _on_remove(self, node_id: str, order: Order) -> None:
+        await self.deletions.on_order(node_id, order, self._is_needed)
+
+    def _is_needed(self, own: ModelVersion) -> bool:
+        """Whether copies would lack without this node's."""
+        others = [node_id for node_id in self._catalogue.holders(own) if self._is_alive(node_id)]
+        due = copies_due(_key(own), self.wish(own.name), self._places(), others, ())
+        return not others or due.wanted > len(due.counted)
 
     # Orders.
 
@@ -290,34 +222,6 @@ class Copies:
         self._retry_s.pop(version.record.digest, None)
         self._begin(version.record, warm_it=order.why == "warm")
 
-    async def _on_remove(self, node_id: str, order: Order) -> None:
-        own = self._own(order)
-        if own is None:
-            return
-        model = self._mesh.view.model(order.model)
-        dead = model.dead.get(self._mesh.node_id, ()) if model else ()
-        if not any(record.version == order.version and record.digest == own.digest for record in dead):
-            others = [n for n in self._catalogue.holders(own) if self._is_alive(n)]
-            if not others or self._due(model, own) != 0:
-                raise ConflictError(f"{own} was not deleted, and its copy on this node is needed: nothing was done")
-        _log.info("%s is removed from this node: a peer (%s) says so", own, node_id[:12])
-        await self._delete_here(own)
-
-    def _own(self, order: Order) -> ModelVersion | None:
-        """The version that the order means, where it lies here."""
-        with suppress(BadInputError):
-            entry = self._catalogue.own_entry(parse_name(order.model))
-            for version in entry.versions if entry else ():
-                if str(version.version) == order.version and order.digest in ("", version.digest):
-                    return version
-        return None
-
-    def _due(self, model: MeshModel | None, own: ModelVersion) -> int:
-        """How many copies would lack without this node's."""
-        wish = read_wish(model.wishes.get("copies", "")) if model else NO_WISH
-        due = copies_due(_key(own), wish, self._places(), set(self._catalogue.holders(own)), ())
-        return max(0, due.wanted - len(due.counted))
-
     def _version(self, order: Order) -> MeshVersion | None:
         model = self._mesh.view.model(order.model)
         version = model.versions.get(order.version) if model else None
@@ -338,7 +242,7 @@ class Copies:
             self._wake.clear()
             try:
                 await self._take_changed()
-                self._look(time.monotonic())
+                await self._look(time.monotonic())
             except Exception:  # all copies hang on this: it goes on
                 _log.exception("a fault of ours in the copies of models")
 
@@ -347,19 +251,16 @@ class Copies:
         for name in changed:
             model = self._mesh.view.model(name)
             (self._wished.add if model and model.wishes.get("copies") else self._wished.discard)(name)
-            for record in model.dead.get(self._mesh.node_id, ()) if model else ():
-                try:
-                    await self._delete_here(version_of(record))
-                    _log.info("%s:%s was deleted in the mesh, and is gone from here", name, record.version)
-                except IngleError as error:
-                    _log.warning("%s:%s was deleted in the mesh, and is still here: %s", name, record.version, error)
+            if model is not None:
+                await self.deletions.take(model)
 
-    def _look(self, now_s: float) -> None:
+    async def _look(self, now_s: float) -> None:
         self._forget_ended(now_s)
         keys = set()
         refused_here = []
-        for name in self._wished:
-            for version, due in self._dues(name, now_s):
+        places = self._places()
+        async for name in paced(iter(sorted(self._wished))):
+            for version, due in self._dues(name, places, now_s):
                 record = version.record
                 keys.add(_record_key(record))
                 if record.digest in self._folders.refused:
@@ -372,15 +273,14 @@ class Copies:
             for digest in refused_here:
                 self._tell_refused(digest)
 
-    def _dues(self, name: str, now_s: float) -> Iterator[tuple[MeshVersion, Due]]:
+    def _dues(self, name: str, places: list[Place], now_s: float) -> Iterator[tuple[MeshVersion, Due]]:
         model = self._mesh.view.model(name)
         if model is None:
             return
-        wish, places, alive = read_wish(model.wishes.get("copies", "")), self._places(), self._alive()
-        alive.append(self._mesh.node_id)
+        wish = read_wish(model.wishes.get("copies", ""))
         for version in model.versions.values():
             key = _record_key(version.record)
-            holders = self._memory.holders(key, version.holders, alive, now_s)
+            holders = self._memory.holders(key, version.holders, now_s)
             yield version, copies_due(key, wish, places, holders, self._refusers(version.record.digest, now_s))
 
     def _refusers(self, digest: str, now_s: float) -> set[str]:
@@ -410,7 +310,7 @@ class Copies:
                 made = await self._copier.copy(copying, record, lambda: self._holders(record))
             _log.info("%s has a copy on this node", made)
             if copying.warm_it:
-                await self._warm(made)
+                await self._warm_up(made)
         except IngleError as error:
             copying.refused = isinstance(error, RefusedError) and record.digest in self._folders.refused
             copying.step, copying.reason = "failed", error.sentence
@@ -429,6 +329,12 @@ class Copies:
             copying.ended_s = time.monotonic()
             self._tasks.pop(record.digest, None)
             self._wake.set()
+
+    async def _warm_up(self, model: ModelVersion) -> None:
+        try:
+            await self._warm(model)
+        except IngleError as error:
+            _log.warning("%s has a copy on this node, and does not get warm: %s", model, error.sentence)
 
     async def _cancel(self, digest: str) -> None:
         """A copy of what is deleted is not made any more."""

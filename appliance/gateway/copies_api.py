@@ -13,7 +13,7 @@ from appliance.core.errors import BadInputError
 from appliance.core.names import parse_name
 from appliance.gateway.answers import CopyList, CopyProgress, VersionCopies
 from appliance.gateway.asked import who
-from appliance.gateway.copies import CopyState
+from appliance.gateway.copy_states import CopyState
 from appliance.gateway.dataplane import DataPlane
 from appliance.gateway.operations import Operation, Parameter, Reply
 from appliance.gateway.patterns import NAME, WORD, whole

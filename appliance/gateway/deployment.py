@@ -95,7 +95,7 @@ class Deployer:
         replaced = self._load_made(target, ordinal)
         before = self._default(target)
         if self.copies:
-            self.copies.deploying(target, staged.digest)
+            self.copies.deletions.lift(target, staged.digest)
         model, created = await asyncio.to_thread(
             self._catalogue.publish,
             staged,
@@ -108,7 +108,7 @@ class Deployer:
             keep_default=trial.canary_share > 0,
         )
         if self.copies and created and replaced is not None and replaced.digest != model.digest:
-            self.copies.replaced(replaced)
+            self.copies.deletions.announce(replaced)
         if self.copies and wish != NO_WISH:
             self.copies.set_wish(model.name, wish)
         warnings = (*inspection.warnings, *warnings)

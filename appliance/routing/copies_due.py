@@ -41,22 +41,25 @@ def copies_due(
     living = {node_id for node_id, place in meant.items() if place.standing == "alive"}
     wanted = wish.replicas or (len(meant.keys() - set(refusing)) if wish.on else 0)
     counted = frozenset(meant.keys() & set(holders))
+    if len(counted) >= wanted:
+        return Due(wanted, counted, ())
     chosen = copies_wanted(key, wanted, holders=counted, able=living - set(refusing))
     return Due(wanted, counted, chosen.to_fetch)
 
 
 class Memory:
-    """Who held what a moment ago: a node that starts again is back with its copies before others need be made."""
+    """Who held what a moment ago: a node that starts again is back with its copies before others need be made, and
+    tells of them a moment after it is back."""
 
     def __init__(self) -> None:
         self._seen: dict[str, dict[str, float]] = {}  # key to node to when it was seen to hold it
 
-    def holders(self, key: str, holders: Collection[str], alive: Collection[str], now_s: float) -> set[str]:
-        """Those that hold it now, and those that did when they were lost, GRACE_S ago or less."""
+    def holders(self, key: str, holders: Collection[str], now_s: float) -> set[str]:
+        """Those that hold it now, or did GRACE_S ago or less."""
         seen = self._seen.setdefault(key, {})
         for node_id in holders:
             seen[node_id] = now_s
-        for node_id in [n for n, at_s in seen.items() if n not in holders and (n in alive or now_s - at_s > GRACE_S)]:
+        for node_id in [node_id for node_id, at_s in seen.items() if now_s - at_s > GRACE_S]:
             del seen[node_id]
         return set(seen)
 

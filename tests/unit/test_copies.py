@@ -163,7 +163,7 @@ def test_what_is_deployed_anew_after_it_was_deleted_stays(tmp_path: Path) -> Non
             await until(lambda: lan["b"].catalogue.has_model(NAME))
             await lan["b"].copies.delete(NAME, "1.0.0")
             assert not lan["a"].holds()
-            lan["a"].copies.deploying(NAME, digest)
+            lan["a"].copies.deletions.lift(NAME, digest)
             lan["a"].deploy(CONTENT)
             lan["a"].copies.set_wish(NAME, CopyWish(2))
             await until(lan["b"].holds)

@@ -57,15 +57,10 @@ def test_every_node_comes_to_the_same_end() -> None:
 
 def test_a_holder_that_was_lost_counts_for_a_while() -> None:
     memory = Memory()
-    assert memory.holders("k", {"a", "b"}, {"a", "b"}, 0.0) == {"a", "b"}
-    assert memory.holders("k", {"a"}, {"a"}, 5.0) == {"a", "b"}
-    assert memory.holders("k", {"a"}, {"a"}, 11.0) == {"a"}
-
-
-def test_a_holder_that_lives_and_has_it_no_more_counts_no_more() -> None:
-    memory = Memory()
-    memory.holders("k", {"a", "b"}, {"a", "b"}, 0.0)
-    assert memory.holders("k", {"a"}, {"a", "b"}, 1.0) == {"a"}
+    assert memory.holders("k", {"a", "b"}, 0.0) == {"a", "b"}
+    assert memory.holders("k", {"a"}, 5.0) == {"a", "b"}
+    assert memory.holders("k", {"a"}, 11.0) == {"a"}
+    assert memory.holders("other", {"b"}, 11.0) == {"b"}
 
 
 def test_places_are_names_ids_and_tags() -> None:
