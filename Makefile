@@ -64,6 +64,7 @@ check: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# As root, or those of the mesh fail: their nodes are in network namespaces.
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks
 

@@ -38,7 +38,7 @@ def measure(count: int = _NODES, rest_s: float = _REST_S, seconds: float = _SECO
         rates = [(meshed.lan.sent_bytes()[node.name] - sent[node.name]) / elapsed_s for node in nodes]
     return Section(
         "mesh_idle",
-        f"{count} idle nodes for {seconds:.0f} s; a node's gateway and zygote together.",
+        f"{count} idle nodes for {seconds:.0f} s; all of a node's processes together.",
         ("", "median", "largest"),
         [
             ("share of a core", *(f"{value:.2%}" for value in (median_of_numbers(shares), max(shares)))),
