@@ -215,6 +215,11 @@ class Catalogue:
     def model_count(self) -> int:
         return len(self._snapshot.entries)
 
+    @property
+    def held_count(self) -> int:
+        """The models of which some version lies on this node's disk."""
+        return len(self._own.entries)
+
     def digests(self) -> set[str]:
         """Every artifact that a version names."""
         return {version.digest for entry in self._own.entries.values() for version in entry.versions}

@@ -251,6 +251,8 @@ class DataPlane:
         route, work = begun.route, begun.work
         if request.pin == "local" or work.sequence is not None or not (request.pin or route.holders):
             if not route.model.folder:
+                if request.pin:
+                    raise UnavailableError(f"the call must run on {self.node_name}, which does not have {route.model}")
                 raise UnavailableError(
                     f"{route.model} is on other nodes alone, and none is in reach", retry_after_s=1.0
                 )

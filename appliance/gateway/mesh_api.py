@@ -75,7 +75,7 @@ class MeshApi:
             state="ready" if dataplane.node_ready() else "not_ready",
             this=True,
             version=VERSION,
-            models=dataplane.catalogue.model_count,
+            models=dataplane.catalogue.held_count,
             workers=dataplane.worker_count,
             device=dataplane.device,
             sandbox=layers if principal.allows("admin", None) else None,
