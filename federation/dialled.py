@@ -4,6 +4,8 @@ Runs in the gateway's event loop. The node must prove that it holds the secret k
 whoever else answers there gets nothing.
 """
 
+import asyncio
+import contextlib
 from collections.abc import Callable, Sequence
 
 import zmq
@@ -12,9 +14,12 @@ from appliance.core.addresses import Address
 from appliance.core.requests import Buffer
 from federation.identity import Identity, node_id_of
 from federation.sockets import Context, DrivenSocket, Monitor, Unsent
+from federation.tcp_end import TcpEnd
 from federation.wires import Tuning, secure
 
 _CONNECT_MS = 3000
+_LOOK_S = 0.25
+_CONNECTED = int(zmq.EVENT_CONNECTED)
 _BEGUN = int(zmq.EVENT_HANDSHAKE_SUCCEEDED)
 _ENDED = {
     int(zmq.EVENT_CLOSED): "nothing answers there",
@@ -50,9 +55,13 @@ class DialledWire:
         self._on_begun = on_begun
         self._on_message = on_message
         self._on_end = on_end
+        self._max_message_bytes = tuning.max_message_bytes
+        self._tcp: TcpEnd | None = None
+        self._messages = 0
+        self._look: asyncio.TimerHandle | None = None
         self._unsent = Unsent(tuning.unsent_bytes)
         self._socket = DrivenSocket(context, zmq.DEALER, self._read)
-        self._monitor = Monitor(context, self._socket, _BEGUN | sum(_ENDED), self._heard)
+        self._monitor = Monitor(context, self._socket, _CONNECTED | _BEGUN | sum(_ENDED), self._heard)
         try:
             self._connect(identity, tuning, public_key)
         except zmq.ZMQError as error:
@@ -90,16 +99,32 @@ class DialledWire:
         if not self.begun:
             self._monitor.look()  # its beginning was there before its first message
         if not self._socket.closed:
+            self._messages += 1
             self._on_message(self, frames)
 
     def _heard(self, event: int, value: int, endpoint: str) -> None:
-        if event == _BEGUN:
+        if event == _CONNECTED:
+            with contextlib.suppress(OSError):  # it has ended again
+                self._tcp = TcpEnd(value)
+        elif event == _BEGUN:
             self.begun = True
+            self._look_after()
             self._on_begun(self)
         elif reason := _ENDED.get(event):
             self._socket.look()  # what it said last comes first
             self.end(reason)
 
+    def _look_after(self) -> None:
+        """Ends it where its message has no end."""
+        if self._tcp is not None and self._tcp.unfinished_bytes(self._messages) > 2 * self._max_message_bytes:
+            self.end("its message had no end")
+        else:
+            self._look = asyncio.get_running_loop().call_later(_LOOK_S, self._look_after)
+
     def _close(self) -> None:
+        if self._look is not None:
+            self._look.cancel()
+        if self._tcp is not None:
+            self._tcp.release()
         self._monitor.close()
         self._socket.close()

@@ -8,10 +8,7 @@ its messages, which carry that descriptor as ZMQ_SRCFD.
 """
 
 import asyncio
-import contextlib
-import os
-import socket
-import struct
+import logging
 import time
 from collections.abc import Callable, Sequence
 
@@ -21,14 +18,16 @@ from appliance.core.addresses import Address
 from appliance.core.requests import Buffer
 from federation.identity import Identity
 from federation.sockets import Context, DrivenSocket, Monitor, Unsent
+from federation.tcp_end import TcpEnd
 from federation.wires import Tuning, secure
 
 MAX_STRANGERS = 256  # connections whose first message has not come yet
 _STRANGER_S = 10.0
-_SWEEP_S = 1.0
+_SWEEP_S = 0.25
 _CAME = int(zmq.EVENT_ACCEPTED)
 _WENT = int(zmq.EVENT_DISCONNECTED)
-_AT_ONCE = struct.pack("ii", 1, 0)  # struct linger: on, for no time
+
+_log = logging.getLogger("ingle.mesh")
 
 
 class AcceptedWire:
@@ -45,15 +44,24 @@ class AcceptedWire:
         self.came_s = time.monotonic()
         self._router = router
         self._unsent = Unsent(unsent_bytes)
-        self._socket = socket.socket(fileno=os.dup(fd))
-        self.ended = False
+        self._tcp = TcpEnd(fd)
+        self._messages = 0
+
+    @property
+    def ended(self) -> bool:
+        return self._tcp.ended
 
     def is_of(self, port: int) -> bool:
-        """Whether it came in on this port: the descriptor that was named may have been closed and given away."""
-        try:
-            return bool(self._socket.getsockname()[1] == port)
-        except (OSError, IndexError):
-            return False
+        """Whether it came in on this port."""
+        return self._tcp.is_of(port)
+
+    def came(self) -> None:
+        """A whole message was read."""
+        self._messages += 1
+
+    def is_endless(self, max_bytes: int) -> bool:
+        """Whether more than so much came without a message being complete, since this was asked last."""
+        return self._tcp.unfinished_bytes(self._messages) > max_bytes
 
     def send(self, parts: Sequence[Buffer]) -> bool:
         """As Wire.send()."""
@@ -71,19 +79,12 @@ class AcceptedWire:
         return True
 
     def end(self, reason: str = "") -> None:
-        """As Wire.end(): ZeroMQ finds out by itself."""
-        if not self.ended:
-            self.ended = True
-            with contextlib.suppress(OSError):  # it has ended by itself
-                self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
-                self._socket.shutdown(socket.SHUT_RDWR)
-            self._socket.close()
+        """As Wire.end()."""
+        self._tcp.end()
 
     def release(self) -> None:
-        """Lets go of a connection that has ended by itself, or is not this one."""
-        if not self.ended:
-            self.ended = True
-            self._socket.close()
+        """It has ended by itself, or is not the one that was meant."""
+        self._tcp.release()
 
 
 class Listener:
@@ -124,7 +125,7 @@ class Listener:
             raise OSError(error.errno, f"cannot listen for other nodes on {address}: {error.strerror}") from None
         self._port = int(sock.get_string(zmq.LAST_ENDPOINT).rsplit(":", 1)[1])
         self._socket.drive()
-        self._sweep = asyncio.get_running_loop().call_later(_SWEEP_S, self._end_strangers)
+        self._sweep = asyncio.get_running_loop().call_later(_SWEEP_S, self._look_after)
         return self._port
 
     def _read(self, frames: list[zmq.Frame]) -> None:
@@ -133,6 +134,7 @@ class Listener:
         if wire is None:
             wire = self._came_first(routing_id, frames[1])
         if wire is not None and not wire.ended:
+            wire.came()
             self._on_message(wire, frames[1:])
 
     def _came_first(self, routing_id: bytes, frame: zmq.Frame) -> AcceptedWire | None:
@@ -178,6 +180,7 @@ class Listener:
         if not wire.is_of(self._port):
             wire.release()
             return
+        self._went(fd)
         self._wires_by_fd[fd] = self._strangers[fd] = wire
         if len(self._strangers) > MAX_STRANGERS:
             self._strangers.pop(next(iter(self._strangers))).end()
@@ -192,15 +195,19 @@ class Listener:
             self._wires.pop(wire.routing_id, None)
             self._on_end(wire, "the connection ended")
 
-    def _end_strangers(self) -> None:
-        """Ends connections that have said nothing in all the time that they had for it."""
+    def _look_after(self) -> None:
+        """Ends connections that have said nothing in all the time that they had for it, or whose message has no end."""
         before_s = time.monotonic() - _STRANGER_S
         for fd, wire in tuple(self._strangers.items()):
             if wire.came_s > before_s:
                 break
             del self._strangers[fd]
             wire.end()
-        self._sweep = asyncio.get_running_loop().call_later(_SWEEP_S, self._end_strangers)
+        for wire in self._wires.values():
+            if wire.is_endless(2 * self._tuning.max_message_bytes):
+                _log.warning("node %s is disconnected: its message had no end", wire.node_id)
+                wire.end()
+        self._sweep = asyncio.get_running_loop().call_later(_SWEEP_S, self._look_after)
 
     def close(self) -> None:
         """Ends every connection."""

@@ -483,6 +483,36 @@ def test_broken_and_unknown_messages_of_a_member_are_passed_over(tmp_path: Path)
     uvloop.run(run())
 
 
+@pytest.mark.parametrize("dialled", [True, False])
+def test_a_connection_on_which_much_comes_and_no_message_ends_is_cut(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, dialled: bool
+) -> None:
+    """A message of parts without end is what it is for; no ZeroMQ sends one, so the reader is made not to see the ends
+    of those that come."""
+
+    async def run() -> None:
+        async with shells(tmp_path) as nodes:
+            one, other = await nodes.pair()
+            if one._links._links[other.node_id].wire.dialled != dialled:
+                one, other = other, one
+            link = one._links._links[other.node_id]
+            reader = link.wire._socket if dialled else one._links._listener._socket
+            asyncio.get_running_loop().remove_reader(reader.zmq.FD)
+            reader._looking = True
+            body = bytes(4 * 2**20)
+            head = MeshInvoke(1, "local/m", "1.0.0", "d", 0, [TensorHead("x", "UINT8", [len(body)], 0, len(body))])
+
+            def sent_on() -> bool:
+                other.send(one.node_id, head, [body])
+                return "had no end" in caplog.text
+
+            await until(sent_on)
+            await until(lambda: stands(other, one) == "dead")
+
+    caplog.set_level("INFO", "ingle.mesh")
+    uvloop.run(run())
+
+
 def test_a_node_of_a_later_version_is_a_peer_like_any_other(tmp_path: Path) -> None:
     async def run() -> None:
         async with shells(tmp_path) as nodes, stranger() as member:
