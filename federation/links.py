@@ -69,7 +69,7 @@ class Links:
         self._tuning = Tuning(
             suspect_s=settings.suspect_s,
             max_message_bytes=max_body_bytes + _MAX_HEADS_BYTES,
-            unsent_bytes=max(_UNSENT_BYTES, max_body_bytes),
+            unsent_bytes=_UNSENT_BYTES,
             unsent_messages=_UNSENT_MESSAGES,
             io_thread=0,
             type_of_service=_LOW_DELAY,
