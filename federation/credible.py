@@ -9,12 +9,15 @@ from appliance.core.names import parse_name
 from appliance.core.versions import parse_version
 from federation.hybrid_clock import MAX_COUNTER, MAX_MS
 from federation.identity import KEY_BYTES, node_id_of
-from federation.messages import Hello, Introduction, Record, Register
+from federation.messages import Fetch, Have, Hello, Introduction, Record, Register
 
 MAX_ADDRESSES = 16
 MAX_TAGS = 64
 MAX_VALUE_CHARS = 64 * 1024
 MAX_KEY_CHARS = 128
+MAX_BITMAP_BYTES = 16 * 1024  # as many pieces as a list has room for
+MAX_REASON_CHARS = 1024
+MAX_PATH_CHARS = 4096
 
 _NODE_ID = re.compile(r"[0-9a-f]{32}")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -76,6 +79,21 @@ def credible_register(register: Register) -> bool:
         and len(register.value) <= MAX_VALUE_CHARS
         and (register.kind not in ("alias", "removed", "scale", "traffic", "copies") or _is_name(register.name))
     )
+
+
+def credible_have(have: Have) -> bool:
+    return (
+        _DIGEST.fullmatch(have.digest) is not None
+        and len(have.list_digest) in (0, 32)
+        and len(have.pieces) <= MAX_BITMAP_BYTES
+        and 0 <= have.done_bytes < _MAX_INTEGER
+        and 0 <= have.bytes_per_s < _MAX_INTEGER  # false for NaN
+        and len(have.refused) <= MAX_REASON_CHARS
+    )
+
+
+def credible_fetch(fetch: Fetch) -> bool:
+    return _DIGEST.fullmatch(fetch.digest) is not None and len(fetch.file) <= MAX_PATH_CHARS
 
 
 def _is_name(text: str) -> bool:

@@ -25,7 +25,6 @@ TICK_S = 0.05
 HAVE_S = 0.25  # between two words to those who fetch it too
 PROGRESS_S = 1.0  # and to those who hold it
 RATE_S = 2.0  # over which the rate is told
-MAX_BITMAP_BYTES = 16 * 2**10
 PATIENCE_S = 60.0  # without a byte
 
 
@@ -95,7 +94,7 @@ class Fetching:
             self.download.lost(node_id)
             return
         self._listeners.add(node_id)
-        self.download.has_some(node_id, head.list_digest, head.pieces[:MAX_BITMAP_BYTES])
+        self.download.has_some(node_id, head.list_digest, head.pieces)
 
     def lost(self, node_id: str) -> None:
         self._listeners.discard(node_id)

@@ -8,7 +8,10 @@ import time
 from collections.abc import Callable, Collection
 from pathlib import Path
 
+import msgspec
+
 from appliance.core.requests import Buffer
+from federation.credible import credible_fetch, credible_have
 from federation.fetching import Fetching, Progress
 from federation.landing import ARTIFACT_FOLDER
 from federation.messages import Chunk, Fetch, Have, Head, NoChunk
@@ -35,14 +38,14 @@ class Transfers:
     def on_bulk(self, node_id: str, head: Head, body: list[Buffer]) -> None:
         """What a peer said on its bulk link."""
         match head:
-            case Fetch():
+            case Fetch() if credible_fetch(head):
                 self._server.asked(node_id, head)
             case Chunk():
                 self._came(node_id, head.number, body[0] if body else b"")
             case NoChunk():
                 for fetch in self._fetches.values():
                     fetch.refused(node_id, head)
-            case Have():
+            case Have() if credible_have(head):
                 self._hear(node_id, head)
             case _:
                 pass
@@ -58,7 +61,7 @@ class Transfers:
         if not head.ended:
             while len(self._heard) >= MAX_HEARD:
                 del self._heard[next(iter(self._heard))]
-            self._heard[key] = (time.monotonic(), head)
+            self._heard[key] = (time.monotonic(), msgspec.structs.replace(head, pieces=b""))
         if fetch := self._fetches.get(head.digest):
             fetch.hear(node_id, head)
 

@@ -33,6 +33,7 @@ from appliance.gateway.mesh_catalogue import version_of
 from appliance.gateway.pacing import paced
 from appliance.routing.copies_due import Due, Memory, Place, copies_due, is_meant
 from appliance.workers.inspector import Inspector
+from federation.credible import credible_have
 from federation.messages import Have, Head, Order, Record, model_key
 from federation.peer import Peer
 from federation.transfer import Transfers
@@ -113,7 +114,7 @@ class Copies:
 
     def on_bulk(self, node_id: str, head: Head, body: list[Buffer]) -> None:
         """What came on a bulk link."""
-        if isinstance(head, Have) and head.refused:
+        if isinstance(head, Have) and head.refused and credible_have(head):
             while len(self._refusing) >= 1024:
                 del self._refusing[next(iter(self._refusing))]
             self._refusing.setdefault(head.digest, {})[node_id] = time.monotonic() + REFUSED_HEARD_S

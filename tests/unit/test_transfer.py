@@ -185,13 +185,35 @@ def test_nothing_is_given_but_files_of_artifacts(tmp_path: Path) -> None:
                 Fetch(3, digest, "model.onnx", -1, 6),
                 Fetch(4, digest, "model.onnx", 0, 2**40),
                 Fetch(5, digest, "model.onnx", 2**61, 1),
-                Fetch(6, "../secret", "", 0, 0),
+                Fetch(6, "../secret", "", 0, 0),  # not even answered
                 Fetch(7, "0" * 64, "model.onnx", 0, 1),
             )
             for fetch in asks:
                 network.nodes["a"].transfers.on_bulk("b", fetch, [])
-            while len(network.said) < len(asks):
+            while len(network.said) < len(asks) - 1:
                 await asyncio.sleep(0.001)
             assert {type(head).__name__ for _, _, head in network.said} == {"NoChunk"}
+
+    run(scenario)
+
+
+@pytest.mark.parametrize(
+    "have",
+    [
+        Have("x" * 2**20),
+        Have("d" * 64, b"short"),
+        Have("d" * 64, bytes(32), bytes(2**20)),
+        Have("d" * 64, done_bytes=-1),
+        Have("d" * 64, bytes_per_s=float("nan")),
+        Have("d" * 64, refused="x" * 2**20),
+    ],
+)
+def test_what_no_peer_can_mean_is_not_remembered(tmp_path: Path, have: Have) -> None:
+    async def scenario() -> None:
+        async with network_of(tmp_path, "ab", "a") as (network, _):
+            network.nodes["a"].transfers.on_bulk("b", have, [])
+            assert network.nodes["a"].transfers.heard() == []
+            network.nodes["a"].transfers.on_bulk("b", Have("d" * 64, bytes(32), b"\x01"), [])
+            assert [node_id for node_id, _ in network.nodes["a"].transfers.heard()] == ["b"]
 
     run(scenario)
