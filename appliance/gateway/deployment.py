@@ -14,7 +14,7 @@ from pathlib import Path
 from appliance.catalogue.catalogue import Catalogue
 from appliance.catalogue.staging import stage
 from appliance.core.copy_wish import NO_WISH, CopyWish
-from appliance.core.errors import BadInputError, ConflictError, NotFoundError, UnavailableError
+from appliance.core.errors import BadInputError, ConflictError, NotFoundError
 from appliance.core.manifest import Manifest
 from appliance.core.models import ModelVersion
 from appliance.core.names import ModelName, parse_name
@@ -76,7 +76,7 @@ class Deployer:
 
         `name` and `version` empty: as the bundle's manifest says. Raises ForbiddenError, RefusedError, ConflictError,
         BadInputError; nothing is stored then. With a `wish` for copies, NotFoundError for a node that nobody knows and
-        UnavailableError where there is no mesh. With a trial, UnavailableError too, where the version is stored but
+        ConflictError where there is no mesh. With a trial, UnavailableError too, where the version is stored but
         cannot be tried.
         """
         if name:
@@ -122,7 +122,7 @@ class Deployer:
         if wish == NO_WISH:
             return ()
         if self.copies is None:
-            raise UnavailableError("copies on other nodes are asked for, and this node is in no mesh: --mesh is off")
+            raise ConflictError("copies on other nodes are asked for, and this node is in no mesh: --mesh is off")
         return tuple(self.copies.check_wish(wish))
 
     async def _try(self, made: ModelVersion, trial: Trial, before: ModelVersion) -> tuple[str, ...]:
