@@ -2,7 +2,7 @@
 
 Every node's own wire carries 100 Mbit/s in each direction. The model is deployed on one node, and then five copies are
 wished; the time from that wish until the last of the other four has it, over the wire time of one copy.
-Meanwhile the tiny model is called through one of the four, which has no copy of it.
+Meanwhile the tiny model is called through one of the four, which has no copy of it and no memory for one.
 """
 
 import time
@@ -15,7 +15,7 @@ from benchmarks.measured import LoadError
 from benchmarks.mesh_load import evenly
 from benchmarks.meshed import MBIT_PER_S, answers_everywhere, copies_of, milliseconds, on_a_lan, place
 from benchmarks.report import Section, verdict, write_section
-from tests.mesh.meshes import until
+from tests.mesh.meshes import WITHOUT_MEMORY, until
 
 _NODES = 5
 _SIZE_BYTES = 100_000_000
@@ -43,7 +43,9 @@ def measure(count: int = _NODES, size_bytes: int = _SIZE_BYTES, quiet_s: float =
     """Once."""
     wire_s = size_bytes / _WIRE_BYTES_PER_S
     with on_a_lan() as meshed:
-        nodes = [meshed.mesh.make(name, meshed.lan.host(name)) for name in (f"n{number}" for number in range(count))]
+        flags = [("--open",), *[("--open", *WITHOUT_MEMORY)] * (count - 1)]
+        hosts = [meshed.lan.host(f"n{number}") for number in range(count)]
+        nodes = [meshed.mesh.make(host.name, host, flags=own) for host, own in zip(hosts, flags, strict=True)]
         for node in nodes:
             meshed.lan.rate(node.host, _WIRE_BYTES_PER_S)
             node.begin()

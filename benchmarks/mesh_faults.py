@@ -10,7 +10,7 @@ from benchmarks.calls import Call
 from benchmarks.mesh_load import LoadReport, evenly
 from benchmarks.meshed import Meshed, answers_everywhere, milliseconds, on_a_lan, place, settled, warm
 from benchmarks.report import Section, verdict, write_section
-from tests.mesh.meshes import MeshNode, answered
+from tests.mesh.meshes import WITHOUT_MEMORY, MeshNode, answered
 
 _RATE_PER_S = 200.0
 _SECONDS = 20.0
@@ -95,7 +95,8 @@ def _row(what: str, report: LoadReport, without: LoadReport | None = None) -> tu
 def _matrix(word: str, flags: tuple[str, ...], seconds: float) -> tuple[list[tuple[str, ...]], list[str]]:
     rows, verdicts = [], []
     with on_a_lan() as meshed:
-        entry, *replicas = meshed.mesh.start("entry", "r1", "r2", "r3", flags=("--open", *flags))
+        (entry,) = meshed.mesh.start("entry", flags=("--open", *WITHOUT_MEMORY, *flags))
+        replicas = meshed.mesh.start("r1", "r2", "r3", flags=("--open", *flags))
         meshed.mesh.wait_all_see_all()
         upload, call = meshed.tiny_call()
         place(call.name, upload, replicas)

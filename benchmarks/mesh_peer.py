@@ -18,7 +18,7 @@ from benchmarks.processes import running
 from benchmarks.report import Section, verdict, write_section
 from benchmarks.throughput import COLUMNS, rows_of
 from tests.mesh.lan import Host
-from tests.mesh.meshes import MeshNode
+from tests.mesh.meshes import WITHOUT_MEMORY, MeshNode
 
 _ROUNDS = 9
 _SECONDS = 2.0
@@ -30,7 +30,7 @@ def _two_on_one_host(meshed: Meshed) -> tuple[MeshNode, MeshNode]:
     """A node that will have the models, and one that will not."""
     host = meshed.lan.host("box")
     has = meshed.mesh.make("has", host)
-    asks = meshed.mesh.make("asks", host, flags=_OTHER_PORTS)
+    asks = meshed.mesh.make("asks", host, flags=_OTHER_PORTS + WITHOUT_MEMORY)
     for node in (has, asks):
         node.begin()
     for node in (has, asks):

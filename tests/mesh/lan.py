@@ -130,9 +130,10 @@ class Lan:
         self._change(pairs, Conditions(delay_s, jitter_s, loss))
 
     def rate(self, host: Host, bytes_per_s: float) -> None:
-        """What a host's own wire carries in each direction, whoever it is to; 0 for no bound. Before what is to be
-        measured connects: frames of connections that are there already are cut into segments, which costs the switch
-        more than it can do at some hundreds of Mbit/s."""
+        """What a host's own wire carries in each direction, whoever it is to; 0 for no bound.
+
+        When all hosts are there, and before what is to be measured connects: frames of connections that are there
+        already are cut into single segments, which costs the switch more than it can do at some hundreds of Mbit/s."""
         for each in self.hosts.values():
             with each.entered():
                 interfaces.limit_frames(INTERFACE, _SLOW_FRAME_BYTES)
