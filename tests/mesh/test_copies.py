@@ -15,6 +15,7 @@ SIZE = 1200  # of the square matrix that a model is
 SIZE_BYTES = SIZE * SIZE * 4
 SLOW_BYTES_PER_S = 2_000_000
 FAST_BYTES_PER_S = 125_000_000
+PATIENCE_S = 60.0  # of a machine that has more to do
 
 
 def _model(seed: int) -> bytes:
@@ -61,26 +62,26 @@ def test_a_fetcher_that_is_killed_goes_on_where_it_was(mesh: Mesh) -> None:
     a, b = mesh.nodes["a"], mesh.nodes["b"]
     _rate(mesh, "a", SLOW_BYTES_PER_S)
     a.deploy("acme/first", _model(1), "?on=b")
-    until(lambda: _done_bytes(a, "acme/first", "b") > SIZE_BYTES // 3, "a third of the copy is there")
+    until(lambda: _done_bytes(a, "acme/first", "b") > SIZE_BYTES // 3, "a third of the copy is there", PATIENCE_S)
     b.kill()
     _rate(mesh, "a", FAST_BYTES_PER_S)
-    until(lambda: "b" not in a.sees(), "the kill is seen")
+    until(lambda: "b" not in a.sees(), "the kill is seen", PATIENCE_S)
     b.restart()
-    until(lambda: _answers_itself(b, "acme/first", 1), "the copy answers")
+    until(lambda: _answers_itself(b, "acme/first", 1), "the copy answers", PATIENCE_S)
     assert "is gone on with" in b.log.read_text()
 
 
 def test_a_source_that_is_killed_is_replaced_by_another(mesh: Mesh) -> None:
     a, c = mesh.nodes["a"], mesh.nodes["c"]
     a.deploy("acme/second", _model(2), "?on=b")
-    until(lambda: "b" in _copies(c, "acme/second")["nodes"], "there are two sources")
+    until(lambda: "b" in _copies(c, "acme/second")["nodes"], "there are two sources", PATIENCE_S)
     for name in "ab":
         _rate(mesh, name, SLOW_BYTES_PER_S)
     a.deploy("acme/second", _model(2), "?on=c")
-    until(lambda: _done_bytes(c, "acme/second", "c") > SIZE_BYTES // 3, "a third of the copy is there")
+    until(lambda: _done_bytes(c, "acme/second", "c") > SIZE_BYTES // 3, "a third of the copy is there", PATIENCE_S)
     a.kill()
     _rate(mesh, "b", FAST_BYTES_PER_S)
-    until(lambda: _answers_itself(c, "acme/second", 2), "the copy answers")
+    until(lambda: _answers_itself(c, "acme/second", 2), "the copy answers", PATIENCE_S)
     a.restart()
     mesh.wait_all_see_all()
 
@@ -89,11 +90,11 @@ def test_a_source_whose_disk_lies_is_found_out(mesh: Mesh) -> None:
     a, b, c = (mesh.nodes[name] for name in "abc")
     _rate(mesh, "a", FAST_BYTES_PER_S)
     b.deploy("acme/third", _model(3), "?on=a")
-    until(lambda: "a" in _copies(c, "acme/third")["nodes"], "there are two sources")
+    until(lambda: "a" in _copies(c, "acme/third")["nodes"], "there are two sources", PATIENCE_S)
     (damaged,) = (a.folder / "data" / "artifacts").rglob(f"{_copies(a, 'acme/third')['digest']}/model.onnx")
     _damage(damaged)
     b.deploy("acme/third", _model(3), "?on=c")
-    until(lambda: _answers_itself(c, "acme/third", 3), "the copy answers")
+    until(lambda: _answers_itself(c, "acme/third", 3), "the copy answers", PATIENCE_S)
     assert f"{a.told['node_id'][:12]} is not asked for " in c.log.read_text()
 
 
@@ -109,10 +110,10 @@ def _damage(path: Path) -> None:
 def test_what_is_deleted_at_one_node_is_gone_from_a_node_that_was_away(mesh: Mesh) -> None:
     a, b = mesh.nodes["a"], mesh.nodes["b"]
     b.kill()
-    until(lambda: "b" not in a.sees(), "the kill is seen")
+    until(lambda: "b" not in a.sees(), "the kill is seen", PATIENCE_S)
     assert a.ask("DELETE", "/v1/models/acme/first").status == 200
     b.restart()
     mesh.wait_all_see_all()
-    until(lambda: b.ask("GET", "/v1/models/acme/first").status == 404, "the copy is deleted")
+    until(lambda: b.ask("GET", "/v1/models/acme/first").status == 404, "the copy is deleted", PATIENCE_S)
     artifacts = b.folder / "data" / "artifacts"
-    until(lambda: len(list(artifacts.glob("*/*"))) == 2, "its bytes are gone")
+    until(lambda: len(list(artifacts.glob("*/*"))) == 2, "its bytes are gone", PATIENCE_S)
