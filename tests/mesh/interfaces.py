@@ -1,8 +1,8 @@
 """A network interface of the calling thread's network namespace: made, addressed and brought up without iproute2.
 
-By ioctl and one message of netlink, so a machine with only Python can do it. Needs root, and /dev/net/tun for a TAP.
-Knows nothing of namespaces, hosts and meshes. Constants and layouts are those of Linux's sockios.h, if_tun.h, if.h,
-route.h, rtnetlink.h and if_link.h.
+By ioctl and netlink, so a machine with only Python can do it. Needs root, and /dev/net/tun for a TAP. Knows nothing of
+namespaces, hosts and meshes. Constants and layouts are those of Linux's sockios.h, if_tun.h, if.h, route.h, rtnetlink.h
+and if_link.h.
 """
 
 import ctypes
@@ -11,20 +11,20 @@ import ipaddress
 import os
 import socket
 import struct
-from contextlib import suppress
 from pathlib import Path
 
-TUN = Path("/dev/net/tun")
+TUN, IPV6 = Path("/dev/net/tun"), Path("/proc/sys/net/ipv6")
 # What a frame read from a TAP or written to it begins with: struct virtio_net_hdr.
 HEADER_BYTES = 10
 
 _SIOCADDRT, _SIOCGIFFLAGS, _SIOCSIFFLAGS = 0x890B, 0x8913, 0x8914
-_SIOCSIFADDR, _SIOCSIFNETMASK, _SIOCSIFHWADDR, _SIOCGIFINDEX = 0x8916, 0x891C, 0x8924, 0x8933
+_SIOCSIFADDR, _SIOCSIFNETMASK, _SIOCSIFHWADDR = 0x8916, 0x891C, 0x8924
 _TUNSETIFF, _TUNSETOFFLOAD = 0x400454CA, 0x400454D0
 _IFF_UP, _IFF_TAP, _IFF_NO_PI, _IFF_VNET_HDR = 0x1, 0x2, 0x1000, 0x4000
 _CHECKSUMS, _LARGE_FRAMES = 0x1, 0x2 | 0x4
 _ETHERNET, _ROUTE_UP = 1, 0x1
-_RTM_SETLINK, _NLM_REQUEST_ACK, _NLMSG_ERROR = 19, 0x5, 2
+_RTM_SETLINK, _RTM_NEWADDR, _NLM_REQUEST_ACK_CREATE, _NLMSG_ERROR = 19, 20, 0x405, 2
+_IFA_ADDRESS, _IFA_F_NODAD = 1, 0x2
 _IFLA_GSO_MAX_SIZE, _IFLA_GSO_IPV4_MAX_SIZE = 41, 63
 
 
@@ -48,12 +48,17 @@ def limit_frames(name: str, size_bytes: int) -> None:
     message = struct.pack("=BxHiII", socket.AF_UNSPEC, 0, socket.if_nametoindex(name), 0, 0)
     for attribute in (_IFLA_GSO_MAX_SIZE, _IFLA_GSO_IPV4_MAX_SIZE):
         message += struct.pack("=HHI", 8, attribute, size_bytes)
-    head = struct.pack("=IHHII", 16 + len(message), _RTM_SETLINK, _NLM_REQUEST_ACK, 1, 0)
+    _ask_kernel(_RTM_SETLINK, message, f"the frames of {name} could not be limited")
+
+
+def _ask_kernel(kind: int, message: bytes, what: str) -> None:
+    """One message of rtnetlink. Raises OSError, beginning with `what`, where the kernel refuses."""
+    head = struct.pack("=IHHII", 16 + len(message), kind, _NLM_REQUEST_ACK_CREATE, 1, 0)
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as asked:
         asked.send(head + message)
-        _, kind, _, _, _, error = struct.unpack_from("=IHHIIi", asked.recv(4096))
-    if kind != _NLMSG_ERROR or error:
-        raise OSError(-error, f"the frames of {name} could not be limited: {os.strerror(-error)}")
+        _, answered, _, _, _, error = struct.unpack_from("=IHHIIi", asked.recv(4096))
+    if answered != _NLMSG_ERROR or error:
+        raise OSError(-error, f"{what}: {os.strerror(-error)}")
 
 
 def bring_up(name: str) -> None:
@@ -75,17 +80,15 @@ def add_ipv4(name: str, address: ipaddress.IPv4Interface) -> None:
 
 
 def add_ipv6(name: str, address: ipaddress.IPv6Interface) -> None:
-    """Usable at once where `accept_dad` is 0 (set_ipv6)."""
-    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as asked:
-        index = struct.unpack_from("16si", fcntl.ioctl(asked, _SIOCGIFINDEX, struct.pack("16si20x", name.encode(), 0)))
-        request = struct.pack("16sIi", address.ip.packed, address.network.prefixlen, index[1])
-        fcntl.ioctl(asked, _SIOCSIFADDR, request)
+    """Usable at once: nobody is asked whether he has it too."""
+    head = (socket.AF_INET6, address.network.prefixlen, _IFA_F_NODAD, 0, socket.if_nametoindex(name))
+    message = struct.pack("=BBBBI", *head) + struct.pack("=HH16s", 20, _IFA_ADDRESS, address.ip.packed)
+    _ask_kernel(_RTM_NEWADDR, message, f"{address} could not be had")
 
 
 def set_ipv6(setting: str, value: int) -> None:
-    """One of /proc/sys/net/ipv6/conf/default, for interfaces that are made later; nothing where there is no IPv6."""
-    with suppress(FileNotFoundError):
-        Path("/proc/sys/net/ipv6/conf/default", setting).write_text(str(value))
+    """One of IPv6's settings for interfaces that are made later."""
+    Path(IPV6, "conf", "default", setting).write_text(str(value))
 
 
 def add_default_route(name: str) -> None:

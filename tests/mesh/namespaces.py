@@ -29,6 +29,7 @@ class Namespace:
         with _coming_back():
             _checked(_libc.unshare(_CLONE_NEWNET), "a network namespace could not be made")
             self._descriptor = os.open(_OWN, os.O_RDONLY | os.O_CLOEXEC)
+            interfaces.set_ipv6("disable_ipv6", 0)
             interfaces.set_ipv6("accept_dad", 0)
             interfaces.bring_up("lo")
 
@@ -57,6 +58,8 @@ def why_not() -> str:
     """Why this process cannot make namespaces with interfaces, as a sentence; empty where it can."""
     if os.geteuid() != 0:
         return "network namespaces need root, and this is another user"
+    if not interfaces.IPV6.exists():
+        return "this kernel has no IPv6"
     try:
         namespace = Namespace()
     except OSError as error:
