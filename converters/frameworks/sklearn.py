@@ -24,7 +24,8 @@ OPSETS = {"": 18, "ai.onnx.ml": 3}  # IsolationForest takes these and no newer
 WORD = r"[\p{L}\p{N}_]{2,}"
 PYTHON_WORD = r"(?u)\b\w\w+\b"
 LOCALE = "C.UTF-8"  # lower case of all scripts; the plain C locale knows only ASCII
-HARMLESS = ("sklearn.", "numpy.dtype")  # types of data that skops does not count among its own trusted ones
+# What skops does not count among its own trusted types: what is in a partial is named beside it.
+HARMLESS = ("sklearn.", "numpy.dtype", "functools.partial")
 DISTANCES = ("KMeans", "LocalOutlierFactor", "GaussianMixture", "GaussianProcess", "Neighbors", "Birch")
 TREES = ("Forest", "Tree", "Boosting", "Bagging")
 
@@ -38,11 +39,14 @@ class SklearnConverter(Converter):
     modules: ClassVar[tuple[str, ...]] = ("sklearn", "skl2onnx", "skops", "joblib", "onnx", "onnxruntime")
 
     def convert(self, source: Path, detected: Detected, folder: Path, options: Options, say: Say) -> Conversion:
+        from converters import histogram_trees
         from converters.sklearn_inputs import inputs_of
 
         say("reading the model")
         model = _loaded(source, detected, options)
         require(hasattr(model, "get_params"), f"the file holds a {type(model).__name__}, which is no estimator")
+        if histogram_trees.has_categories(model):
+            return histogram_trees.convert(model, folder / "model.onnx")
         _check(model)
         _round_thresholds(model)
         inputs = inputs_of(model)
@@ -120,6 +124,7 @@ def _loaded(source: Path, detected: Detected, options: Options) -> Any:
 
 def _check(model: Any) -> None:
     """Refuses what skl2onnx is known to convert to something else."""
+    from converters import histogram_trees
     from converters.sklearn_inputs import parts
 
     for part in parts(model):
@@ -137,6 +142,8 @@ def _check(model: Any) -> None:
         if name == "SimpleImputer":
             require(not part.add_indicator, "SimpleImputer(add_indicator=True) loses its indicators in ONNX: put a "
                     "MissingIndicator beside it, or train without")  # fmt: skip
+        require(not histogram_trees.has_categories(part), f"{name} with categories is converted alone, not within "
+                "another model: give its own file")  # fmt: skip
         if name == "FunctionTransformer":
             require(part.func is None, "FunctionTransformer holds a function, which cannot be converted")
 
@@ -245,14 +252,29 @@ def _written(model: Any, inputs: "Inputs", dtype: Any, path: Path) -> _Candidate
         ]
     with _plain_attributes(), _missing_values():
         made = convert_sklearn(model, initial_types=types, options=_options(model) or None, target_opset=OPSETS)
+    _apply_link(model, made.graph)
     content = made.SerializeToString()
     path.write_bytes(content)
     session = Session(path)
-    conversion = Conversion(
-        path, _answers_of(model, inputs, session), _rows_of(model, inputs, dtype), _manifest(model, inputs)
-    )
+    rows = _rows_of(model, inputs, dtype)
+    shapes = {name: array.shape for name, array in session.run(rows(2, np.random.default_rng(0))).items()}
+    conversion = Conversion(path, _answers_of(model, inputs, shapes), rows, _manifest(model, inputs))
     near = check(conversion, session, sample=None, rows=128, seed=1).report.within
     return _Candidate(content, conversion, near)
+
+
+def _apply_link(model: Any, graph: Any) -> None:
+    """exp() behind boosting that sums logarithms, which skl2onnx leaves out."""
+    from onnx import helper
+
+    while inner := getattr(model, "best_estimator_", None) or getattr(model, "steps", None):
+        model = inner[-1][1] if isinstance(inner, list) else inner
+    if type(model).__name__ != "HistGradientBoostingRegressor" or model.loss not in ("poisson", "gamma"):
+        return
+    (output,) = graph.output
+    for node in graph.node:
+        node.output[:] = [f"{name}_logarithm" if name == output.name else name for name in node.output]
+    graph.node.append(helper.make_node("Exp", [f"{output.name}_logarithm"], [output.name]))
 
 
 def _table(inputs: "Inputs", feed: Feed, model: Any) -> Any:
@@ -280,8 +302,8 @@ def _framed(table: Any, names: list[str], model: Any) -> Any:
     return pandas.DataFrame(table, columns=names)
 
 
-def _answers_of(model: Any, inputs: "Inputs", session: Any) -> Callable[[Feed], Feed]:
-    outputs = session.signature.outputs
+def _answers_of(model: Any, inputs: "Inputs", shapes: dict[str, tuple[int, ...]]) -> Callable[[Feed], Feed]:
+    """`shapes`: what the converted model gives, by its outputs' names, whatever it declares."""
     scorer = getattr(model, "predict_proba", None) or getattr(model, "decision_function", None)
     clusters = not hasattr(model, "classes_") and hasattr(model, "transform")
 
@@ -294,19 +316,19 @@ def _answers_of(model: Any, inputs: "Inputs", session: Any) -> Callable[[Feed], 
             return model.score_samples(table)
         if name == "scores":
             return model.transform(table) if clusters else model.decision_function(table)
-        if hasattr(model, "predict"):
+        if hasattr(model, "predict") and not hasattr(model, "get_support"):  # a selection gives columns, not labels
             return model.predict(table)
         return model.transform(table)
 
     def answer(feed: Feed) -> Feed:
         table, answers = _table(inputs, feed, model), {}
         rows = len(next(iter(feed.values())))
-        for spec in outputs:
-            value = original(spec.name, table)
+        for name, shape in shapes.items():
+            value = original(name, table)
             if value is None:
                 continue
             array = np.asarray(value.toarray() if hasattr(value, "toarray") else value)
-            answers[spec.name] = _shaped(array, spec.shape, rows)
+            answers[name] = _shaped(array, shape, rows)
         return answers
 
     return answer

@@ -1,10 +1,17 @@
-"""One conversion within the test's process, compared with the original, and its row of the documentation's table."""
+"""One conversion within the test's process, compared with the original, and its row of the documentation's table.
+
+`python -m tests.converters.converting LINES` prints the table of the lines that the tests wrote.
+"""
 
 import json
 import os
-import re
+import sys
 from pathlib import Path
+from typing import Any
 
+import pytest
+
+from appliance.core.errors import RefusedError
 from converters.converter import Conversion, Converter
 from converters.detected import Detected
 from converters.options import Options
@@ -12,41 +19,62 @@ from converters.parity import check
 from converters.report import ParityReport
 from converters.session import Session
 
-ROWS_FILE = "INGLE_CONVERSION_ROWS"  # where it names a file, each comparison adds a line to it
+ROWS_FILE = "INGLE_CONVERSION_ROWS"  # where it names a file, each comparison and refusal adds a line to it
+
+_formats: dict[Path, str] = {}  # by the model that was made: a Conversion does not know what it was made of
 
 
 def conversion(converter: Converter, source: Path, word: str, folder: Path, **options: object) -> Conversion:
     folder.mkdir(exist_ok=True)
     detected = Detected(format=word, what=word)
-    return converter.convert(source, detected, folder, Options(**options), lambda _: None)  # type: ignore[arg-type]
+    made = converter.convert(source, detected, folder, Options(**options), lambda _: None)  # type: ignore[arg-type]
+    _formats[made.model] = word
+    return made
 
 
 def compared(made: Conversion, converter: Converter, family: str, *, rows: int = 192) -> ParityReport:
     report = check(made, Session(made.model), sample=None, rows=rows, seed=0).report
-    if path := os.environ.get(ROWS_FILE):
-        row = {"framework": converter.title, "family": family, "within": report.within, "error": _relative(report)}
-        with Path(path).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+    outcome = "converted" if report.within else "not published: out of tolerance"
+    errors = [max(getattr(output, what) for output in report.outputs) for what in ("max_absolute", "max_relative")]
+    differing = sum(output.labels_differ for output in report.outputs)
+    outcome += f", {differing} labels differ" if differing else ""
+    _write(converter, _formats.get(made.model, ""), family, outcome, " | ".join(f"{error:.1e}" for error in errors))
     return report
 
 
-def _relative(report: ParityReport) -> float:
-    return max(output.max_relative for output in report.outputs)
+def refused(converter: Converter, source: Path, word: str, folder: Path, family: str, match: str) -> None:
+    """That it is refused with a sentence that `match` is found in."""
+    with pytest.raises(RefusedError, match=match):
+        conversion(converter, source, word, folder)
+    _write(converter, word, family, "refused", " | ")
 
 
-def render(path: Path) -> str:
-    """The table of the documentation, of the lines that the tests wrote."""
-    rows = sorted({line for line in path.read_text(encoding="utf-8").splitlines() if line})
-    table = ["| framework | model family | outcome | largest error, relative to the row |", "| --- | --- | --- | --- |"]
-    for line in rows:
+def _write(converter: Converter, word: str, family: str, outcome: str, errors: str) -> None:
+    if path := os.environ.get(ROWS_FILE):
+        row = {"framework": converter.title, "format": word, "family": family, "outcome": outcome, "errors": errors}
+        with Path(path).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+
+
+def render(lines: list[str]) -> str:
+    """The documentation's table; of lines about the same family the last one counts."""
+    rows: dict[tuple[str, ...], dict[str, Any]] = {}
+    for line in lines:
         row = json.loads(line)
-        outcome = row.get("refused") or ("converted" if row["within"] else "not published: out of tolerance")
-        family = re.sub(r"\|", "/", row["family"])
-        table.append(f"| {row['framework']} | {family} | {outcome} | {row['error']:.1e} |")
+        rows[row["framework"], row["format"], row["family"]] = row
+    published = [row for row in rows.values() if row["outcome"] == "converted"]
+    formats = {row["format"] for row in published}
+    table = [
+        f"{len(published)} of {len(rows)} convert within tolerance, over {len(formats)} formats.",
+        "",
+        "| framework | format | model family | outcome | largest error | relative to its row's largest number |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for _, row in sorted(rows.items()):
+        family = row["family"].replace("|", "/")
+        table.append(f"| {row['framework']} | {row['format']} | {family} | {row['outcome']} | {row['errors']} |")
     return "\n".join(table) + "\n"
 
 
 if __name__ == "__main__":
-    import sys
-
-    print(render(Path(sys.argv[1])), end="")
+    print(render(Path(sys.argv[1]).read_text(encoding="utf-8").splitlines()), end="")

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from appliance.core.errors import RefusedError
@@ -48,8 +49,36 @@ def attention() -> Any:
     return keras.Model(given, layers.Dense(3)(layers.GlobalAveragePooling1D()(mixed)))
 
 
+def separable() -> Any:
+    given = layers.Input((24, 24, 3))
+    deep = layers.DepthwiseConv2D(3, padding="same")(layers.Rescaling(1 / 127.5, offset=-1)(given))
+    wide = layers.ReLU(6.0)(layers.BatchNormalization()(layers.Conv2D(8, 1)(deep)))
+    again = layers.SeparableConv2D(8, 3, padding="same", activation="swish")(wide)
+    return keras.Model(given, layers.Dense(4)(layers.GlobalAveragePooling2D()(layers.Add()([wide, again]))))
+
+
+def autoencoder() -> Any:
+    given = layers.Input((16, 16, 3))
+    small = layers.MaxPooling2D()(layers.Conv2D(8, 3, padding="same", activation="relu")(given))
+    return keras.Model(given, layers.Conv2DTranspose(3, 3, strides=2, padding="same", activation="sigmoid")(small))
+
+
+def series() -> Any:
+    given = layers.Input((20, 4))
+    along = layers.Conv1D(8, 3, padding="causal", dilation_rate=2, activation="gelu")(given)
+    return keras.Model(given, layers.Dense(1)(layers.GRU(6)(layers.Dropout(0.3)(along))))
+
+
+def scaled() -> Any:
+    table = layers.Normalization()
+    table.adapt(np.random.default_rng(0).normal(3, 2, (64, 5)))
+    return keras.Sequential([layers.Input((5,)), table, layers.Dense(8, activation="elu"), layers.Dense(1)])
+
+
 FAMILIES: dict[str, Callable[[], Any]] = {
     "convolutions": images, "two inputs and outputs": two, "embedding and LSTM": words, "attention": attention,
+    "separable convolutions": separable, "autoencoder": autoencoder, "GRU over a series": series,
+    "a table with its own scaling": scaled,
 }  # fmt: skip
 
 
@@ -64,11 +93,12 @@ def test_a_whole_model_answers_as_before_in_any_batch(family: str, tmp_path: Pat
     assert report.batch_sizes[:2] == (1, 3)
 
 
-def test_hdf5_is_read_whatever_its_name(tmp_path: Path) -> None:
-    images().save(tmp_path / "model.h5")
+@pytest.mark.parametrize("family", ["convolutions", "two inputs and outputs", "GRU over a series"])
+def test_hdf5_is_read_whatever_its_name(family: str, tmp_path: Path) -> None:
+    FAMILIES[family]().save(tmp_path / "model.h5")
     path = (tmp_path / "model.h5").rename(tmp_path / "model.bin")
     assert detect(path).format == "hdf5-keras"
-    assert compared(conversion(CONVERTER, path, "hdf5-keras", tmp_path / "to"), CONVERTER, ".h5: convolutions").within
+    assert compared(conversion(CONVERTER, path, "hdf5-keras", tmp_path / "to"), CONVERTER, f".h5: {family}").within
 
 
 @pytest.mark.parametrize("suffix", ["keras", "h5"])

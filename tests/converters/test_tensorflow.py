@@ -1,6 +1,7 @@
 """TensorFlow's models become ONNX that answers as they do; operators without a translation are found and named."""
 
 import os
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from converters.frameworks.tensorflow import CONVERTER
 from converters.isolation import Limits
 from converters.job import Job
 from converters.options import Options
-from tests.converters.converting import compared, conversion
+from tests.converters.converting import compared, conversion, refused
 
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 tf = pytest.importorskip("tensorflow", reason="TensorFlow is not installed: 'make test-nets' has it")
@@ -59,6 +60,32 @@ class Writer(tf.Module):  # type: ignore[misc, name-defined]
         return {"y": x + 1.0}
 
 
+class Series(tf.Module):  # type: ignore[misc, name-defined]
+    """Convolutions along a series and a sum that decays, written as a loop of TensorFlow's."""
+
+    def __init__(self) -> None:
+        self.kernel = tf.Variable(tf.random.normal((3, 4, 6), seed=1))
+
+    @tf.function(input_signature=[tf.TensorSpec((None, 12, 4), name="series")])
+    def call(self, series: Any) -> dict[str, Any]:
+        states = tf.nn.conv1d(series, self.kernel, 1, "VALID")
+        total = tf.zeros_like(states[:, 0])
+        for step in tf.range(10):
+            total = 0.5 * total + tf.tanh(states[:, step])
+        return {"total": total}
+
+
+class Attending(tf.Module):  # type: ignore[misc, name-defined]
+    def __init__(self) -> None:
+        self.table = tf.Variable(tf.random.normal((50, 8), seed=1))
+
+    @tf.function(input_signature=[tf.TensorSpec((None, 6), tf.int32, name="ids")])
+    def call(self, ids: Any) -> dict[str, Any]:
+        states = tf.gather(self.table, ids)
+        mixed = tf.nn.softmax(tf.matmul(states, states, transpose_b=True) / 8.0**0.5) @ states
+        return {"states": mixed, "best": tf.argmax(tf.reduce_sum(mixed, 1), -1)}
+
+
 def saved(module: Any, folder: Path) -> Path:
     tf.saved_model.save(module, str(folder), signatures=module.call)
     return folder
@@ -85,7 +112,10 @@ def lite(path: Path, *, whole_numbers: bool) -> Path:
     return path
 
 
-@pytest.mark.parametrize("module", [Table, Pictures])
+OUTPUTS = {Table: {"y", "z"}, Pictures: {"classes"}, Series: {"total"}, Attending: {"states", "best"}}
+
+
+@pytest.mark.parametrize("module", OUTPUTS)
 def test_a_savedmodel_keeps_its_signatures_names_and_answers(module: Any, tmp_path: Path) -> None:
     folder = saved(module(), tmp_path / "model")
     assert detect(folder).format == "saved-model"
@@ -93,15 +123,17 @@ def test_a_savedmodel_keeps_its_signatures_names_and_answers(module: Any, tmp_pa
     report = compared(conversion(CONVERTER, folder, "saved-model", tmp_path / "to"), CONVERTER, family)
     assert report.within
     assert report.batch_sizes[:2] == (1, 3)
-    assert {output.name for output in report.outputs} == ({"y", "z"} if module is Table else {"classes"})
+    assert {output.name for output in report.outputs} == OUTPUTS[module]
 
 
-def test_a_frozen_graph_answers_as_before(tmp_path: Path) -> None:
-    path = frozen(Table(), tmp_path / "model.pb")
+@pytest.mark.parametrize("module", [Table, Pictures])
+def test_a_frozen_graph_answers_as_before(module: Any, tmp_path: Path) -> None:
+    path = frozen(module(), tmp_path / "model.pb")
     assert detect(path).format == "frozen-graph"
-    report = compared(conversion(CONVERTER, path, "frozen-graph", tmp_path / "to"), CONVERTER, "frozen graph: table")
+    family = f"frozen graph: {module.__name__.lower()}"
+    report = compared(conversion(CONVERTER, path, "frozen-graph", tmp_path / "to"), CONVERTER, family)
     assert report.within
-    assert len(report.outputs) == 2
+    assert len(report.outputs) == len(OUTPUTS[module])
 
 
 def test_a_tensorflow_lite_model_answers_as_its_own_kernels(tmp_path: Path) -> None:
@@ -109,6 +141,46 @@ def test_a_tensorflow_lite_model_answers_as_its_own_kernels(tmp_path: Path) -> N
     assert detect(path).format == "tflite"
     made = conversion(CONVERTER, path, "tflite", tmp_path / "to")
     assert compared(made, CONVERTER, "TensorFlow Lite: pictures").within
+
+
+# Of MediaPipe's package, whose code is not imported. What the refusals' sentences say, or "" where it converts.
+MEDIAPIPE = {
+    "face_detection/face_detection_short_range": "",
+    "face_detection/face_detection_full_range_sparse": "tf2onnx cannot convert",  # sparse weights
+    "face_landmark/face_landmark": "",
+    "face_landmark/face_landmark_with_attention": "Landmarks2TransformMatrix",
+    "hand_landmark/hand_landmark_full": "",
+    "hand_landmark/hand_landmark_lite": "",
+    "holistic_landmark/hand_recrop": "",
+    "iris_landmark/iris_landmark": "",
+    "palm_detection/palm_detection_full": "",
+    "palm_detection/palm_detection_lite": "",
+    "pose_detection/pose_detection": "tf2onnx cannot convert",
+    "selfie_segmentation/selfie_segmentation": "Convolution2DTransposeBias",
+}
+
+
+def mediapipe(name: str) -> Path:
+    found = find_spec("mediapipe")
+    if found is None or not found.submodule_search_locations:
+        pytest.skip("MediaPipe's files are not installed: 'make test-nets' has them")
+    return Path(found.submodule_search_locations[0]) / "modules" / f"{name}.tflite"
+
+
+@pytest.mark.parametrize("name", MEDIAPIPE)
+def test_a_model_of_mediapipe_answers_as_before_or_is_refused_by_its_operators(name: str, tmp_path: Path) -> None:
+    path, family = mediapipe(name), f"MediaPipe: {name.partition('/')[2]}"
+    assert detect(path).format == "tflite"
+    if MEDIAPIPE[name]:
+        refused(CONVERTER, path, "tflite", tmp_path / "to", family, MEDIAPIPE[name])
+    else:
+        assert compared(conversion(CONVERTER, path, "tflite", tmp_path / "to"), CONVERTER, family, rows=4).within
+
+
+def test_a_model_of_mediapipe_that_comes_out_otherwise_is_seen_by_the_comparison(tmp_path: Path) -> None:
+    path = mediapipe("pose_landmark/pose_landmark_full")
+    made = conversion(CONVERTER, path, "tflite", tmp_path / "to")
+    assert not compared(made, CONVERTER, "MediaPipe: pose_landmark_full").within
 
 
 def test_a_quantised_model_that_rounds_otherwise_is_seen_by_the_comparison(tmp_path: Path) -> None:
@@ -120,8 +192,7 @@ def test_a_quantised_model_that_rounds_otherwise_is_seen_by_the_comparison(tmp_p
 
 def test_operators_that_were_left_as_they_are_get_named(tmp_path: Path) -> None:
     folder = saved(Letters(), tmp_path / "model")
-    with pytest.raises(RefusedError, match="StringLength"):
-        conversion(CONVERTER, folder, "saved-model", tmp_path / "to")
+    refused(CONVERTER, folder, "saved-model", tmp_path / "to", "SavedModel: lengths of texts", "StringLength")
 
 
 def test_a_graph_that_writes_files_writes_none(tmp_path: Path) -> None:

