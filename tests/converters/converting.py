@@ -32,13 +32,14 @@ def conversion(converter: Converter, source: Path, word: str, folder: Path, **op
     return made
 
 
-def compared(made: Conversion, converter: Converter, family: str, *, rows: int = 192) -> ParityReport:
+def compared(made: Conversion, converter: Converter, family: str, *, rows: int = 192, word: str = "") -> ParityReport:
+    """`word`: the format, of what conversion() did not make."""
     report = check(made, Session(made.model), sample=None, rows=rows, seed=0).report
     outcome = "converted" if report.within else "not published: out of tolerance"
     errors = [max(getattr(output, what) for output in report.outputs) for what in ("max_absolute", "max_relative")]
     differing = sum(output.labels_differ for output in report.outputs)
     outcome += f", {differing} labels differ" if differing else ""
-    _write(converter, _formats.get(made.model, ""), family, outcome, " | ".join(f"{error:.1e}" for error in errors))
+    _write(converter, _formats.get(made.model, word), family, outcome, " | ".join(f"{error:.1e}" for error in errors))
     return report
 
 

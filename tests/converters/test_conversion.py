@@ -8,9 +8,11 @@ from onnx import TensorProto, helper
 
 from converters import isolation
 from converters.detection import detect
+from converters.frameworks.onnx import CONVERTER
 from converters.isolation import Limits
 from converters.job import Done, Job
 from converters.options import Options
+from tests.converters.converting import compared, conversion
 
 
 @pytest.fixture
@@ -36,3 +38,22 @@ def test_an_onnx_model_comes_out_with_a_newer_opset_and_the_same_answers(model: 
         assert {layer[0]: layer[1] for layer in done.layers}["Landlock"]
         assert (work / "bundle" / "vectors" / "parity.json").is_file()
     assert not work.exists()
+
+
+def test_operators_that_changed_answer_alike_in_a_newer_opset(tmp_path: Path) -> None:
+    """Softmax had another meaning then, and a sum's axes were an attribute."""
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["rows", 4, 6])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["rows", 2, 1])
+    ends = [helper.make_tensor(name, TensorProto.INT64, [1], [at]) for name, at in (("start", 1), ("end", 3))]
+    nodes = [
+        helper.make_node("Softmax", ["x"], ["shares"], axis=2),
+        helper.make_node("Slice", ["shares", "start", "end", "start"], ["some"]),
+        helper.make_node("ReduceSum", ["some"], ["y"], axes=[2], keepdims=1),
+    ]
+    graph = helper.make_graph(nodes, "g", [x], [y], ends)
+    path = tmp_path / "model.onnx"
+    onnx.save_model(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 11)], ir_version=6), path)
+    made = conversion(CONVERTER, path, "onnx", tmp_path / "to", opset=21)
+    report = compared(made, CONVERTER, "softmax, slice and sum of opset 11, to 21")
+    assert report.within
+    assert onnx.load(made.model).opset_import[0].version == 21

@@ -15,9 +15,8 @@ from converters.detection import detect
 from converters.frameworks.glm import CONVERTER as GLM
 from converters.frameworks.libsvm import CONVERTER as LIBSVM
 from converters.frameworks.pmml import CONVERTER as PMML
-from converters.options import Options
-from converters.parity import check
 from converters.session import Session
+from tests.converters.converting import compared, conversion
 
 ORIGINALS = Path(__file__).with_name("originals")
 SVMS: dict[str, Any] = json.loads((ORIGINALS / "libsvm.json").read_text())
@@ -29,20 +28,19 @@ GLM_TABLE = {
 }
 
 
-def converted(converter: Converter, source: Path, folder: Path) -> tuple[Conversion, Session]:
+def converted(converter: Converter, source: Path, folder: Path, family: str) -> tuple[Conversion, Session]:
     """The conversion, compared with its own reading of the original, and a session on it."""
     detected = detect(source)
     assert detected.format in converter.formats
-    made = converter.convert(source, detected, folder, Options(), lambda step: None)
-    session = Session(made.model)
-    assert check(made, session, sample=None, rows=48, seed=1).report.within
-    return made, session
+    made = conversion(converter, source, detected.format, folder)
+    assert compared(made, converter, family, rows=48).within
+    return made, Session(made.model)
 
 
 @pytest.mark.parametrize("name", SVMS)
 def test_a_support_vector_machine_answers_as_libsvm_does(name: str, tmp_path: Path) -> None:
     said = SVMS[name]
-    _, session = converted(LIBSVM, ORIGINALS / f"{name}.svm", tmp_path)
+    _, session = converted(LIBSVM, ORIGINALS / f"{name}.svm", tmp_path, name)
     answer = session.run({"x": np.array(said["rows"])})
     if "value" in answer:
         np.testing.assert_allclose(answer["value"], said["label"], rtol=1e-10)
@@ -58,7 +56,7 @@ def test_liblinear_with_a_bias_answers_by_its_formula(tmp_path: Path) -> None:
     (tmp_path / "m").write_text(
         "solver_type L2R_LR\nnr_class 2\nlabel 7 -3\nnr_feature 2\nbias 1\nw\n0.5 \n-1 \n0.25 \n"
     )
-    _, session = converted(LIBSVM, tmp_path / "m", tmp_path)
+    _, session = converted(LIBSVM, tmp_path / "m", tmp_path, "logistic regression of LIBLINEAR, bias")
     answer = session.run({"x": np.array([[1.0, 0.0], [0.0, 1.0]])})
     assert answer["label"].tolist() == [7, -3]
     np.testing.assert_allclose(answer["probabilities"][:, 0], 1 / (1 + np.exp([-0.75, 0.75])), rtol=1e-14)
@@ -67,7 +65,7 @@ def test_liblinear_with_a_bias_answers_by_its_formula(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", DOCUMENTS)
 def test_a_pmml_document_answers_as_the_model_it_was_made_of(name: str, tmp_path: Path) -> None:
     said = DOCUMENTS[name]
-    _, session = converted(PMML, ORIGINALS / f"{name}.pmml", tmp_path)
+    _, session = converted(PMML, ORIGINALS / f"{name}.pmml", tmp_path, name)
     answer = session.run({spec.name: np.array(said["rows"][spec.name])[:, None] for spec in session.signature.inputs})
     if said["probabilities"] is None:
         np.testing.assert_allclose(answer["value"], said["value"], rtol=1e-6)
@@ -85,7 +83,7 @@ def test_a_glm_answers_by_its_formula_and_not_for_a_level_it_does_not_know(tmp_p
     age, sex = np.array([[30.0], [30.0], [30.0]]), np.array([["female"], ["male"], ["other"]], object)
     eta = np.array([[-1 + 15 + 9], [-1 + 15 + 0.25 - 3.75 + 9], [np.nan]])
     for name in ("m.json", "m.csv"):
-        _, session = converted(GLM, tmp_path / name, tmp_path)
+        _, session = converted(GLM, tmp_path / name, tmp_path, f"binomial, logit, interactions, {name[2:]}")
         answer = session.run({"age": age, "sex": sex})
         np.testing.assert_allclose(answer["link"], eta, rtol=1e-14)
         np.testing.assert_allclose(answer["response"], 1 / (1 + np.exp(-eta)), rtol=1e-14)
@@ -94,7 +92,7 @@ def test_a_glm_answers_by_its_formula_and_not_for_a_level_it_does_not_know(tmp_p
 @pytest.mark.parametrize("link", glm_file.LINKS)
 def test_every_link_is_the_same_in_the_graph(link: str, tmp_path: Path) -> None:
     (tmp_path / "m").write_text(json.dumps({**GLM_TABLE, "link": link}))
-    converted(GLM, tmp_path / "m", tmp_path)
+    converted(GLM, tmp_path / "m", tmp_path, f"binomial, {link}")
 
 
 @pytest.mark.parametrize(

@@ -222,7 +222,7 @@ def test_efficientnet_with_its_imagenet_weights_still_sees_the_espresso(
     options = Options(weights=file.get_model_file_path(), inputs=("image=FP32[n,3,224,224]",))
     (tmp_path / "to").mkdir()
     made = CONVERTER.convert(Path("real_net:make"), detected, tmp_path / "to", options, lambda _: None)
-    assert compared(made, CONVERTER, "EfficientNet-Lite0, ImageNet weights", rows=3).within
+    assert compared(made, CONVERTER, "EfficientNet-Lite0, ImageNet weights", rows=3, word="code").within
     with Image.open(Path(pictures.submodule_search_locations[0]) / "data" / "coffee.png") as picture:
         pixels = np.asarray(picture.convert("RGB").resize((224, 224), Image.Resampling.BICUBIC), np.float32)
     image = ((pixels - 127) / 128).transpose(2, 0, 1)[None]
@@ -255,7 +255,7 @@ def test_a_module_given_as_code_gets_its_weights(form: str, tmp_path: Path, monk
     made = CONVERTER.convert(
         Path("a_net:make"), detected, tmp_path / "to", Options(weights=str(weights)), lambda _: None
     )
-    assert compared(made, CONVERTER, f"nn.Module with weights ({form})").within
+    assert compared(made, CONVERTER, f"nn.Module with weights ({form})", word="code").within
     answer = next(iter(made.answer({"input": np.ones((1, 4), np.float32)}).values()))
     assert answer == pytest.approx(np.tanh(np.ones((1, 3))))
 
