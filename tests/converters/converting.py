@@ -66,7 +66,12 @@ def render(lines: list[str]) -> str:
     published = [row for row in rows.values() if row["outcome"] == "converted"]
     formats = {row["format"] for row in published}
     table = [
-        f"{len(published)} of {len(rows)} convert within tolerance, over {len(formats)} formats.",
+        "# What was converted, and how far from the original",
+        "",
+        f"{len(published)} of {len(rows)} models convert within tolerance, over {len(formats)} formats; no other is published.",
+        "Both errors are the largest of all rows and outputs. Within tolerance is what differs by no more than",
+        "1e-5 + 1e-4 of its row's largest number in single precision, 1e-7 + 1e-6 in double; labels must be equal. The relative",
+        "error is large where a row holds nothing but numbers near zero. Made by the tests: [README.md](README.md) says how.",
         "",
         "| framework | format | model family | outcome | largest error | relative to its row's largest number |",
         "| --- | --- | --- | --- | --- | --- |",
