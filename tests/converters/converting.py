@@ -69,7 +69,7 @@ def render(lines: list[str]) -> str:
         "# What was converted, and how far from the original",
         "",
         f"{len(published)} of {len(rows)} models convert within tolerance, over {len(formats)} formats; no other is",
-        "published. Both errors are the largest of all rows and outputs. Within tolerance is what differs by no more than",
+        "published. Both errors are the largest of all rows and outputs. Within tolerance is what differs by at most",
         "1e-5 + 1e-4 of its row's largest number in single precision, 1e-7 + 1e-6 in double; labels must be equal. The",
         "relative error is large where a row holds nothing but numbers near zero. The tests write this table: see",
         "[README.md](README.md).",
