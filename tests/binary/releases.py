@@ -10,7 +10,6 @@ from contextlib import closing
 from pathlib import Path
 
 import msgspec
-import zstandard
 
 from appliance.core.release import BUILD_FILE, Build
 from appliance.security.releases import TRAILER, sign
@@ -49,6 +48,8 @@ class Releases:
         content = built.read_bytes()
         _, payload_bytes, _, _ = TRAILER.unpack(content[-TRAILER.size :])
         payload = content[-TRAILER.size - payload_bytes : -TRAILER.size]
+        import zstandard  # only where the one file is made
+
         tar = zstandard.ZstdDecompressor().decompressobj().decompress(payload)
         with tarfile.open(fileobj=io.BytesIO(tar)) as archive:
             archive.extractall(self._inside, filter="tar")

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -32,3 +33,9 @@ def test_every_module_says_what_it_owns() -> None:
     modules = [m for top in ("appliance", "federation", "converters") for m in (ROOT / top).rglob("*.py")]
     silent = [m for m in modules if m.name != "__init__.py" and not m.read_text().lstrip().startswith(('"""', 'r"""'))]
     assert silent == []
+
+
+def test_no_two_test_files_have_one_name() -> None:
+    """pytest imports them by their names alone: of two it would collect one, and stop."""
+    names = sorted(file.name for file in (ROOT / "tests").rglob("test_*.py"))
+    assert [name for name, next_name in pairwise(names) if name == next_name] == []
