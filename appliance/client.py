@@ -33,6 +33,7 @@ from appliance.client_answers import (
     Key,
     Mesh,
     MeshMember,
+    MeshServer,
     Model,
     ModelDetails,
     Nodes,
@@ -384,6 +385,16 @@ class Client:
     def revoke_node(self, node: str, why: str = "") -> MeshMember:
         """Throws a node out of the mesh, for good."""
         return self._post("/v1/mesh/revocations", MeshMember, {"node": node, "why": why})
+
+    def add_server(self, server: str, owner: str = "") -> MeshServer:
+        """Has the mesh call a Triton server, `triton://HOST:PORT`, for its models, which are called `owner/NAME` here
+        (`triton/NAME` unless told). Raises UnavailableError where none answers there."""
+        return self._post("/v1/mesh/servers", MeshServer, {"server": server, "owner": owner})
+
+    def remove_server(self, server: str) -> MeshServer:
+        """Has the mesh call that Triton server no more."""
+        address = quote(server.removeprefix("triton://").rstrip("/"), safe="")
+        return self._ask("DELETE", f"/v1/mesh/servers/{address}", MeshServer)
 
     def backup(self, target: BinaryIO, on_bytes: Callable[[int, int], None] = lambda _piece, _whole: None) -> int:
         """Writes a backup of the node to `target`; how many bytes. `on_bytes` is told the size of each piece and of the

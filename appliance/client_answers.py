@@ -389,7 +389,7 @@ class SandboxLayer(msgspec.Struct):
 
 
 class MeshNode(msgspec.Struct):
-    """A node of the mesh, as the asked one sees it."""
+    """A node of the mesh, as the asked one sees it. `outside`: a Triton server that was added by its address."""
 
     name: str
     state: str = ""
@@ -411,6 +411,14 @@ class MeshNode(msgspec.Struct):
     load: NodeLoad | None = None
     warm_models: int = 0
     warm: list[WarmModel] = []
+    outside: bool = False
+
+
+class MeshServer(msgspec.Struct):
+    """A Triton server that the mesh calls; `owner` of its models' names."""
+
+    server: str
+    owner: str = ""
 
 
 class OtherNode(msgspec.Struct):

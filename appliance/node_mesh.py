@@ -97,7 +97,7 @@ class NodeMesh:
         )
         self._dataplane.membership = self._membership
         others = self._discovery.other_meshes if self._discovery is not None else list
-        self._dataplane.sight = Sight(mesh, self._own_state, others)
+        self._dataplane.sight = Sight(mesh, self._own_state, others, self._meshed.tritons.peers)
         for join in joined(settings.join):
             mesh.join(join)
         if self._keyring.provisional:
@@ -143,7 +143,7 @@ class NodeMesh:
             await self._membership.close()
         if self._discovery is not None:
             await self._discovery.stop()
-        self._meshed.stop()
+        await self._meshed.stop()
         await self._mesh.stop()
 
     def _do(self, work: Coroutine[Any, Any, None]) -> None:

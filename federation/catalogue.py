@@ -50,6 +50,7 @@ class MeshCatalogue:
         self._own = Holdings()
         self._changed_buckets: set[int] = set()
         self._heard: dict[str, Holdings] = {}
+        self._outside: dict[str, dict[str, Record]] = {}  # of servers that are no nodes: by id, by key
         self._links: dict[str, _Link] = {}
         self._turn = 0
         self._registers = RegisterSet(HybridClock(node_id, unix_s), unix_s, kept)
@@ -63,6 +64,15 @@ class MeshCatalogue:
         gone, new = self._own.set_all(records)
         self._show(self._node_id, gone, new)
         self._changed_buckets.update(record_bucket(record) for record in (*gone, *new))
+
+    def set_outside(self, server_id: str, records: Iterable[Record]) -> None:
+        """All that a server has which is no node. This node alone knows of it, and tells nobody."""
+        before = self._outside.pop(server_id, {})
+        after = {record_key(record): record for record in records}
+        if after:
+            self._outside[server_id] = after
+        gone = [record for key, record in before.items() if after.get(key) != record]
+        self._show(server_id, gone, [record for key, record in after.items() if before.get(key) != record])
 
     def write(self, kind: str, name: str, key: str, value: str) -> Register:
         """Raises BadInputError where the register is beyond its bounds, or there are too many."""

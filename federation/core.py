@@ -220,6 +220,10 @@ class MeshCore:
         """All that lies on this node's disk. A record that stays the same costs least if it is the same object."""
         self._catalogue.set_holdings(records)
 
+    def set_outside(self, server_id: str, records: Iterable[Record]) -> None:
+        """All that a server has which is no node, and which this node calls by its address."""
+        self._catalogue.set_outside(server_id, records)
+
     def write_register(self, kind: str, name: str, key: str, value: str, now_s: float) -> Register:
         """Writes over what is known of this register, and tells all. Raises BadInputError where it cannot be kept."""
         register = self._catalogue.write(kind, name, key, value)

@@ -438,6 +438,11 @@ class Mesh:
         self._core.set_holdings(records, time.monotonic())
         self._perform()
 
+    def set_outside(self, server_id: str, records: Iterable[Record]) -> None:
+        """All that a server has which is no node: `view` shows it among the holders, on this node alone."""
+        self._core.set_outside(server_id, records)
+        self._perform()
+
     @property
     def registers(self) -> list[Register]:
         """What the mesh's members have written last, and this node keeps."""

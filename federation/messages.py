@@ -253,7 +253,8 @@ class Register(msgspec.Struct, array_like=True, frozen=True):
     """One wish about the mesh's models. `kind` is one of `alias` (key: its name; value: a version, or empty for none),
     `removed` (key: removal_key(); value: the digest that was removed, or empty where it was deployed anew), `scale`,
     `traffic`, `copies` (key empty; value JSON, empty: withdrawn), `node` (name: a public key in hex; key `revoked`;
-    value: why). `name`: owner/name."""
+    value: why), `triton` (name: HOST:PORT of a server that is no node; key: the id of the only node that is to call it,
+    or empty; value JSON, empty: withdrawn). `name`: owner/name."""
 
     kind: str
     name: str

@@ -12,7 +12,8 @@ PeerStanding = Literal["joining", "alive", "suspect", "draining", "dead"]
 
 
 class Peer(msgspec.Struct, kw_only=True):
-    """Read it, never change it: federation/core.py does. `models` and `holdings` are by model_key()."""
+    """Read it, never change it: federation/core.py does, or who made it. `models` and `holdings` are by model_key().
+    `outside`: it is no node, but a server that takes calls and nothing else: no orders, no copies."""
 
     node_id: str
     name: str
@@ -24,3 +25,4 @@ class Peer(msgspec.Struct, kw_only=True):
     load: Load = Load()
     models: dict[str, ModelState] = {}
     holdings: dict[str, Record] = {}
+    outside: bool = False

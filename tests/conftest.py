@@ -41,9 +41,8 @@ def start_node(folder: Path, *flags: str, data_dir: Path | None = None, descript
     ready, log = folder / "ready.json", folder / "node.log"
     ready.unlink(missing_ok=True)
     data = data_dir or folder / "data"
-    command = [sys.executable, "-m", "appliance.cli.main", "serve", *flags, *os.environ.get("TEST_FLAGS", "").split()]
-    command += ["--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0", "--zmq", "127.0.0.1:0"]
-    command += [] if "--mesh" in flags else ["--mesh", "off"]
+    command = [sys.executable, "-m", "appliance.cli.main", "serve", *os.environ.get("TEST_FLAGS", "").split()]
+    command += ["--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0", "--zmq", "127.0.0.1:0", "--mesh", "off", *flags]
     command += ["--data-dir", str(data), "--ready-file", str(ready)]
     if descriptors is not None:
         command = ["prlimit", f"--nofile={descriptors}:{descriptors}", *command]

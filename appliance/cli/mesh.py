@@ -19,6 +19,8 @@ FILES_BY_VERB = {
     "leave": "mesh_join",
     "revoke": "mesh_revoke",
     "key": "mesh_key",
+    "add": "mesh_servers",
+    "remove": "mesh_servers",
 }
 _DEFAULT = "show"
 

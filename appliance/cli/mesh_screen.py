@@ -59,7 +59,7 @@ def _known(value: float | None, unit: str) -> str:
 NODES = (
     Column[MeshNode]("NODE", 99, lambda node: node.name + (" (this)" if node.this else ""), right=False),
     Column[MeshNode]("STANDING", 95, _standing, right=False),
-    Column[MeshNode]("ADDRESS", 40, lambda node: node.mesh, right=False),
+    Column[MeshNode]("ADDRESS", 40, lambda node: node.mesh or node.grpc, right=False),
     Column[MeshNode]("RTT", 90, lambda node: duration_words(node.link.rtt_s) if node.link else ""),
     Column[MeshNode]("BANDWIDTH", 60, _bandwidth),
     Column[MeshNode]("MODELS", 70, lambda node: str(node.models)),
@@ -118,10 +118,13 @@ def warm_lines(nodes: Sequence[MeshNode]) -> list[WarmLine]:
 def _head(told: Nodes) -> Text:
     if not told.key_id:
         return Text("the mesh is off on this node: start it without --mesh off", style="yellow")
-    standings = Counter(node.standing for node in told.nodes)
+    nodes = [node for node in told.nodes if not node.outside]
+    standings = Counter(node.standing for node in nodes)
     alive = standings.pop("alive", 0)
-    words = [f"{alive} of {len(told.nodes)} nodes alive"] if len(told.nodes) > 1 else ["this node alone"]
+    words = [f"{alive} of {len(nodes)} nodes alive"] if len(nodes) > 1 else ["this node alone"]
     words += [f"{count} {standing}" for standing, count in sorted(standings.items())]
+    if outside := len(told.nodes) - len(nodes):
+        words.append(f"{outside} Triton server{'s' if outside > 1 else ''}")
     head = Text.assemble(("mesh ", "bold"), (told.key_id, "bold"), f"  {', '.join(words)}")
     if told.provisional:
         head.append("  provisional: its key was made here, and no other node has joined", style="yellow")

@@ -7,6 +7,8 @@ from appliance.core.names import ModelName
 from appliance.core.tensors import Signature
 from appliance.core.versions import Version
 
+OUTSIDE = "triton"  # a version's source where it lies on a server that is no node: called there, and never copied
+
 
 class ModelVersion(msgspec.Struct, frozen=True, gc=False):
     """One immutable version. `digest` names the artifact: a folder with `model.onnx` and what it needs."""
@@ -22,7 +24,7 @@ class ModelVersion(msgspec.Struct, frozen=True, gc=False):
     batchable: bool  # rows of different calls may share a run: proved at deploy
     batch_reason: str  # why, or why not, as a sentence
     created_s: float  # Unix time
-    source: str = "deploy"  # or "load": made by a V2 load with a file, which such a load may replace
+    source: str = "deploy"  # or "load": made by a V2 load with a file, which such a load may replace; or OUTSIDE
 
     @property
     def key(self) -> tuple[ModelName, Version, str]:

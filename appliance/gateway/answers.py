@@ -390,6 +390,7 @@ class NodeDescription(msgspec.Struct):
     `standing`: `joining` (no link to it yet), `alive`, `suspect` (it has not answered in time), `draining` or `dead`,
     since `standing_for_s`. `http`, `grpc` and `mesh`: where each is reached, empty where it is off or not known.
     `warm`: the first of the `warm_models` loaded versions that the caller may call, the busiest first.
+    `outside`: it is no node, but a Triton server that was added by its address; its `load` is not known.
     """
 
     name: str
@@ -412,6 +413,7 @@ class NodeDescription(msgspec.Struct):
     load: NodeLoad | None = None
     warm_models: int = 0
     warm: list[WarmModel] = []
+    outside: bool = False
 
 
 class OtherNode(msgspec.Struct):

@@ -18,12 +18,13 @@ from appliance.catalogue.catalogue import Catalogue
 from appliance.core.copy_wish import NO_WISH, CopyWish, read_wish
 from appliance.core.errors import (
     BadInputError,
+    ConflictError,
     IngleError,
     NotFoundError,
     RefusedError,
     UnavailableError,
 )
-from appliance.core.models import ModelVersion
+from appliance.core.models import OUTSIDE, ModelVersion
 from appliance.core.names import ModelName, parse_name
 from appliance.core.requests import Buffer
 from appliance.gateway.copy_states import CopyState, Wished, copy_states
@@ -179,8 +180,13 @@ class Copies:
 
     async def delete(self, name: ModelName, version: str | None) -> list[ModelVersion]:
         """Deletes a version, or the model, wherever it lies, and what is wished of it; what was deleted. Raises
-        NotFoundError, BadInputError."""
+        NotFoundError, BadInputError, ConflictError for what lies on no node."""
         doomed = self._catalogue.meant(name, version)
+        if outside := [model for model in doomed if model.source == OUTSIDE]:
+            raise ConflictError(
+                f"{outside[0]} lies on a Triton server, whose models are not deleted from here: unload it there, or "
+                "take the server out with `ingle mesh remove`"
+            )
         for model in doomed:
             await self._cancel(model.digest)
         await self.deletions.delete(doomed)
@@ -224,9 +230,12 @@ class Copies:
         self._begin(version.record, warm_it=order.why == "warm")
 
     def _version(self, order: Order) -> MeshVersion | None:
+        """What is to be copied; None for what no node has."""
         model = self._mesh.view.model(order.model)
         version = model.versions.get(order.version) if model else None
-        return version if version and order.digest in ("", version.record.digest) else None
+        if version is None or version.record.source == OUTSIDE:
+            return None
+        return version if order.digest in ("", version.record.digest) else None
 
     # What is to be done.
 
@@ -280,6 +289,8 @@ class Copies:
             return
         wish = read_wish(model.wishes.get("copies", ""))
         for version in model.versions.values():
+            if version.record.source == OUTSIDE:
+                continue
             key = _record_key(version.record)
             holders = self._memory.holders(key, version.holders, now_s)
             yield version, copies_due(key, wish, places, holders, self._refusers(version.record.digest, now_s))

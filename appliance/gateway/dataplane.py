@@ -50,6 +50,7 @@ from appliance.workers.supervisor import Supervisor
 from appliance.workers.work import DEFAULT_PRIORITY, Choice, Future, Outcome, Work
 
 if TYPE_CHECKING:
+    from appliance.gateway.tritons import Tritons
     from federation.mesh_membership import MeshMembership
 
 _log = logging.getLogger("ingle.gateway")
@@ -143,6 +144,7 @@ class DataPlane:
         self.warm_elsewhere: Callable[[ModelVersion], Awaitable[None]] | None = None
         self.sight: Sight | None = None
         self.membership: MeshMembership | None = None
+        self.tritons: Tritons | None = None
         self.draining = False
         self.started = False
         self._supervisor = supervisor

@@ -61,7 +61,7 @@ def to_call(message: Any, memory: CallerMemory) -> CallRequest:
     if any(_is_shared(tensor) for tensor in inputs):
         parts = _parts_among_shared(inputs, list(raw), memory)
     else:
-        parts = list(raw) if raw else [_typed(tensor) for tensor in inputs]
+        parts = list(raw) if raw else [typed_contents(tensor) for tensor in inputs]
     if len(parts) != len(inputs):
         raise BadInputError(
             f"the request has {len(inputs)} inputs but {len(parts)} raw_input_contents: expected one for each, in order"
@@ -120,7 +120,7 @@ def _parts_among_shared(inputs: Any, raw: list[bytes], memory: CallerMemory) -> 
             if raw:
                 parts.append(raw.pop(0))
             else:
-                parts.append(_typed(tensor))
+                parts.append(typed_contents(tensor))
         elif tensor.HasField("contents"):
             raise BadInputError(f"input '{tensor.name}' lies in shared memory, but has contents besides: send one")
         else:
@@ -142,7 +142,7 @@ def _wish(output: Any, memory: CallerMemory, spans: dict[str, MemorySpan]) -> Ou
     return OutputWish(output.name, True, classes, place)
 
 
-def _typed(tensor: Any) -> bytes:
+def typed_contents(tensor: Any) -> bytes:
     """The RAW form of an input whose elements came in its typed contents."""
     name, dtype, shape = tensor.name, tensor.datatype, list(tensor.shape)
     check_shape(name, shape)

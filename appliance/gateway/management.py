@@ -13,6 +13,7 @@ from appliance.gateway import (
     keys_api,
     mesh_api,
     mesh_membership_api,
+    mesh_servers_api,
     metrics,
     models_api,
     node_api,
@@ -37,6 +38,7 @@ def add_routes(app: web.Application, dataplane: DataPlane, deployer: Deployer) -
     bind(app, mesh_api.OPERATIONS, mesh_api.MeshApi(dataplane))
     membership = mesh_membership_api.MeshMembershipApi(dataplane)
     bind(app, (*mesh_membership_api.OPERATIONS, *mesh_membership_api.UNLISTED), membership)
+    bind(app, mesh_servers_api.UNLISTED, mesh_servers_api.MeshServersApi(dataplane))
     bind(app, activity_api.OPERATIONS, activity_api.ActivityApi(dataplane))
     bind(app, copies_api.OPERATIONS, copies_api.CopiesApi(dataplane))
     bind(app, traffic_api.OPERATIONS, traffic_api.TrafficApi(dataplane))

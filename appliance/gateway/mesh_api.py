@@ -60,7 +60,8 @@ class MeshApi:
         if sight is not None:
             told.key_id, told.provisional = sight.mesh.keyring.current.id, sight.mesh.keyring.provisional
             now_s = time.monotonic()
-            peers = sorted(sight.mesh.peers(), key=lambda peer: (peer.name, peer.node_id))
+            known = [*sight.mesh.peers(), *sight.servers()]
+            peers = sorted(known, key=lambda peer: (peer.outside, peer.name, peer.node_id))
             async for peer in paced(peers):
                 told.nodes.append(describe_peer(peer, principal, now_s))
             if principal.allows("admin", None):
@@ -112,9 +113,10 @@ def describe_peer(peer: Peer, principal: Principal, now_s: float) -> NodeDescrip
         mesh=_front(addresses, hello.introduction.mesh_port),
         tags=hello.tags,
         link=NodeLink(peer.rtt_s, peer.bytes_per_s),
-        load=_load(peer.load),
+        load=_load(peer.load) if not peer.outside else None,
         warm_models=warm_models,
         warm=warm,
+        outside=peer.outside,
     )
 
 

@@ -13,7 +13,7 @@ import msgspec
 
 from appliance.catalogue.catalogue import Catalogue
 from appliance.catalogue.elsewhere import Elsewhere
-from appliance.core.errors import IngleError
+from appliance.core.errors import BadInputError, IngleError
 from appliance.core.models import ModelVersion
 from appliance.core.names import ModelName, parse_name
 from appliance.core.scale import Scale
@@ -82,7 +82,7 @@ class MeshCatalogue:
     # What is elsewhere.
 
     def _on_change(self, names: Iterable[str]) -> None:
-        names = list(names)
+        names = [name for name in names if _is_name(name)]  # registers are about nodes and servers too
         self.on_change(names)
         self._changed.update(names)
         self._wake.set()
@@ -135,6 +135,13 @@ class MeshCatalogue:
             traffic = _wish(model.wishes["traffic"], Traffic())
             if traffic is not None and traffic != self._catalogue.traffic(name):
                 await asyncio.to_thread(self._catalogue.set_traffic, name, traffic, told=True)
+
+
+def _is_name(text: str) -> bool:
+    try:
+        return str(parse_name(text)) == text
+    except BadInputError:
+        return False
 
 
 def _wish(value: str, none: Wish) -> Wish | None:

@@ -6,7 +6,7 @@ decides in its own file.
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from appliance.catalogue.catalogue import Catalogue
 from appliance.core.errors import UnavailableError
@@ -20,11 +20,12 @@ from appliance.gateway.mesh_desk import MeshDesk
 from appliance.gateway.mesh_keys import MeshKeys
 from appliance.gateway.mesh_orders import Orders
 from appliance.gateway.remote_calls import RemoteCalls
+from appliance.gateway.tritons import Holders, Tritons
 from appliance.routing.copying import Place
 from appliance.routing.own_state import OwnState
 from appliance.routing.router import Router
 from federation.mesh import Mesh
-from federation.messages import Cancel, Head, MeshFault, MeshInvoke, MeshReply, Order, Ordered
+from federation.messages import Cancel, Head, MeshFault, MeshInvoke, MeshReply, Order, Ordered, Register
 from federation.settings import MeshSettings
 
 PUBLISH_S = 0.1
@@ -47,11 +48,13 @@ class Meshed:
         self._dataplane = dataplane
         self._own_state = own_state
         loop = asyncio.get_running_loop()
+        holders = Holders(mesh.by_id)
+        self.tritons = Tritons(mesh, holders, max_body_bytes=dataplane.settings.max_body_bytes)
         router = Router(
             node_id=mesh.node_id,
             name=dataplane.node_name,
             tags=mesh.tags,
-            peers=mesh.by_id,
+            peers=holders,
             hedge_share=settings.hedge_share,
             call_later=loop.call_later,
             load=self._load,
@@ -62,11 +65,12 @@ class Meshed:
             own_state,
             node_id=mesh.node_id,
             node_name=dataplane.node_name,
-            send=mesh.send,
-            peer=mesh.peer,
+            send=self.tritons.send,
+            peer=holders.get,
             heard=mesh,
             next_number=dataplane.next_number,
         )
+        self.tritons.calls = self.calls
         self.desk = MeshDesk(dataplane, mesh.send, own_state.of, own_state.load)
         self.orders = Orders(mesh.send)
         self.catalogue = MeshCatalogue(catalogue, mesh)
@@ -97,22 +101,24 @@ class Meshed:
         """Takes calls of peers and lets peers take this node's."""
         self.mesh.on_call = self._on_message
         self.mesh.on_peer_change = self._on_peer_change
-        self.mesh.on_registers = self.keys.on_registers
+        self.mesh.on_registers = self._on_registers
         self.mesh.on_bulk = self.copies.on_bulk
         self.catalogue.on_change = self.copies.on_change
         self.catalogue.start()
         self.copies.start()
         self.keys.start()
+        self.tritons.start()
         self._dataplane.remote = self.calls
         self._dataplane.deployer.copies = self.copies
         self._dataplane.warm_elsewhere = self._warm_elsewhere
+        self._dataplane.tritons = self.tritons
         self._publishing = asyncio.get_running_loop().create_task(self._publish())
 
     async def drain(self) -> None:
         """Peers send nothing more; what they sent is answered by the data plane's own drain."""
         await self.mesh.drain()
 
-    def stop(self) -> None:
+    async def stop(self) -> None:
         """Before the mesh itself is stopped."""
         if self._publishing is not None:
             self._publishing.cancel()
@@ -121,6 +127,7 @@ class Meshed:
         self.copies.stop()
         self.catalogue.stop()
         self.keys.stop()
+        await self.tritons.stop()
 
     async def _publish(self) -> None:
         while True:
@@ -155,6 +162,10 @@ class Meshed:
         elif peer.standing == "suspect":
             self.calls.peer_suspect(node_id)
 
+    def _on_registers(self, registers: Iterable[Register]) -> None:
+        self.keys.on_registers(registers)
+        self.tritons.on_registers(registers)
+
     def _load(self, key: str, place: Place) -> None:
         self.loads.begin(key, place)
 
@@ -166,8 +177,11 @@ class Meshed:
 
     async def _warm_elsewhere(self, model: ModelVersion) -> None:
         """Has a version that lies on other nodes warm on one of them. Raises UnavailableError where none can."""
+        holders = self._dataplane.catalogue.holders(model)
+        if self.tritons.has(holders):
+            return
         error = UnavailableError(f"{model} is on other nodes alone, and none is in reach", retry_after_s=1.0)
-        for node_id in self._nearest_first(self._dataplane.catalogue.holders(model)):
+        for node_id in self._nearest_first(holders):
             order = Order(0, "warm", str(model.name), str(model.version), model.digest)
             try:
                 await self.orders.give(node_id, order, self._dataplane.settings.default_deadline_s)

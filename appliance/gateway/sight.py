@@ -40,8 +40,9 @@ class OwnFigures(Protocol):
 
 
 class Sight(NamedTuple):
-    """`other_meshes`: those that are in sight and have other keys."""
+    """`other_meshes`: those that are in sight and have other keys. `servers`: what is no node and takes calls."""
 
     mesh: KnownMesh
     figures: OwnFigures
     other_meshes: Callable[[], list[OtherMesh]] = list
+    servers: Callable[[], list[Peer]] = list

@@ -78,7 +78,9 @@ def v2_config(model: ModelVersion, max_batch: int) -> dict[str, Any]:
         "instance_group": [{"name": model.name.v2, "kind": "KIND_CPU", "count": 1}],
         "version_policy": {"all": {}},
     }
-    if batched:
+    if model.manifest.state:
+        config["sequence_batching"] = {}  # whoever calls it must say which sequence a call belongs to
+    elif batched:
         config["dynamic_batching"] = {}
     return config
 

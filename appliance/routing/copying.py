@@ -43,16 +43,19 @@ def new_place(best: Terms, found: Sequence[Place]) -> Place | None:
 
 def places(call: Call, best: Terms, peers: Mapping[str, Peer], node_id: str, own: Load) -> list[Place]:
     """The nodes that are up, have memory for the model and do not have it warm. `node_id`, `own`: this node, and how it
-    is altogether. Where a run there was never measured it takes as long as at the best node."""
+    is altogether. Where a run there was never measured it takes as long as at the best node. None for what a server
+    has that is no node: it cannot be copied from there."""
     key = call.key
-    holders = [peer.holdings[key].size_bytes for peer in peers.values() if key in peer.holdings]
-    size_bytes = max(holders, default=0)
+    holders = [peer for peer in peers.values() if key in peer.holdings]
+    if any(peer.outside for peer in holders):
+        return []
+    size_bytes = max((peer.holdings[key].size_bytes for peer in holders), default=0)
     found = []
     if (call.local is None or not _is_warm_or_refused(call.local)) and own.memory_free_bytes >= size_bytes:
         found.append(Place(node_id, own.backlog_s + _run_s(call.local, call, best), call.local is not None))
     for peer in peers.values():
         state = peer.models.get(key)
-        if peer.standing != "alive" or peer.load.memory_free_bytes < size_bytes:
+        if peer.outside or peer.standing != "alive" or peer.load.memory_free_bytes < size_bytes:
             continue
         if state is None or not _is_warm_or_refused(state):
             way_s = peer.rtt_s + call.size_bytes / (peer.bytes_per_s or ASSUMED_BYTES_PER_S)

@@ -13,14 +13,14 @@ import requests
 from aiohttp import web
 from served import ADD_ONE, deploy, onnx_bytes
 
-from appliance.gateway import mesh_membership_api, node_api
+from appliance.gateway import mesh_membership_api, mesh_servers_api, node_api
 from appliance.gateway.management import add_routes
 from appliance.gateway.openapi import ALL_OPERATIONS, document
 from appliance.gateway.v2_rest import V2Rest
 from tests.conftest import RunningNode
 
 CONFIGURATION = Path(__file__).parents[2] / "schemathesis.toml"
-UNLISTED = (*node_api.UNLISTED, *mesh_membership_api.UNLISTED)
+UNLISTED = (*node_api.UNLISTED, *mesh_membership_api.UNLISTED, *mesh_servers_api.UNLISTED)
 
 
 def served() -> set[tuple[str, str]]:

@@ -3,13 +3,16 @@
 import random
 from collections.abc import Collection
 
+import msgspec
 import pytest
 
+from appliance.core.manifest import Manifest
+from appliance.core.tensors import Signature
 from appliance.routing.call import Call
 from appliance.routing.copying import GIVE_UP_S, LoadsUnderWay, Place, new_place, places
 from appliance.routing.cost import Candidate, Terms, price
 from appliance.routing.replicas_wanted import copies_wanted
-from federation.messages import Hello, Introduction, Load, ModelState
+from federation.messages import Hello, Introduction, Load, ModelState, Record
 from federation.peer import Peer, PeerStanding
 
 KEY = "local/tiny:1.0.0@0123456789abcdef"
@@ -140,3 +143,14 @@ def test_random_histories_keep_the_copies() -> None:
                 elif actor in plan.may_drop:
                     disks.discard(actor)
             assert len(disks & up) == 3
+
+
+def test_what_a_server_that_is_no_node_has_is_copied_nowhere_and_nothing_is_loaded_there() -> None:
+    record = Record("local/tiny", "1.0.0", 1, "0" * 64, 0, Signature((), ()), Manifest(), False, "", 0.0)
+    server = msgspec.structs.replace(peer("server", replicas=1), outside=True, holdings={KEY: record})
+    call = Call(KEY, 0, 0.0, None, 1, None, "free", "")
+    own = Load(memory_free_bytes=10**9)
+    assert places(call, best(1.0), {"server": server, "node": peer("node", load=own)}, "here", own) == []
+    idle = msgspec.structs.replace(peer("server", load=own), outside=True)
+    found = places(call, best(1.0), {"server": idle, "node": peer("node", load=own)}, "here", own)
+    assert {place.node_id for place in found} == {"here", "node"}
