@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import requests
 import tritonclient.grpc
 import tritonclient.http
 from served import ADD_ONE, ECHO_TEXT, bundle, deploy, onnx_bytes
