@@ -253,6 +253,7 @@ def _written(model: Any, inputs: "Inputs", dtype: Any, path: Path) -> _Candidate
     with _plain_attributes(), _missing_values():
         made = convert_sklearn(model, initial_types=types, options=_options(model) or None, target_opset=OPSETS)
     _apply_link(model, made.graph)
+    _mend_sublinear(model, made.graph)
     content = made.SerializeToString()
     path.write_bytes(content)
     session = Session(path)
@@ -275,6 +276,30 @@ def _apply_link(model: Any, graph: Any) -> None:
     for node in graph.node:
         node.output[:] = [f"{name}_logarithm" if name == output.name else name for name in node.output]
     graph.node.append(helper.make_node("Exp", [f"{output.name}_logarithm"], [output.name]))
+
+
+def _mend_sublinear(model: Any, graph: Any) -> None:
+    """With sublinear_tf a word that occurs n times counts 1 + log(n), for which skl2onnx writes log(1 + n). It is
+    log(e n), and no word counts log(1)."""
+    from onnx import helper, numpy_helper
+
+    from converters.sklearn_inputs import parts
+
+    if not any(getattr(part, "sublinear_tf", False) for part in parts(model)):
+        return
+    ones = {item.name: item for item in graph.initializer if (numpy_helper.to_array(item) == 1).all()}
+    logged = {node.input[0] for node in graph.node if node.op_type == "Log"}
+    for at, node in reversed(list(enumerate(graph.node))):
+        if node.op_type != "Add" or node.output[0] not in logged or node.input[1] not in ones:
+            continue
+        one, euler = node.input[1], f"{node.output[0]}_e"
+        value = np.array([np.e], numpy_helper.to_array(ones[one]).dtype)
+        graph.initializer.append(numpy_helper.from_array(value, euler))
+        scaled = helper.make_node("Mul", [node.input[0], euler], [f"{euler}_times"])
+        least = helper.make_node("Max", [scaled.output[0], one], list(node.output))
+        graph.node.remove(node)
+        graph.node.insert(at, scaled)
+        graph.node.insert(at + 1, least)
 
 
 def _table(inputs: "Inputs", feed: Feed, model: Any) -> Any:

@@ -254,7 +254,7 @@ def test_texts_with_accents_in_each_case_answer_alike(vectorizer: Any, tmp_path:
 )  # fmt: skip
 def test_texts_before_other_models_answer_alike(last: Any, tmp_path: Path) -> None:
     model = make_pipeline(feature_extraction.text.TfidfVectorizer(sublinear_tf=True), last)
-    answers_alike(model.fit(TEXTS * 4, [0, 1] * 12), tmp_path, family_of(model))
+    answers_alike(model.fit(TEXTS * 4, [0, 1] * 12), tmp_path, f"{family_of(model)}, sublinear")
 
 
 def test_two_vectorizers_of_one_text_answer_alike(tmp_path: Path) -> None:
