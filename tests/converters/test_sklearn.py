@@ -1,5 +1,7 @@
 """scikit-learn's models become ONNX that answers alike, in labels and numbers, or are refused with the reason."""
 
+import functools
+import os
 import pickle
 from pathlib import Path
 from typing import Any
@@ -408,6 +410,12 @@ def test_a_trusted_pickle_that_writes_elsewhere_is_stopped_by_the_sandbox(tmp_pa
     with pytest.raises(RefusedError):
         in_its_own_process(source, "pickle", trusted=True)
     assert not mark.exists()
+
+
+def test_a_partial_of_what_is_not_scikit_learns_is_refused_before_it_is_loaded(tmp_path: Path) -> None:
+    step = preprocessing.FunctionTransformer(functools.partial(os.mkdir, tmp_path / "made"))
+    skops.dump(make_pipeline(step, linear_model.Ridge()), tmp_path / "model.skops")
+    refused(CONVERTER, tmp_path / "model.skops", "skops", tmp_path / "out", "a partial of os.mkdir", r"mkdir")
 
 
 def test_truncated_skops_files_are_refused(tmp_path: Path) -> None:
