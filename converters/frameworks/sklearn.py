@@ -254,6 +254,7 @@ def _written(model: Any, inputs: "Inputs", dtype: Any, path: Path) -> _Candidate
         made = convert_sklearn(model, initial_types=types, options=_options(model) or None, target_opset=OPSETS)
     _apply_link(model, made.graph)
     _mend_sublinear(model, made.graph)
+    _mend_labels(model, made.graph)
     content = made.SerializeToString()
     path.write_bytes(content)
     session = Session(path)
@@ -300,6 +301,20 @@ def _mend_sublinear(model: Any, graph: Any) -> None:
         graph.node.remove(node)
         graph.node.insert(at, scaled)
         graph.node.insert(at + 1, least)
+
+
+def _mend_labels(model: Any, graph: Any) -> None:
+    """skl2onnx gives a quadratic discriminant's labels as one row."""
+    from onnx import helper, numpy_helper
+
+    from converters.sklearn_inputs import parts
+
+    if not any(type(part).__name__ == "QuadraticDiscriminantAnalysis" for part in parts(model)):
+        return
+    for node in graph.node:
+        node.output[:] = ["label_row" if name == "label" else name for name in node.output]
+    graph.initializer.append(numpy_helper.from_array(np.array([-1], np.int64), "label_shape"))
+    graph.node.append(helper.make_node("Reshape", ["label_row", "label_shape"], ["label"]))
 
 
 def _table(inputs: "Inputs", feed: Feed, model: Any) -> Any:
