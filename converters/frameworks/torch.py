@@ -140,6 +140,7 @@ def _module(module: Any, target: Path, options: Options, say: Say) -> Conversion
 
     import torch
 
+    from appliance.core.tensors import TensorSpec
     from converters import torch_inputs as given
     from converters import torch_programs as programs
 
@@ -151,8 +152,10 @@ def _module(module: Any, target: Path, options: Options, say: Say) -> Conversion
     say("following the program")
     program, notes = programs.exported(module, specs)
     say("translating it")
-    written = programs.write(program, target, options.opset)
-    rows = net_rows(programs.input_specs(program), [tensor.shape for tensor in given.example_of(specs)])
+    written = programs.write(program, target, options.opset, inputs=[spec.name for spec in specs])
+    found = zip(written.inputs, programs.input_specs(program), strict=True)
+    taken = [TensorSpec(name, spec.dtype, spec.shape) for name, spec in found]
+    rows = net_rows(taken, [tensor.shape for tensor in given.example_of(specs)])
     return Conversion(target, programs.module_answer(module, written), rows, notes=notes)
 
 
