@@ -53,6 +53,7 @@ from appliance.workers.inspector import Inspector
 from appliance.workers.optimiser import Optimiser
 from appliance.workers.processes import Processes
 from appliance.workers.supervisor import Supervisor
+from appliance.workers.translator import Translator
 from federation.identity import load_identity
 
 NODE_FILE = "node.json"
@@ -140,7 +141,8 @@ class Node:
         self._mesh: NodeMesh | None = None
         if (mesh := parse_address(settings.mesh)) is not None:
             own_state = OwnState(self._supervisor, self._scheduler, lambda: self._gpu.free_bytes)
-            self._mesh = NodeMesh(settings, mesh, identity, self.dataplane, self._catalogue, own_state)
+            translator = Translator(self._processes, data_bytes=data_bytes)
+            self._mesh = NodeMesh(settings, mesh, identity, self.dataplane, self._catalogue, own_state, translator)
         self.mesh_address: Address | None = None
         self.bulk_address: Address | None = None
         self._saving: asyncio.Task[None] | None = None

@@ -18,6 +18,7 @@ from appliance.gateway.meshed import Meshed
 from appliance.gateway.sight import Sight
 from appliance.routing.own_state import OwnState
 from appliance.settings import Settings
+from appliance.workers.translator import Translator
 from federation.discovery import Discovery
 from federation.identity import Identity
 from federation.keyring import Keyring
@@ -44,6 +45,7 @@ class NodeMesh:
         dataplane: DataPlane,
         catalogue: Catalogue,
         own_state: OwnState,
+        translator: Translator,
     ) -> None:
         """Raises BadInputError where the key or the addresses to advertise are none, IngleError where what the data
         folder keeps of the mesh is damaged."""
@@ -64,7 +66,7 @@ class NodeMesh:
             max_body_bytes=settings.gateway.max_body_bytes,
         )
         self._own_state = own_state
-        self._meshed = Meshed(dataplane, catalogue, self._mesh, own_state, settings.federation)
+        self._meshed = Meshed(dataplane, catalogue, self._mesh, own_state, settings.federation, translator)
         self._identity = identity
         self._discovery: Discovery | None = None
         self._membership: MeshMembership | None = None

@@ -20,6 +20,7 @@ from enum import IntEnum
 import msgspec
 
 from appliance.core.manifest import Manifest
+from appliance.core.tensors import Signature
 
 LAYOUT_VERSION = 1
 PREFIX = struct.Struct("<BBHIQ")
@@ -36,6 +37,7 @@ class Kind(IntEnum):
     LOAD = 5
     UNLOAD = 6
     HELD = 7
+    TRANSLATE = 8
 
 
 class Encoding(IntEnum):
@@ -180,6 +182,15 @@ class Held(msgspec.Struct, array_like=True):
     reason: str = ""
 
 
+class Translate(msgspec.Struct, array_like=True):
+    """To the process that has no model, and reads and writes elements: answer with this call's inputs as RAW tensors;
+    or, where `written`, take its tensors for the outputs of the model, and answer as its worker would."""
+
+    invoke: Invoke
+    signature: Signature
+    written: bool
+
+
 _encoder = msgspec.msgpack.Encoder()
 decode_invoke = msgspec.msgpack.Decoder(Invoke).decode
 decode_answer = msgspec.msgpack.Decoder(Answer).decode
@@ -188,6 +199,7 @@ decode_loaded = msgspec.msgpack.Decoder(Loaded).decode
 decode_load = msgspec.msgpack.Decoder(Load).decode
 decode_unload = msgspec.msgpack.Decoder(Unload).decode
 decode_held = msgspec.msgpack.Decoder(Held).decode
+decode_translate = msgspec.msgpack.Decoder(Translate).decode
 
 
 def frame_start(kind: Kind, head: msgspec.Struct, body_size: int) -> bytes:

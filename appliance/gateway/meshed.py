@@ -24,6 +24,7 @@ from appliance.gateway.tritons import Holders, Tritons
 from appliance.routing.copying import Place
 from appliance.routing.own_state import OwnState
 from appliance.routing.router import Router
+from appliance.workers.translator import Translator
 from federation.mesh import Mesh
 from federation.messages import Cancel, Head, MeshFault, MeshInvoke, MeshReply, Order, Ordered, Register
 from federation.settings import MeshSettings
@@ -43,13 +44,14 @@ class Meshed:
         mesh: Mesh,
         own_state: OwnState,
         settings: MeshSettings,
+        translator: Translator,
     ) -> None:
         self.mesh = mesh
         self._dataplane = dataplane
         self._own_state = own_state
         loop = asyncio.get_running_loop()
         holders = Holders(mesh.by_id)
-        self.tritons = Tritons(mesh, holders, max_body_bytes=dataplane.settings.max_body_bytes)
+        self.tritons = Tritons(mesh, holders, translator, max_body_bytes=dataplane.settings.max_body_bytes)
         router = Router(
             node_id=mesh.node_id,
             name=dataplane.node_name,

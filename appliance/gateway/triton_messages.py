@@ -1,8 +1,8 @@
 """A peer's messages as a Triton server (any V2 server over gRPC) understands them: INVOKE into ModelInferRequest,
 ModelInferResponse into REPLY, and what it tells of its models into records. Pure; runs in the gateway.
 
-Tensors are passed on as they are: their elements are neither read nor written here. So a call whose elements are JSON,
-or whose answer is to be, is refused.
+Tensors are passed on as they are: their elements are neither read nor written here. Whoever needs that is told by
+needs_reading() and needs_writing(), and has it done by workers/translator.py.
 """
 
 import hashlib
@@ -10,9 +10,10 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import orjson
+from msgspec.structs import replace
 
-from appliance.core.errors import BadInputError, UnsupportedError, WorkerFailedError
-from appliance.core.frames import AnswerForm, Encoding, OutputWish, TensorHead
+from appliance.core.errors import BadInputError, WorkerFailedError
+from appliance.core.frames import AnswerForm, Encoding, Invoke, OutputWish, TensorHead
 from appliance.core.manifest import Manifest
 from appliance.core.models import OUTSIDE
 from appliance.core.names import ModelName, parse_name
@@ -30,25 +31,28 @@ _MAX_NAME_CHARS = 256
 Tensor = tuple[str, list[int], bytes]  # dtype, shape and content
 
 
-def to_request(asked: MeshInvoke, parts: Sequence[Buffer]) -> Any:
-    """The ModelInferRequest. Raises UnsupportedError where elements would have to be read or written."""
+def needs_reading(asked: MeshInvoke) -> bool:
+    """Whether inputs have to be made tensors first."""
+    return any(tensor.encoding != Encoding.RAW for tensor in asked.tensors)
+
+
+def needs_writing(asked: MeshInvoke) -> bool:
+    """Whether the answer is more than words around raw tensors."""
+    if asked.form != AnswerForm.V2_JSON:
+        return asked.form != AnswerForm.TENSORS
     wishes = asked.outputs
-    all_binary = asked.binary if wishes is None else all(wish.binary or wish.class_count for wish in wishes)
-    is_plain = asked.form not in (AnswerForm.TENSORS, AnswerForm.V2_JSON)
-    is_json = asked.form == AnswerForm.V2_JSON and not all_binary
-    if is_plain or is_json or any(tensor.encoding != Encoding.RAW for tensor in asked.tensors):
-        raise UnsupportedError(
-            f"{asked.model} lies on a Triton server, to which tensors are passed on as they are: call it over gRPC or "
-            "ZeroMQ, or over V2's HTTP with binary tensors both ways, as tritonclient does by itself; JSON and plain "
-            "calls are not taken"
-        )
+    return not (asked.binary if wishes is None else all(wish.binary or wish.shared for wish in wishes))
+
+
+def to_request(asked: MeshInvoke, parts: Sequence[Buffer]) -> Any:
+    """The ModelInferRequest of a call whose tensors are RAW."""
     request = pb.ModelInferRequest(
         model_name=parse_name(asked.model).name, model_version=asked.version.partition(".")[0], id=asked.call_id
     )
     for tensor in asked.tensors:
         request.inputs.add(name=tensor.name, datatype=tensor.dtype, shape=tensor.shape)
     request.raw_input_contents.extend(part if isinstance(part, bytes) else bytes(part) for part in parts)
-    for wish in wishes or ():
+    for wish in asked.outputs or ():
         output = request.outputs.add(name=wish.name)
         if wish.class_count:
             output.parameters["classification"].int64_param = wish.class_count
@@ -58,7 +62,7 @@ def to_request(asked: MeshInvoke, parts: Sequence[Buffer]) -> Any:
 def to_reply(asked: MeshInvoke, response: Any, run_s: float) -> tuple[MeshReply, list[bytes]]:
     """The answer as a peer would give it, with its body. Raises WorkerFailedError where the server's makes no sense,
     BadInputError where an output is larger than the place that its caller has for it."""
-    outputs = _outputs(response)
+    outputs = read_outputs(response)
     wishes = [OutputWish(name, True) for name in outputs] if asked.outputs is None else asked.outputs
     heads: list[TensorHead] = []
     texts: list[bytes] = []
@@ -87,7 +91,36 @@ def to_reply(asked: MeshInvoke, response: Any, run_s: float) -> tuple[MeshReply,
     return reply, [text, *body, *last]
 
 
-def _outputs(response: Any) -> dict[str, Tensor]:
+def to_invoke(asked: MeshInvoke) -> Invoke:
+    """The call as a worker would be asked it."""
+    return Invoke(0, asked.form, asked.tensors, asked.outputs, asked.binary, asked.content_type)
+
+
+def cut(heads: Sequence[TensorHead], body: bytes) -> list[bytes]:
+    """Each tensor's part of a body."""
+    parts = []
+    position = 0
+    for head in heads:
+        parts.append(body[position : position + head.size_bytes])
+        position += head.size_bytes
+    return parts
+
+
+def to_writing(asked: MeshInvoke, response: Any) -> tuple[Invoke, list[bytes]]:
+    """What is to be written as the caller wants it, with the raw outputs. The server has classified already. Raises
+    WorkerFailedError where its answer makes no sense."""
+    outputs = read_outputs(response)
+    for wish in asked.outputs or ():
+        if wish.name not in outputs:
+            raise WorkerFailedError(f"the server's answer lacks the output '{wish.name}', which was asked for")
+    heads = [TensorHead(name, dtype, shape, Encoding.RAW, len(data)) for name, (dtype, shape, data) in outputs.items()]
+    wishes = [replace(wish, class_count=0) for wish in asked.outputs] if asked.outputs is not None else None
+    parts = [data for _, _, data in outputs.values()]
+    return Invoke(0, asked.form, heads, wishes, asked.binary), parts
+
+
+def read_outputs(response: Any) -> dict[str, Tensor]:
+    """A response's outputs by name, checked. Raises WorkerFailedError where they make no sense."""
     raw = response.raw_output_contents
     if raw and len(raw) != len(response.outputs):
         raise WorkerFailedError(f"the server sent {len(response.outputs)} outputs with {len(raw)} contents")

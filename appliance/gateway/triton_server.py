@@ -31,7 +31,17 @@ from appliance.core.names import ModelName, parse_name
 from appliance.core.requests import Buffer
 from appliance.gateway.grpc_library import grpc
 from appliance.gateway.grpc_stubs import SERVICE, message_class, pb
-from appliance.gateway.triton_messages import to_record, to_reply, to_request
+from appliance.gateway.triton_messages import (
+    cut,
+    needs_reading,
+    needs_writing,
+    to_invoke,
+    to_record,
+    to_reply,
+    to_request,
+    to_writing,
+)
+from appliance.workers.translator import Translator
 from federation.messages import PROTOCOL, Hello, Introduction, MeshFault, MeshInvoke, MeshReply, ModelState, Record
 from federation.messages import model_key as key_of_version
 from federation.peer import Peer, PeerStanding
@@ -92,7 +102,9 @@ class _Told(NamedTuple):
 class TritonServer:
     """start(), then invoke() and cancel(); close() at the end. `peer` is always current."""
 
-    def __init__(self, address: Address, owner: str, events: ServerEvents, *, max_body_bytes: int) -> None:
+    def __init__(
+        self, address: Address, owner: str, events: ServerEvents, translator: Translator, *, max_body_bytes: int
+    ) -> None:
         """`owner`: of its models' names here. `max_body_bytes`: the largest answer that is taken."""
         self.id = server_id(address)
         self.address = address
@@ -109,6 +121,7 @@ class TritonServer:
             outside=True,
         )
         self._events = events
+        self._translator = translator
         self._channel = grpc.aio.insecure_channel(
             str(address),
             options=(
@@ -178,9 +191,7 @@ class TritonServer:
     async def _ask(self, asked: MeshInvoke, parts: Sequence[Buffer]) -> None:
         began_s = time.monotonic()
         try:
-            response = await self._infer(to_request(asked, parts), timeout=asked.deadline_s)
-            took_s = time.monotonic() - began_s
-            reply, body = to_reply(asked, response, max(0.0, took_s - self.peer.rtt_s))
+            reply, body = await self._answered(asked, parts, began_s)
         except grpc.aio.AioRpcError as error:
             self._refused(asked.call, error)
         except IngleError as error:
@@ -191,6 +202,26 @@ class TritonServer:
         else:
             if self._calls.pop(asked.call, None) is not None:
                 self._events.on_answer(self.id, reply, body)
+
+    async def _answered(
+        self, asked: MeshInvoke, parts: Sequence[Buffer], began_s: float
+    ) -> tuple[MeshReply, list[bytes]]:
+        record = self.peer.holdings.get(key_of_version(asked.model, asked.version, asked.digest))
+        if record is None:
+            raise NotFoundError(f"{self.peer.name} does not have {asked.model}:{asked.version} any more")
+        if needs_reading(asked):
+            read, raw = await self._translator.read(to_invoke(asked), parts, record.signature)
+            asked, parts = replace(asked, tensors=read.tensors), cut(read.tensors, raw)
+        sent_s = time.monotonic()
+        response = await self._infer(to_request(asked, parts), timeout=asked.deadline_s - (sent_s - began_s))
+        run_s = max(0.0, time.monotonic() - sent_s - self.peer.rtt_s)
+        if not needs_writing(asked):
+            return to_reply(asked, response, run_s)
+        written, content = await self._translator.write(*to_writing(asked, response), record.signature)
+        reply = MeshReply(
+            asked.call, written.tensors, written.text_size, 0, 0, int(run_s * 1e9), 0, 1, 1, total_s=run_s
+        )
+        return reply, [content]
 
     def _refused(self, call: int, error: Any) -> None:
         code = error.code()

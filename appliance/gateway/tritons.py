@@ -18,6 +18,7 @@ from appliance.core.errors import BadInputError, BusyError, NotFoundError
 from appliance.core.names import parse_name
 from appliance.core.requests import Buffer
 from appliance.gateway.remote_calls import RemoteCalls
+from appliance.workers.translator import Translator
 from federation.mesh import Mesh
 from federation.messages import Cancel, Head, MeshFault, MeshInvoke, MeshReply, Record, Register
 from federation.peer import Peer
@@ -109,9 +110,10 @@ class Holders(Mapping[str, Peer]):
 class Tritons:
     """start() once the mesh has started; on_registers() is fed with what the mesh tells; stop() before the mesh."""
 
-    def __init__(self, mesh: Mesh, holders: Holders, *, max_body_bytes: int) -> None:
+    def __init__(self, mesh: Mesh, holders: Holders, translator: Translator, *, max_body_bytes: int) -> None:
         self._mesh = mesh
         self._holders = holders
+        self._translator = translator
         self._max_body_bytes = max_body_bytes
         self._servers: dict[str, TritonServer] = {}  # by id
         self._closing: set[asyncio.Task[None]] = set()
@@ -123,6 +125,7 @@ class Tritons:
     async def stop(self) -> None:
         closing = [server.close() for server in self._servers.values()]
         await asyncio.gather(*closing, *self._closing, return_exceptions=True)
+        self._translator.stop()
 
     def on_registers(self, registers: Iterable[Register]) -> None:
         """Some were written, here or elsewhere."""
@@ -180,7 +183,7 @@ class Tritons:
     def _make(self, server: Server) -> "TritonServer":
         from appliance.gateway.triton_server import TritonServer
 
-        return TritonServer(server.address, server.owner, self, max_body_bytes=self._max_body_bytes)
+        return TritonServer(server.address, server.owner, self, self._translator, max_body_bytes=self._max_body_bytes)
 
     def _follow(self) -> None:
         wanted = set(self.wanted())

@@ -81,7 +81,7 @@ def _cuda_libraries() -> tuple[str, ...]:
 
 def profile(spec: WorkerSpec) -> Profile:
     """What the process of this spec may touch: to read its model and the runtime, to write where it is told to."""
-    models = (spec.folder, spec.graph.folder) if spec.graph else (spec.folder,)
+    models = tuple(filter(None, (spec.folder, spec.graph.folder if spec.graph else "")))
     readable = (*models, *runtime_folders(), *_SYSTEM)
     writable = (spec.output,) if spec.output else ()
     if _CUDA_PROVIDERS.isdisjoint(spec.providers):

@@ -21,10 +21,11 @@ class WorkerSpec(msgspec.Struct, frozen=True):
     """One process to be forked. `folder` holds `model.onnx`; `data_bytes` 0 leaves memory unbounded. `graph` is loaded
     in place of the model where that succeeds. `output` is the folder that an optimisation writes to, each file of at
     most `file_bytes`, or in which a device's worker keeps TensorRT's engines; no other role writes. For a device's
-    worker `folder` is that of all artifacts, and its models are named later."""
+    worker `folder` is that of all artifacts, and its models are named later; who translates has
+    none of either."""
 
     number: int
-    role: Literal["serve", "inspect", "optimise", "device"]
+    role: Literal["serve", "inspect", "optimise", "device", "translate"]
     folder: str
     manifest: Manifest
     threads: int

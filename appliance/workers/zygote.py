@@ -38,7 +38,7 @@ def _warm_up() -> tuple[str, tuple[str, ...]]:
     import numpy.random  # numpy leaves it until it is used, and it loads libraries from where a child may not read
     import onnxruntime
 
-    from appliance.workers import device_worker, inspection, optimisation, worker  # noqa: F401
+    from appliance.workers import device_worker, inspection, optimisation, translation, worker  # noqa: F401
     from appliance.workers.runtime import listed_providers
     from appliance.workers.tiny_model import IDENTITY_MODEL
 
@@ -136,6 +136,10 @@ def _become_worker(spec: WorkerSpec, fds: list[int], parent: int, promised: froz
             from appliance.workers.device_worker import run_device_worker
 
             run_device_worker(spec, sock, region_fd)
+        elif spec.role == "translate":
+            from appliance.workers.translation import run_translation
+
+            run_translation(sock)
         else:
             from appliance.workers.worker import run_worker
 

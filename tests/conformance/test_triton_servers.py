@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import requests
 import tritonclient.grpc
 import tritonclient.http
 from served import ADD_ONE, ECHO_TEXT, bundle, deploy, onnx_bytes
@@ -82,7 +83,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
                 stop_node(node)
 
 
-def test_a_servers_models_are_called_by_every_front_that_passes_tensors_on(site: Site) -> None:
+def test_a_servers_models_are_called_by_every_front(site: Site) -> None:
     server = site.servers[0]
     deploy(server, "local/echo", onnx_bytes(ECHO_TEXT))
     deploy(server, "local/sum", bundle(onnx_bytes(SUM), manifest_toml='[[state]]\ninput = "state"\noutput = "stateN"'))
@@ -93,20 +94,34 @@ def test_a_servers_models_are_called_by_every_front_that_passes_tensors_on(site:
     assert not site.has("triton/sum"), "what keeps state is not offered"
     with Client(f"tcp://{site.here.zmq}", site.here.admin_key) as over_zmq:
         assert np.array_equal(over_zmq.infer("triton/add", {"x": ROWS}).outputs["y"], ROWS + 1)
-    headers = {"Authorization": f"Bearer {site.here.admin_key}"}
     with tritonclient.http.InferenceServerClient(site.here.http) as client:
         words = tritonclient.http.InferInput("s", [2], "BYTES")
         words.set_data_from_numpy(np.array(["é", ""], dtype=object))
-        result = client.infer("triton/echo", [words], headers=headers)
+        result = client.infer("triton/echo", [words], headers=site.here.headers)
         assert [word.decode() for word in result.as_numpy("t")] == ["é", ""]
         rows = tritonclient.http.InferInput("x", [2, 3], "FP32")
         rows.set_data_from_numpy(ROWS)
         best = [tritonclient.http.InferRequestedOutput("y", class_count=1)]
-        result = client.infer("triton/add", [rows], outputs=best, headers=headers)
+        result = client.infer("triton/add", [rows], outputs=best, headers=site.here.headers)
         assert [row[0] for row in result.as_numpy("y")] == [b"3.000000:2", b"6.000000:2"]
-        client.load_model("triton/add", headers=headers)
+        client.load_model("triton/add", headers=site.here.headers)
+        as_json = [tritonclient.http.InferRequestedOutput("y", binary_data=False)]
+        rows.set_data_from_numpy(ROWS, binary_data=False)
+        result = client.infer("triton/add", [rows], outputs=as_json, headers=site.here.headers)
+        assert np.array_equal(result.as_numpy("y"), ROWS + 1)
+        best = [tritonclient.http.InferRequestedOutput("y", binary_data=False, class_count=1)]
+        result = client.infer("triton/add", [rows], outputs=best, headers=site.here.headers)
+        assert [row[0] for row in result.as_numpy("y")] == ["3.000000:2", "6.000000:2"]
         with pytest.raises(InferenceServerException, match="input"):
-            client.infer("triton/add", [words], headers=headers)
+            client.infer("triton/add", [words], headers=site.here.headers)
+    plain = requests.post(
+        f"{site.here.url}/v1/models/triton/add", json={"x": [[1, 2, 3]]}, headers=site.here.headers, timeout=60
+    )
+    assert (plain.json()["outputs"], plain.json()["node"]) == ({"y": [[2.0, 3.0, 4.0]]}, f"triton://{server.grpc}")
+    wrong = requests.post(
+        f"{site.here.url}/v1/models/triton/add", json={"x": ["one"]}, headers=site.here.headers, timeout=60
+    )
+    assert wrong.status_code == 400, wrong.text
     with pytest.raises(ConflictError, match="ingle mesh remove"):
         site.client.delete("triton/add")
     site.client.remove_server(f"triton://{server.grpc}")

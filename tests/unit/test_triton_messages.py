@@ -2,15 +2,25 @@
 
 from typing import Any
 
+import numpy as np
 import pytest
 
-from appliance.core.errors import BadInputError, IngleError, UnsupportedError, WorkerFailedError
-from appliance.core.frames import AnswerForm, Encoding, OutputWish, SharedPlace, TensorHead
+from appliance.core.errors import BadInputError, IngleError, WorkerFailedError
+from appliance.core.frames import AnswerForm, Encoding, Invoke, OutputWish, SharedPlace, TensorHead, Translate
 from appliance.core.models import OUTSIDE
 from appliance.core.names import ModelName
-from appliance.core.tensors import TensorSpec
+from appliance.core.tensors import Signature, TensorSpec
 from appliance.gateway.grpc_stubs import pb
-from appliance.gateway.triton_messages import to_record, to_reply, to_request
+from appliance.gateway.triton_messages import (
+    cut,
+    needs_reading,
+    needs_writing,
+    to_record,
+    to_reply,
+    to_request,
+    to_writing,
+)
+from appliance.workers.translation import inputs_read, outputs_written
 from federation.credible import credible_record
 from federation.messages import MeshInvoke
 
@@ -42,18 +52,55 @@ def test_tensors_are_passed_on_as_they_are_to_the_servers_own_name_and_version()
 
 
 @pytest.mark.parametrize(
-    "call",
+    ("call", "read", "written"),
     [
-        pytest.param(asked(encoding=Encoding.JSON), id="elements that came as JSON"),
-        pytest.param(asked(AnswerForm.PLAIN, encoding=Encoding.CONTENT), id="a plain call"),
-        pytest.param(asked(AnswerForm.GENERATE), id="generate"),
-        pytest.param(asked(AnswerForm.V2_JSON), id="outputs wanted as JSON"),
-        pytest.param(asked(AnswerForm.V2_JSON, outputs=[OutputWish("y"), OutputWish("z", True)]), id="one of them"),
+        pytest.param(asked(), False, False, id="tensors"),
+        pytest.param(asked(encoding=Encoding.JSON), True, False, id="elements that came as JSON"),
+        pytest.param(asked(AnswerForm.PLAIN, encoding=Encoding.CONTENT), True, True, id="a plain call"),
+        pytest.param(asked(AnswerForm.GENERATE, encoding=Encoding.JSON), True, True, id="generate"),
+        pytest.param(asked(AnswerForm.V2_JSON), False, True, id="outputs wanted as JSON"),
+        pytest.param(asked(AnswerForm.V2_JSON, binary=True), False, False, id="outputs wanted as binary data"),
+        pytest.param(
+            asked(AnswerForm.V2_JSON, outputs=[OutputWish("y"), OutputWish("z", True)]), False, True, id="one of them"
+        ),
+        pytest.param(asked(AnswerForm.V2_JSON, outputs=[OutputWish("y", False, 2)]), False, True, id="classes as JSON"),
     ],
 )
-def test_what_would_have_its_elements_read_or_written_is_refused(call: MeshInvoke) -> None:
-    with pytest.raises(UnsupportedError, match="gRPC or ZeroMQ"):
-        to_request(call, [DATA])
+def test_elements_are_read_and_written_only_where_they_must_be(call: MeshInvoke, read: bool, written: bool) -> None:
+    assert (needs_reading(call), needs_writing(call)) == (read, written)
+
+
+def test_what_is_written_for_the_caller_is_what_the_server_gave_classified_already() -> None:
+    call = asked(AnswerForm.V2_JSON, outputs=[OutputWish("y", False, 1)])
+    invoke, parts = to_writing(call, answer(y=("BYTES", [1], b"\1\0\0\0a")))
+    assert (invoke.outputs, parts) == ([OutputWish("y")], [b"\1\0\0\0a"])
+    heads, text_size, written, _ = outputs_written(invoke, memoryview(b"".join(parts)))
+    text = b'[{"name":"y","datatype":"BYTES","shape":[1],"data":["a"]}]'
+    assert (heads, text_size, b"".join(written)) == ([], len(text), text)
+    with pytest.raises(WorkerFailedError, match="lacks the output"):
+        to_writing(call, answer(z=("BYTES", [0], b"")))
+
+
+def test_json_and_plain_content_become_raw_tensors_by_the_signature() -> None:
+    signature = Signature((TensorSpec("x", "FP32", (-1, 2)),), ())
+    raw = np.array([[1, 2]], np.float32).tobytes()
+    for invoke, body in (
+        (Invoke(1, AnswerForm.V2_JSON, [TensorHead("x", "FP32", [1, 2], Encoding.JSON, 6)]), b"[1, 2]"),
+        (
+            Invoke(
+                1,
+                AnswerForm.PLAIN,
+                [TensorHead("", "", [], Encoding.CONTENT, 6)],
+                content_type="application/json",
+            ),
+            b"[1, 2]",
+        ),
+    ):
+        heads, _, parts, size_bytes = inputs_read(Translate(invoke, signature, False), memoryview(body))
+        assert (b"".join(parts), size_bytes) == (raw, 8)
+        (head,) = heads
+        assert (head.name, head.dtype, head.shape, head.encoding) == ("x", "FP32", [1, 2], Encoding.RAW)
+        assert cut(heads, raw) == [raw]
 
 
 def test_outputs_come_back_in_the_order_in_which_they_were_wanted() -> None:

@@ -21,7 +21,8 @@ def register(name: str, *, key: str = "", value: str | None = None, kind: str = 
 
 def wanted(*registers: Register) -> list[Server]:
     mesh: Any = SimpleNamespace(node_id=OWN, registers=list(registers))
-    return Tritons(mesh, Holders({}), max_body_bytes=1).wanted()
+    nobody: Any = None
+    return Tritons(mesh, Holders({}), nobody, max_body_bytes=1).wanted()
 
 
 def test_every_node_calls_what_was_added_anywhere_and_no_other_node_what_is_anothers_loopback() -> None:
