@@ -293,12 +293,12 @@ class Catalogue:
                     created_s=time.time(),
                     source=source,
                 )
-                if keep_default and entry and entry.default.folder and "default" not in entry.aliases:
-                    self._store.put_alias(name, "default", entry.default.version)
+                if keep_default and entry:
+                    if entry.default.folder and "default" not in entry.aliases:
+                        self._store.put_alias(name, "default", entry.default.version)
+                    # Before the version is there: nobody in the mesh sees it without what keeps calls from it.
+                    self._tell_alias(name, "default", str(entry.default.version))
                 self._store.put_version(made)
-        after = self._snapshot.entries.get(name)
-        if keep_default and after and "default" in after.aliases:
-            self.on_wish("alias", name, "default", str(after.aliases["default"]))
         return made, True
 
     def publish_copy(self, model: ModelVersion, staged: StagedArtifact, inspection: Inspection) -> ModelVersion:
@@ -358,8 +358,17 @@ class Catalogue:
             if target.folder:
                 with self._changing(name):
                     self._store.put_alias(name, alias, target.version)
-        self.on_wish("alias", name, alias, str(target.version))
+            self._tell_alias(name, alias, str(target.version))
         return target
+
+    def _tell_alias(self, name: ModelName, alias: str, version: str) -> None:
+        """Tells the mesh, and reads it here from now on: what the mesh last said comes before this node's own."""
+        known = self._elsewhere.get(name)
+        if known is not None:
+            told = msgspec.structs.replace(known, aliases={**known.aliases, alias: version})
+            self._elsewhere[name] = told
+            self._snapshot = self._snapshot.changed(name, merged(self._own.entries.get(name), told))
+        self.on_wish("alias", name, alias, version)
 
     def keep_alias(self, name: ModelName, alias: str, version: Version | None) -> None:
         """Keeps what the mesh says of an alias with the versions that lie here; None takes it away."""
@@ -384,7 +393,7 @@ class Catalogue:
             if own is not None and alias in own.aliases:
                 with self._changing(name):
                     self._store.delete_alias(name, alias)
-        self.on_wish("alias", name, alias, "")
+            self._tell_alias(name, alias, "")
 
     def scale(self, name: ModelName) -> Scale:
         """What was wished of the model's replicas on this node."""
@@ -447,27 +456,25 @@ class Catalogue:
         self._traffics = {**others, name: traffic} if traffic != TO_THE_DEFAULT else others
 
     def rollback(self, name: ModelName) -> ModelVersion:
-        """Points `default` at what a call without a version got before; again, and it goes one further back.
+        """Points `default` at what a call without a version got before; again, and it goes one further back. Where this
+        node remembers none and no alias was set, that was the highest release below.
 
         Raises NotFoundError for the model, ConflictError where nothing earlier is known.
         """
         with self._writing():
-            current = self.entry(name).default
-            if name not in self._own.entries:
-                raise ConflictError(
-                    f"{name} lies on other nodes alone, which know its earlier defaults: roll back there"
-                )
+            entry = self.entry(name)
+            current = entry.default.version
             with self._changing(name, remember=False):
-                earlier = self._store.pop_default(name, current.version)
+                earlier = self._store.pop_default(name, current) or _release_below(entry)
                 if earlier is None:
                     raise ConflictError(
-                        f"{name} has no earlier default than {current.version}: "
+                        f"{name} has no earlier default than {current} that this node knows of: "
                         "set the alias `default` to the version you want"
                     )
-                self._store.put_alias(name, "default", earlier)
-            default = self.entry(name).default
-        self.on_wish("alias", name, "default", str(earlier))
-        return default
+                if entry.find(str(earlier)).folder:
+                    self._store.put_alias(name, "default", earlier)
+            self._tell_alias(name, "default", str(earlier))
+            return self.entry(name).default
 
     def meant(self, name: ModelName, version: str | None = None) -> list[ModelVersion]:
         """What delete() is to remove, wherever in the mesh it lies. Raises as delete() does."""
@@ -583,6 +590,14 @@ def _digests(entry: ModelEntry | None) -> set[str]:
 def _default_moved(before: ModelEntry, after: ModelEntry) -> bool:
     earlier = before.default.version
     return earlier != after.default.version and any(v.version == earlier for v in after.versions)
+
+
+def _release_below(entry: ModelEntry) -> Version | None:
+    """The default before the present one was deployed, if that is the default for being the latest."""
+    if "default" in entry.aliases:
+        return None
+    below = (v.version for v in entry.versions if not v.version.pre and v.version < entry.default.version)
+    return max(below, default=None)
 
 
 def _exactly(entry: ModelEntry, asked: str) -> ModelVersion:

@@ -29,12 +29,16 @@ def catalogue(tmp_path: Path) -> Iterator[Catalogue]:
     catalogue.close()
 
 
-def publish(catalogue: Catalogue, content: bytes, version: str = "") -> ModelVersion:
+def publish(
+    catalogue: Catalogue, content: bytes, version: str = "", *, keep_default: bool = False
+) -> ModelVersion:
     upload = catalogue.new_incoming() / "upload"
     upload.write_bytes(b"\x08\x0a" + content)
     wanted = parse_version(version) if version else None
     artifact = stage(upload, upload.parent)
-    return catalogue.publish(artifact, INSPECTION, name=NAME, version=wanted, manifest=Manifest())[0]
+    return catalogue.publish(
+        artifact, INSPECTION, name=NAME, version=wanted, manifest=Manifest(), keep_default=keep_default
+    )[0]
 
 
 def theirs(mine: ModelVersion, version: str, ordinal: int = 1, digest: str = "") -> ModelVersion:
@@ -141,3 +145,37 @@ def test_hundreds_of_changes_are_one_generation(catalogue: Catalogue, mine: Mode
     catalogue.put_elsewhere(many)
     assert catalogue.generation == before + 1
     assert catalogue.model_count == 301
+
+
+def test_a_canary_leaves_the_default_that_lies_elsewhere(catalogue: Catalogue, mine: ModelVersion) -> None:
+    catalogue.delete(NAME)
+    catalogue.put_elsewhere({NAME: Elsewhere(versions=(mine_there := theirs(mine, "1.0.0"),))})
+    told: list[tuple[str, str]] = []
+    catalogue.on_wish = lambda _kind, _name, key, value: told.append((key, value))
+    made = publish(catalogue, b"b", keep_default=True)
+    assert str(made.version) == "1.1.0"
+    assert catalogue.resolve("acme/digits") == mine_there
+    assert told == [("default", "1.0.0")]
+
+
+def test_an_alias_is_read_where_it_was_set_before_the_mesh_says_it(catalogue: Catalogue, mine: ModelVersion) -> None:
+    newer = publish(catalogue, b"b")
+    ordinals = {mine.version: 1, newer.version: 2}
+    catalogue.put_elsewhere({NAME: Elsewhere(ordinals=ordinals, aliases={"default": "1.1.0"})})
+    catalogue.set_alias(NAME, "default", "1.0.0")
+    assert catalogue.resolve("acme/digits") == mine
+    catalogue.set_alias(NAME, "default", "1.1.0")
+    assert catalogue.rollback(NAME) == mine
+    assert catalogue.resolve("acme/digits") == mine
+
+
+def test_what_was_deployed_on_another_node_is_rolled_back_on_any(catalogue: Catalogue, mine: ModelVersion) -> None:
+    there = theirs(mine, "1.1.0", 2, digest="f" * 64)
+    catalogue.put_elsewhere({NAME: Elsewhere(versions=(there,))})
+    assert catalogue.rollback(NAME) == mine
+    catalogue.delete(NAME)
+    both = (theirs(mine, "1.0.0"), there)
+    catalogue.put_elsewhere({NAME: Elsewhere(versions=both)})
+    assert str(catalogue.rollback(NAME).version) == "1.0.0"
+    with pytest.raises(ConflictError, match="no earlier default than 1.0.0 that this node knows of"):
+        catalogue.rollback(NAME)
