@@ -147,7 +147,10 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
 def _sentence(text: str) -> str:
     text = text.strip()
-    return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) else ".")
+    begins_with_a_word = text.split(maxsplit=1)[:1] and text.split(maxsplit=1)[0].strip(",:").isalpha()
+    if begins_with_a_word:  # and not with a file's or a model's name
+        text = text[:1].upper() + text[1:]
+    return text + ("" if text.endswith((".", "!", "?")) else ".")
 
 
 if __name__ == "__main__":

@@ -148,8 +148,10 @@ class Copies:
         meant = [place for place in places if is_meant(place, wish.on)]
         if len(meant) < max(1, wish.replicas):
             which = "as wished" if wish.on else "in this mesh"
-            count = f"{max(1, wish.replicas)} copies are wished and there are {len(meant)} nodes {which} now"
-            return [f"{count}: the others are made when there are more"]
+            wished = max(1, wish.replicas)
+            return [
+                f"copies that are wished: {wished}; nodes {which} now: {len(meant)}. More are made when there are more"
+            ]
         return []
 
     def set_wish(self, name: ModelName, wish: CopyWish) -> None:

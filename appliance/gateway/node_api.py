@@ -89,7 +89,9 @@ class Node:
         call_id = request.match_info["id"]
         record = self._dataplane.call_record(call_id)
         if record is None or not principal.allows("call", parse_name(record.model)):
-            raise NotFoundError(f"no recent call '{call_id[:64]}' is remembered on this node")
+            raise NotFoundError(
+                f"no recent call '{call_id[:64]}' is remembered on this node: the one that the caller asked knows it"
+            )
         return json_reply(_described(record))
 
     async def drain(self, request: web.Request) -> web.Response:

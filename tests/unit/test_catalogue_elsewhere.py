@@ -29,9 +29,7 @@ def catalogue(tmp_path: Path) -> Iterator[Catalogue]:
     catalogue.close()
 
 
-def publish(
-    catalogue: Catalogue, content: bytes, version: str = "", *, keep_default: bool = False
-) -> ModelVersion:
+def publish(catalogue: Catalogue, content: bytes, version: str = "", *, keep_default: bool = False) -> ModelVersion:
     upload = catalogue.new_incoming() / "upload"
     upload.write_bytes(b"\x08\x0a" + content)
     wanted = parse_version(version) if version else None
@@ -177,5 +175,5 @@ def test_what_was_deployed_on_another_node_is_rolled_back_on_any(catalogue: Cata
     both = (theirs(mine, "1.0.0"), there)
     catalogue.put_elsewhere({NAME: Elsewhere(versions=both)})
     assert str(catalogue.rollback(NAME).version) == "1.0.0"
-    with pytest.raises(ConflictError, match="no earlier default than 1.0.0 that this node knows of"):
+    with pytest.raises(ConflictError, match=r"no earlier default than 1\.0\.0 that this node knows of"):
         catalogue.rollback(NAME)

@@ -242,7 +242,7 @@ def test_a_wish_for_a_node_that_nobody_knows_is_refused(tmp_path: Path) -> None:
         async with lan_of(tmp_path, "ab") as lan:
             with pytest.raises(NotFoundError, match="no node 'box9'; it has a, b"):
                 lan["a"].copies.check_wish(CopyWish(0, ("box9",)))
-            assert "5 copies are wished and there are 2 nodes" in lan["a"].copies.check_wish(CopyWish(5))[0]
+            assert "copies that are wished: 5; nodes in this mesh now: 2" in lan["a"].copies.check_wish(CopyWish(5))[0]
             assert lan["a"].copies.check_wish(CopyWish(2)) == []
 
     run(scenario)
