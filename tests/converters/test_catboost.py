@@ -13,7 +13,7 @@ from converters.frameworks.catboost import CONVERTER
 from converters.isolation import Limits
 from converters.job import Job
 from converters.options import Options
-from tests.converters.converting import compared, conversion
+from tests.converters.converting import compared, conversion, refused
 
 catboost = pytest.importorskip("catboost", reason="CatBoost is not installed: 'make test-converters' has it")
 datasets = pytest.importorskip(
@@ -110,8 +110,7 @@ def test_categories_are_refused_with_the_way_out(tmp_path: Path) -> None:
     table = [[index % 7, f"c{index % 3}"] for index in range(60)]
     booster = trained({"loss_function": "Logloss"}, table, [index % 2 for index in range(60)], cat_features=[1])
     booster.save_model(str(tmp_path / "model"))
-    with pytest.raises(RefusedError, match="keeps only hashes"):
-        conversion(CONVERTER, tmp_path / "model", "catboost", tmp_path / "out")
+    refused(CONVERTER, tmp_path / "model", "catboost", tmp_path / "out", "Logloss, categories", "keeps only hashes")
 
 
 def test_damaged_files_are_refused_and_leave_nothing(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from appliance.core.errors import RefusedError
 from converters.detection import detect
 from converters.frameworks.keras import CONVERTER
 from converters.registry import converter_of
-from tests.converters.converting import compared, conversion
+from tests.converters.converting import compared, conversion, refused
 
 os.environ["KERAS_BACKEND"] = "torch"
 pytest.importorskip("torch", reason="PyTorch is not installed: 'make test-nets' has it")
@@ -109,8 +109,7 @@ def test_a_lambda_layer_is_refused_before_it_runs(suffix: str, tmp_path: Path) -
         with pytest.raises(RefusedError, match="Lambda"):
             converter_of(detect(path))
     word = "keras" if suffix == "keras" else "hdf5-keras"
-    with pytest.raises(RefusedError, match="Lambda"):
-        conversion(CONVERTER, path, word, tmp_path / "to")
+    refused(CONVERTER, path, word, tmp_path / "to", f".{suffix}: a Lambda layer", "Lambda")
 
 
 def test_weights_alone_are_refused(tmp_path: Path) -> None:
@@ -126,8 +125,7 @@ def test_a_layer_of_the_owners_own_is_refused_with_the_way_out(tmp_path: Path) -
 
     path = tmp_path / "model.keras"
     keras.Sequential([layers.Input((4,)), Doubled()]).save(path)
-    with pytest.raises(RefusedError, match=r"format='onnx'"):
-        conversion(CONVERTER, path, "keras", tmp_path / "to")
+    refused(CONVERTER, path, "keras", tmp_path / "to", ".keras: a layer of the owner's own", r"format='onnx'")
 
 
 @pytest.mark.parametrize("share", [0.2, 0.6, 0.95])
