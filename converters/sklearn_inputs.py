@@ -52,7 +52,10 @@ def parts(model: Any) -> Iterator[Any]:
             "regressor_",
         ):
             inner = getattr(part, name, None)
-            found = list(np.ravel(inner)) if isinstance(inner, list | np.ndarray) else [inner]
+            # A list is taken as it is: to numpy, a forest within it would be a row of trees.
+            found = (
+                list(inner.ravel()) if isinstance(inner, np.ndarray) else inner if isinstance(inner, list) else [inner]
+            )
             waiting += [item for item in found if hasattr(item, "get_params") or hasattr(item, "estimator")]
         final = getattr(part, "final_estimator_", None)
         waiting += [final] if final is not None else []

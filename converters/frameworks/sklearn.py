@@ -90,6 +90,8 @@ def _round_thresholds(model: Any) -> None:
                 predictor.nodes["num_threshold"] = _single_below(predictor.nodes["num_threshold"])
         if hasattr(part, "flatten_transform"):
             part.flatten_transform = False  # it concerns transform() alone, and skl2onnx refuses it
+        if type(part).__name__ == "KBinsDiscretizer" and part.encode == "onehot":
+            part.encode = "onehot-dense"  # the same numbers, which ONNX has no sparse form of
 
 
 def _single_below(numbers: Any) -> Any:

@@ -70,7 +70,10 @@ def answers_alike(model: Any, tmp_path: Path, family: str) -> None:
 
 def family_of(model: Any) -> str:
     steps = [step for _, step in getattr(model, "steps", [("", model)])]
-    return " → ".join(type(step).__name__ for step in steps)
+    names = [type(step).__name__ for step in steps]
+    if type(model).__name__.startswith(("Stacking", "Voting")):
+        names[0] += f" of {', '.join(type(part).__name__ for _, part in model.estimators)}"
+    return " → ".join(names)
 
 
 CLASSIFIERS = [
@@ -90,7 +93,10 @@ CLASSIFIERS = [
     model_selection.GridSearchCV(tree.DecisionTreeClassifier(random_state=0), {"max_depth": [2, 3]}),
     multiclass.OneVsRestClassifier(linear_model.LogisticRegression()),
     multiclass.OneVsOneClassifier(linear_model.LogisticRegression()),
+    ensemble.StackingClassifier([("forest", ensemble.RandomForestClassifier(4, random_state=0)),
+                                 ("neighbours", neighbors.KNeighborsClassifier())]),
     make_pipeline(feature_selection.SelectKBest(k=4), linear_model.LogisticRegression()),
+    make_pipeline(preprocessing.KBinsDiscretizer(3), linear_model.LogisticRegression()),
     make_pipeline(decomposition.TruncatedSVD(3), tree.DecisionTreeClassifier(random_state=0)),
     make_pipeline(make_union(preprocessing.StandardScaler(), decomposition.PCA(2)), linear_model.LogisticRegression()),
 ]  # fmt: skip
@@ -329,11 +335,14 @@ def test_a_table_of_named_columns_answers_alike(what: str, tmp_path: Path) -> No
     answers_alike(model, tmp_path, f"{family_of(model)}, {what}")
 
 
-def test_what_comes_out_otherwise_is_not_published(tmp_path: Path) -> None:
-    model = svm.NuSVC(probability=True).fit(*datasets.load_wine(return_X_y=True))
+@pytest.mark.parametrize(
+    "model", [svm.NuSVC(probability=True), neighbors.KNeighborsClassifier(weights="distance")], ids=str
+)
+def test_what_comes_out_otherwise_is_not_published(model: Any, tmp_path: Path) -> None:
+    model.fit(*datasets.load_wine(return_X_y=True))
     skops.dump(model, tmp_path / "model.skops")
     made = conversion(CONVERTER, tmp_path / "model.skops", "skops", tmp_path / "out")
-    assert not compared(made, CONVERTER, "NuSVC, three classes, with probabilities").within
+    assert not compared(made, CONVERTER, f"{model}, three classes").within
 
 
 def test_a_table_of_numbers_and_categories_by_name_answers_alike(tmp_path: Path) -> None:
