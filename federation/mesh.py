@@ -14,7 +14,7 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from appliance.core.addresses import Address
+from appliance.core.addresses import Address, is_loopback
 from appliance.core.errors import BadInputError
 from appliance.core.requests import Buffer
 from federation.actions import Action, CatalogueChanged, Cut, Dial, Fault, PeerChanged, Send, StoreRegisters
@@ -226,6 +226,15 @@ class Mesh:
     def peer(self, node_id: str) -> Peer | None:
         """The peer with this id, or None."""
         return self.by_id.get(node_id)
+
+    def node_at(self, host: str, grpc_port: int) -> str:
+        """The name of the node of this mesh, this one among them, whose gRPC front is known to be there; else empty."""
+        if self._me.grpc == grpc_port and (host in self._addresses or is_loopback(host)):
+            return self._name
+        for peer in self.peers():
+            if peer.hello.grpc == grpc_port and host in peer.hello.introduction.addresses:
+                return peer.name
+        return ""
 
     def linked(self) -> list[Introduction]:
         """How those show themselves with whom there is a link."""

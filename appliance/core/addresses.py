@@ -1,5 +1,6 @@
 """Addresses that a node listens on or is reached at: `HOST:PORT`, `[v6]:PORT`. Pure; any process."""
 
+import ipaddress
 from typing import NamedTuple
 
 from appliance.core.errors import BadInputError
@@ -32,3 +33,11 @@ def parse_address(text: str) -> Address | None:
             "(port 0: the system's choice)"
         )
     return Address(host, int(port))
+
+
+def is_loopback(host: str) -> bool:
+    """Whether another box would find itself there."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"

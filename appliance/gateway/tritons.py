@@ -6,14 +6,13 @@ servers as one mapping.
 """
 
 import asyncio
-import ipaddress
 from collections.abc import ItemsView, Iterable, Iterator, Mapping, Sequence, ValuesView
 from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import msgspec
 
-from appliance.core.addresses import Address, parse_address
+from appliance.core.addresses import Address, is_loopback, parse_address
 from appliance.core.errors import BadInputError, BusyError, NotFoundError
 from appliance.core.names import parse_name
 from appliance.core.requests import Buffer
@@ -57,14 +56,6 @@ def parse_server(text: str) -> Address:
             f"'{text[:100]}' is no server: expected triton://HOST:PORT with its gRPC port, such as triton://10.0.0.5:8001"
         )
     return address
-
-
-def is_loopback(host: str) -> bool:
-    """Whether another box would find itself there."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host.lower() == "localhost"
 
 
 def _checked_owner(owner: str) -> str:
@@ -154,6 +145,8 @@ class Tritons:
         """Has every node of the mesh call the server; this node alone where the address is a loopback's. Raises
         BadInputError, UnavailableError where nothing answers there, BusyError where there are too many."""
         server = Server(parse_server(text), _checked_owner(owner or DEFAULT_OWNER))
+        if name := self._mesh.node_at(*server.address):
+            raise BadInputError(f"the node '{name}' of this mesh answers at {server.address}: it needs no adding")
         wanted = self.wanted()
         if len(wanted) >= MAX_SERVERS and server.address not in (known.address for known in wanted):
             raise BusyError(f"the mesh has {MAX_SERVERS} Triton servers, and takes no more: remove one first")

@@ -16,7 +16,7 @@ from served import ADD_ONE, ECHO_TEXT, bundle, deploy, onnx_bytes
 from tritonclient.utils import InferenceServerException
 
 from appliance.client import Client
-from appliance.core.errors import ConflictError, IngleError, NotFoundError, UnavailableError
+from appliance.core.errors import BadInputError, ConflictError, IngleError, NotFoundError, UnavailableError
 from tests.conftest import RunningNode, start_node, stop_node
 
 SUM = """g (float[N,2] x, float[N,2] state) => (float[N,2] y, float[N,2] stateN)
@@ -133,6 +133,8 @@ def test_a_servers_models_are_called_by_every_front(site: Site) -> None:
 def test_an_address_where_no_server_answers_is_not_added(site: Site) -> None:
     with pytest.raises(UnavailableError, match="no Triton server answers at"):
         site.client.add_server(f"triton://{site.here.http}")
+    with pytest.raises(BadInputError, match="needs no adding"):
+        site.client.add_server(f"triton://{site.here.grpc}")
     assert len(site.client.nodes().nodes) == 1
 
 

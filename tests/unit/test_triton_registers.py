@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
+from appliance.core.addresses import Address, is_loopback
 from appliance.core.errors import BadInputError
 from appliance.gateway.triton_server import server_id
-from appliance.gateway.tritons import MAX_SERVERS, Address, Holders, Server, Tritons, is_loopback, parse_server
+from appliance.gateway.tritons import MAX_SERVERS, Holders, Server, Tritons, parse_server
 from federation.messages import Hello, Introduction, Register, Stamp
 from federation.peer import Peer
 
