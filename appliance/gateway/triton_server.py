@@ -10,7 +10,7 @@ import hashlib
 import logging
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from msgspec.structs import replace
@@ -51,6 +51,8 @@ ANSWER_S = 0.75  # a server that does not say in this time that it lives is susp
 SILENT_S = 3.0  # and after so long dead
 INDEX_S = 10.0
 INDEX_ANSWER_S = 5.0
+LOOK_S = 0.1  # between two looks whether that is due
+DESCRIBED_S = 300.0  # what a version takes and gives is asked again after so long, and after the server's death
 MAX_MODELS = 2000  # of one server, with their versions
 MAX_CALLS = 1000  # of this node's at one server
 _ROUND_TRIPS = 8
@@ -142,7 +144,9 @@ class TritonServer:
         self._runs: dict[str, _Told] = {}
         self._passed_over: set[str] = set()  # reasons that were logged
         self._calls: dict[int, asyncio.Task[None]] = {}
-        self._task: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._described: dict[tuple[str, str], Record] = {}  # by the server's own name and version
+        self._described_s = 0.0
 
     def _method(self, name: str) -> Any:
         method = SERVICE.methods_by_name[name]
@@ -153,7 +157,11 @@ class TritonServer:
         )
 
     def start(self) -> None:
-        self._task = asyncio.get_running_loop().create_task(self._watch())
+        loop = asyncio.get_running_loop()
+        self._tasks = [
+            loop.create_task(self._repeat(self._look, POLL_S)),
+            loop.create_task(self._repeat(self._look_at_models, LOOK_S)),
+        ]
 
     async def check(self, timeout_s: float) -> None:
         """Raises UnavailableError unless a V2 server answers there and lets its models be seen."""
@@ -168,7 +176,7 @@ class TritonServer:
 
     async def close(self) -> None:
         """Nothing is said any more, of calls under way either."""
-        tasks = [*self._calls.values(), *([self._task] if self._task else [])]
+        tasks = [*self._calls.values(), *self._tasks]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -243,15 +251,13 @@ class TritonServer:
 
     # Whether it lives.
 
-    async def _watch(self) -> None:
+    async def _repeat(self, act: Callable[[], Awaitable[None]], pause_s: float) -> None:
         while True:
             try:
-                await self._look()
-                if self.peer.standing == "alive" and time.monotonic() - self._index_s >= INDEX_S:
-                    await self._read_index()
+                await act()
             except Exception:  # a server that answers nonsense must not be forgotten for it
                 _log.exception("a fault of ours in what %s says", self.peer.name)
-            await asyncio.sleep(POLL_S)
+            await asyncio.sleep(pause_s)
 
     async def _look(self) -> None:
         asked_s = time.monotonic()
@@ -280,14 +286,21 @@ class TritonServer:
         peer.standing, peer.since_s = standing, time.monotonic()
         if standing == "dead":
             self._index_s = float("-inf")  # who comes back may have other models
+            self._described.clear()
             for call in list(self._calls):
                 self.cancel(call)
         self._events.on_standing(self.id)
 
     # What it has.
 
-    async def _read_index(self) -> None:
-        self._index_s = time.monotonic()
+    async def _look_at_models(self) -> None:
+        now_s = time.monotonic()
+        if self.peer.standing != "alive" or now_s - self._index_s < INDEX_S:
+            return
+        self._index_s = now_s
+        if now_s - self._described_s >= DESCRIBED_S:
+            self._described_s = now_s
+            self._described.clear()
         try:
             server = await self._method("ServerMetadata")(pb.ServerMetadataRequest(), timeout=INDEX_ANSWER_S)
             release = f"{server.name} {server.version}"[:40]
@@ -309,7 +322,9 @@ class TritonServer:
                 continue
             try:
                 name = parse_name(f"{self.owner}/{row.name}")
-                yield await self._record(name, row.version or "1")
+                record = self._described.get((row.name, row.version)) or await self._record(name, row.version or "1")
+                self._described[row.name, row.version] = record
+                yield record
             except BadInputError as error:
                 self._pass_over(row.name, error.sentence)
             except grpc.aio.AioRpcError as error:
