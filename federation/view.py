@@ -23,11 +23,13 @@ class MeshVersion(msgspec.Struct, frozen=True):
 
 
 class MeshConflict(msgspec.Struct, frozen=True):
-    """One version with several digests: `holders` by digest. It is refused to callers until one is left."""
+    """One version with several digests: `holders` by digest. It is refused to callers until one is left.
+    `record` is the one that its first holder tells."""
 
     version: str
     ordinal: int
     holders: dict[str, tuple[str, ...]]
+    record: Record
 
 
 class MeshModel(msgspec.Struct, frozen=True):
@@ -81,7 +83,7 @@ def model_of(name: str, holdings: Mapping[str, Iterable[Record]], registers: Ite
                 record = msgspec.structs.replace(record, ordinal=ordinals[version])
             versions[version] = MeshVersion(record, holders[record.digest])
         else:
-            conflicts[version] = MeshConflict(version, ordinals[version], holders)
+            conflicts[version] = MeshConflict(version, ordinals[version], holders, firsts[version])
     dead_by_node = {node_id: tuple(records) for node_id, records in dead.items()}
     return MeshModel(name, versions, conflicts, aliases, dead_by_node, wishes)
 

@@ -417,12 +417,16 @@ class Catalogue:
         """Keeps what is wished of the model's replicas; `told`: by the mesh. Raises NotFoundError."""
         with self._writing():
             self.entry(name)
-            with self._store.transaction():
-                wished = scale != AS_THE_NODE_DECIDES
-                self._store.put_wish(name, "scale", msgspec.json.encode(scale).decode() if wished else "")
+            if name in self._own.entries:
+                with self._store.transaction():
+                    self._put_scale(name, scale)
             self._scales = {**self._scales, name: scale}
         if not told:
             self.on_wish("scale", name, "", msgspec.json.encode(scale).decode())
+
+    def _put_scale(self, name: ModelName, scale: Scale) -> None:
+        wished = scale != AS_THE_NODE_DECIDES
+        self._store.put_wish(name, "scale", msgspec.json.encode(scale).decode() if wished else "")
 
     def traffic(self, name: ModelName) -> Traffic:
         """How the model's calls are spread over its versions."""
@@ -440,8 +444,9 @@ class Catalogue:
             for version in (traffic.canary, traffic.shadow, traffic.return_to):
                 if version:
                     entry.find(version)
-            with self._store.transaction():
-                self._put_traffic(name, traffic)
+            if name in self._own.entries:  # else the mesh alone keeps it over a restart
+                with self._store.transaction():
+                    self._put_traffic(name, traffic)
             self._remember_traffic(name, traffic)
             self._snapshot = self._snapshot.changed(name, entry)  # who derived routes derives them again
         if not told:
@@ -551,8 +556,10 @@ class Catalogue:
                 self._store.push_default(name, before.default.version)
             whole = merged(after, self._elsewhere.get(name))
             traffic = settled(self.traffic(name), whole) if whole else TO_THE_DEFAULT
-            if after and traffic != self.traffic(name):
+            if after and (before is None or traffic != self.traffic(name)):
                 self._put_traffic(name, traffic)
+            if after and before is None:
+                self._put_scale(name, self.scale(name))
             orphans = self._store.drop_unreferenced(_digests(before) - _digests(after))
         self._remember_traffic(name, traffic)  # first: no route is made of a wish for what is gone
         self._own = self._own.changed(name, after)

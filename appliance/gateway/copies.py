@@ -190,6 +190,9 @@ class Copies:
                 "take the server out with `ingle mesh remove`"
             )
         for model in doomed:
+            if not model.folder and (conflict := self._catalogue.conflict(model)):
+                raise ConflictError(conflict)  # which of them is meant, only a node that holds one can say
+        for model in doomed:
             await self._cancel(model.digest)
         await self.deletions.delete(doomed)
         if version is None and self.wish(name) != NO_WISH:

@@ -57,6 +57,7 @@ _log = logging.getLogger("ingle.gateway")
 
 
 # Errors for which a version itself is to blame, rather than its callers.
+_NOT_READY = frozenset({"unloaded", "set_aside", "unreachable", "conflict"})
 _TO_BLAME = (IngleError.code, WorkerFailedError.code, UnavailableError.code, DeadlineError.code)
 
 
@@ -441,17 +442,16 @@ class DataPlane:
 
     def model_ready(self, model: str, version: str = "") -> bool:
         """Whether a call would be taken. Raises NotFoundError."""
-        return not self.draining and self._state(self.catalogue.resolve(model, version, by_ordinal=True))[0] not in (
-            "unloaded",
-            "set_aside",
-            "unreachable",
-        )
+        state, _ = self._state(self.catalogue.resolve(model, version, by_ordinal=True))
+        return not self.draining and state not in _NOT_READY
 
     def node_ready(self) -> bool:
         """Whether this node takes calls: started, and not draining."""
         return self.started and not self.draining
 
     def _state(self, model: ModelVersion) -> tuple[str, str]:
+        if conflict := self.catalogue.conflict(model):
+            return "conflict", conflict
         pool = self._supervisor.existing_pool(model)
         state, reason = pool.state() if pool else ("asleep", "")
         if model.name in self._unloaded:
@@ -474,7 +474,7 @@ class DataPlane:
         async for entry in paced(self.catalogue.walk()):
             for version in entry.versions if may_see(entry.name) else ():
                 state, reason = self._state(version)
-                ready = state not in ("unloaded", "set_aside", "unreachable")
+                ready = state not in _NOT_READY
                 if ready or not ready_only:
                     word = "READY" if ready else "UNAVAILABLE"
                     rows.append(IndexRow(entry.name.v2, str(version.ordinal), word, reason))

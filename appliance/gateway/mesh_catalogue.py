@@ -37,9 +37,11 @@ def _unheard(_names: Iterable[str]) -> None:
 class MeshCatalogue:
     """start() once the mesh has started; it performs what others wrote, and announces what is written here."""
 
-    def __init__(self, catalogue: Catalogue, mesh: Mesh) -> None:
+    def __init__(self, catalogue: Catalogue, mesh: Mesh, name: str) -> None:
+        """`name` is this node's."""
         self._catalogue = catalogue
         self._mesh = mesh
+        self._name = name
         self._told_generation = -1
         self._records: dict[tuple[object, ...], Record] = {}
         self._changed: set[str] = set()
@@ -104,7 +106,10 @@ class MeshCatalogue:
     async def _take(self, names: Iterable[str]) -> None:
         models = {parse_name(name): self._mesh.view.model(name) for name in names}
         self._catalogue.put_elsewhere(
-            {name: elsewhere(model, self._mesh.node_id) if model else None for name, model in models.items()}
+            {
+                name: elsewhere(model, self._mesh.node_id, self._name_of) if model else None
+                for name, model in models.items()
+            }
         )
         for name, model in models.items():
             if model is None:
@@ -114,6 +119,11 @@ class MeshCatalogue:
                 await self._take_wishes(name, model)
             except IngleError as error:
                 _log.warning("what the mesh wishes of %s is not kept on this node's disk: %s", name, error.sentence)
+
+    def _name_of(self, node_id: str) -> str:
+        if node_id == self._mesh.node_id:
+            return self._name
+        return next((peer.name for peer in self._mesh.peers() if peer.node_id == node_id), node_id)
 
     async def _take_aliases(self, name: ModelName, model: MeshModel) -> None:
         """Aliases of versions that lie here are kept here too: they outlive the mesh, and `rollback` knows them."""
@@ -186,8 +196,9 @@ def version_of(record: Record, ordinal: int | None = None) -> ModelVersion:
     )
 
 
-def elsewhere(model: MeshModel, own_id: str) -> Elsewhere | None:
-    """One model of the mesh as the catalogue lays it over its own; None where the mesh knows nothing of it."""
+def elsewhere(model: MeshModel, own_id: str, name_of: Callable[[str], str] = str) -> Elsewhere | None:
+    """One model of the mesh as the catalogue lays it over its own; None where the mesh knows nothing of it. `name_of`:
+    what people call a node of that id."""
     versions, holders, ordinals = [], {}, {}
     for text, found in model.versions.items():
         version = parse_version(text)
@@ -200,10 +211,13 @@ def elsewhere(model: MeshModel, own_id: str) -> Elsewhere | None:
     for text, conflict in model.conflicts.items():
         version = parse_version(text)
         ordinals[version] = conflict.ordinal
-        held = "; ".join(f"{digest[:12]} on {', '.join(ids)}" for digest, ids in sorted(conflict.holders.items()))
+        held = "; ".join(
+            f"{digest[:12]} on {', '.join(map(name_of, ids))}" for digest, ids in sorted(conflict.holders.items())
+        )
+        versions.append(version_of(conflict.record))  # so that every node knows of it, and says why it is refused
         conflicts[version] = (
             f"{model.name}:{text} exists in the mesh with different content ({held}): nobody answers it until all but "
-            "one are deleted where they lie"
+            "one are deleted, each on a node that holds it"
         )
     removed = frozenset(parse_version(record.version) for record in model.dead.get(own_id, ()))
     told = Elsewhere(

@@ -75,7 +75,7 @@ class Meshed:
         self.tritons.calls = self.calls
         self.desk = MeshDesk(dataplane, mesh.send, own_state.of, own_state.load)
         self.orders = Orders(mesh.send)
-        self.catalogue = MeshCatalogue(catalogue, mesh)
+        self.catalogue = MeshCatalogue(catalogue, mesh, dataplane.node_name)
         self.copies = Copies(
             catalogue,
             dataplane.inspector,

@@ -22,7 +22,8 @@ class WorkerState(msgspec.Struct, frozen=True):
 
 
 class ModelState(msgspec.Struct, frozen=True):
-    """One version that was called since the start. `state`: asleep, starting, warm, set_aside or unloaded."""
+    """One version that was called since the start. `state`: asleep, starting, warm, set_aside,
+    unloaded, unreachable or conflict."""
 
     model: ModelVersion
     state: str

@@ -116,7 +116,7 @@ class Node:
 
     def start(self) -> None:
         self.catalogue = Catalogue(self.folder)
-        self.mesh_catalogue = MeshCatalogue(self.catalogue, self.mesh)  # type: ignore[arg-type]
+        self.mesh_catalogue = MeshCatalogue(self.catalogue, self.mesh, self.name)  # type: ignore[arg-type]
         self.copies = Copies(
             self.catalogue,
             self.looks,  # type: ignore[arg-type]

@@ -14,7 +14,9 @@ from appliance.core.errors import ConflictError, NotFoundError
 from appliance.core.manifest import Manifest
 from appliance.core.models import ModelVersion
 from appliance.core.names import ModelName, parse_name
+from appliance.core.scale import Scale
 from appliance.core.tensors import Signature, TensorSpec
+from appliance.core.traffic import Traffic
 from appliance.core.versions import Version, parse_version
 
 NAME = parse_name("acme/digits")
@@ -177,3 +179,18 @@ def test_what_was_deployed_on_another_node_is_rolled_back_on_any(catalogue: Cata
     assert str(catalogue.rollback(NAME).version) == "1.0.0"
     with pytest.raises(ConflictError, match=r"no earlier default than 1\.0\.0 that this node knows of"):
         catalogue.rollback(NAME)
+
+
+def test_what_is_wished_of_a_model_that_lies_elsewhere_is_kept_once_it_lies_here_too(
+    catalogue: Catalogue, mine: ModelVersion
+) -> None:
+    catalogue.delete(NAME)
+    both = (theirs(mine, "1.0.0"), theirs(mine, "1.1.0", 2, digest="f" * 64))
+    catalogue.put_elsewhere({NAME: Elsewhere(versions=both, aliases={"default": "1.0.0"})})
+    traffic, scale = Traffic(canary="1.1.0", canary_share=0.5), Scale(min_replicas=1)
+    catalogue.set_traffic(NAME, traffic, told=True)
+    catalogue.set_scale(NAME, scale, told=True)
+    assert (catalogue.traffic(NAME), catalogue.scale(NAME)) == (traffic, scale)
+    publish(catalogue, b"a", "1.0.0")
+    catalogue.exchange(lambda: None)
+    assert (catalogue.traffic(NAME), catalogue.scale(NAME)) == (traffic, scale)

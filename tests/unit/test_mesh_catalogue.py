@@ -36,10 +36,11 @@ def test_what_others_hold_lies_elsewhere_and_what_is_mine_alone_does_not() -> No
 
 
 def test_a_conflict_says_who_holds_what() -> None:
-    conflict = MeshConflict("1.0.0", 1, {"d" * 64: (OWN,), "e" * 64: (OTHER,)})
-    told = elsewhere(MeshModel("acme/x", conflicts={"1.0.0": conflict}), OWN)
+    conflict = MeshConflict("1.0.0", 1, {"d" * 64: (OWN,), "e" * 64: (OTHER,)}, record())
+    told = elsewhere(MeshModel("acme/x", conflicts={"1.0.0": conflict}), OWN, {OWN: "attic", OTHER: "barn"}.__getitem__)
     assert told is not None
-    assert OTHER in told.conflicts[V1]
+    assert [str(version.version) for version in told.versions] == ["1.0.0"]
+    assert "eeeeeeeeeeee on barn" in told.conflicts[V1]
     assert "dddddddddddd" in told.conflicts[V1]
 
 

@@ -42,7 +42,7 @@ def test_two_digests_of_one_version_are_a_conflict_and_neither_is_a_version() ->
     one, two = record(content="x", age_s=5), record(content="y")
     model = seen({A: [one], B: [two], C: [two]})
     assert not model.versions
-    assert model.conflicts == {"1.0.0": MeshConflict("1.0.0", 1, {one.digest: (A,), two.digest: (B, C)})}
+    assert model.conflicts == {"1.0.0": MeshConflict("1.0.0", 1, {one.digest: (A,), two.digest: (B, C)}, one)}
 
 
 def test_a_conflict_ends_when_one_is_removed() -> None:
