@@ -19,6 +19,9 @@ class MeshSettings(msgspec.Struct, frozen=True, kw_only=True):
     hedge_share: Annotated[
         float, Meta(ge=0, le=1, description="of all calls, how many may be asked of a second node too; 0: none")
     ] = 0.05
+    spread: Annotated[
+        bool, Meta(description="models whose calls are slow are copied to and loaded on more nodes, unasked")
+    ] = True
     heartbeat_s: Annotated[float, Meta(gt=0, description="how often links are looked at")] = 0.25
     suspect_s: Annotated[
         float, Meta(gt=0, description="a peer that has been silent for so long is suspect; three times that: dead")

@@ -67,6 +67,8 @@ class Catalogue:
         self._snapshot = self._own  # the same with what other nodes hold
         # Hears of aliases and wishes that are set here (kind, model, key, value), from whichever thread sets them.
         self.on_wish: Callable[[str, ModelName, str, str], None] = _unheard
+        # Hears that what lies here has changed, from whichever thread changes it.
+        self.on_held: Callable[[], None] = _nobody_listens
         self.fault = ""  # what is wrong with the database, as a sentence; nothing is changed while it is
         self._open()
         with disk_faults(self.folder):
@@ -102,6 +104,7 @@ class Catalogue:
             self._store.close()
             raise
         self._own, self._snapshot, self._scales, self._traffics = own, snapshot, scales, traffics
+        self.on_held()
 
     def _merged(self, own: Snapshot) -> Snapshot:
         names = own.entries.keys() | self._elsewhere.keys()
@@ -564,12 +567,17 @@ class Catalogue:
         self._remember_traffic(name, traffic)  # first: no route is made of a wish for what is gone
         self._own = self._own.changed(name, after)
         self._snapshot = self._snapshot.changed(name, whole)
+        self.on_held()
         if whole is None:
             # As a new dict: the event loop may be going through the old one.
             self._scales = {key: value for key, value in self._scales.items() if key != name}
         for digest in orphans:
             with suppress(OSError):  # the change is made; what stays behind goes at the next start
                 self._artifacts.remove(digest)
+
+
+def _nobody_listens() -> None:
+    """The node is in no mesh."""
 
 
 def _unheard(_kind: str, _name: ModelName, _key: str, _value: str) -> None:

@@ -25,8 +25,6 @@ from federation.view import MeshModel
 
 Wish = TypeVar("Wish", Scale, Traffic)
 
-_LOOK_S = 0.1  # between two looks whether the catalogue has changed
-
 _log = logging.getLogger("ingle.mesh")
 
 
@@ -42,10 +40,10 @@ class MeshCatalogue:
         self._catalogue = catalogue
         self._mesh = mesh
         self._name = name
-        self._told_generation = -1
         self._records: dict[tuple[object, ...], Record] = {}
         self._changed: set[str] = set()
         self.on_change: Callable[[Iterable[str]], None] = _unheard  # hears the names of models that changed
+        self._holdings_changed = False
         self._wake = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._task: asyncio.Task[None] | None = None
@@ -53,6 +51,7 @@ class MeshCatalogue:
     def start(self) -> None:
         self._mesh.on_catalogue_change = self._on_change
         self._catalogue.on_wish = self._announce
+        self._catalogue.on_held = self._held_changed
         self._tell_holdings()
         self._task = asyncio.get_running_loop().create_task(self._follow())
 
@@ -63,9 +62,6 @@ class MeshCatalogue:
     # What is here.
 
     def _tell_holdings(self) -> None:
-        if self._told_generation == self._catalogue.generation:
-            return
-        self._told_generation = self._catalogue.generation
         records: dict[tuple[object, ...], Record] = {}
         for entry in self._catalogue.held():
             for version in entry.versions:
@@ -74,6 +70,14 @@ class MeshCatalogue:
         if records.keys() != self._records.keys():
             self._records = records
             self._mesh.set_holdings(records.values())
+
+    def _held_changed(self) -> None:
+        """Called from any thread."""
+        self._loop.call_soon_threadsafe(self._wake_for_holdings)
+
+    def _wake_for_holdings(self) -> None:
+        self._holdings_changed = True
+        self._wake.set()
 
     def _announce(self, kind: str, name: ModelName, key: str, value: str) -> None:
         """An alias or a wish was set here. Called from any thread."""
@@ -91,26 +95,24 @@ class MeshCatalogue:
 
     async def _follow(self) -> None:
         while True:
-            try:
-                await asyncio.wait_for(self._wake.wait(), _LOOK_S)
-            except TimeoutError:
-                self._tell_holdings()
-                continue
+            await self._wake.wait()
             self._wake.clear()
             names, self._changed = self._changed, set()
             try:
+                if self._holdings_changed:
+                    self._holdings_changed = False
+                    self._tell_holdings()
                 await self._take(names)
             except Exception:  # all that is told of the catalogue hangs on this: it goes on
                 _log.exception("a fault of ours in what the mesh told of models")
 
     async def _take(self, names: Iterable[str]) -> None:
         models = {parse_name(name): self._mesh.view.model(name) for name in names}
-        self._catalogue.put_elsewhere(
-            {
-                name: elsewhere(model, self._mesh.node_id, self._name_of) if model else None
-                for name, model in models.items()
-            }
-        )
+        told = {
+            name: elsewhere(model, self._mesh.node_id, self._name_of) if model else None
+            for name, model in models.items()
+        }
+        await asyncio.to_thread(self._catalogue.put_elsewhere, told)  # it may have to wait for a write to the disk
         for name, model in models.items():
             if model is None:
                 continue

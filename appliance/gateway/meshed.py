@@ -59,7 +59,7 @@ class Meshed:
             peers=holders,
             hedge_share=settings.hedge_share,
             call_later=loop.call_later,
-            load=self._load,
+            load=self._load if settings.spread else None,
             own_load=own_state.load,
         )
         self.calls = RemoteCalls(

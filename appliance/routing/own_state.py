@@ -17,7 +17,7 @@ from federation.messages import Load, ModelState, model_key
 
 # Of models without a worker, so many that were used last are told: what they take to start. Others are guessed.
 _COLD_TOLD = 500
-_LOOK_S = 2.0  # between two looks at the box
+_LOOK_S = 10.0  # between two looks at the box
 
 
 def key_of(model: ModelVersion) -> str:

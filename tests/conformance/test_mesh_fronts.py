@@ -63,6 +63,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
     key = folder / "mesh.key"
     key.write_text(secrets.token_hex(32))
     flags = ("--mesh", "127.0.0.1:0", "--mesh-key-file", str(key), "--federation-discover", "false")
+    flags += ("--federation-spread", "false")  # however slow this machine is, the models stay where they are
     holder = start_node(folder / "holder", *flags, "--name", "holder", "--federation-tags", "gpu")
     try:
         mesh = json.loads((folder / "holder" / "ready.json").read_text())["mesh"]
