@@ -44,9 +44,11 @@ def freeze(work: Path) -> Path:
 
 
 def _commit_time() -> str:
+    """In Unix seconds; SOURCE_DATE_EPOCH where there is no git."""
+    if said := os.environ.get("SOURCE_DATE_EPOCH"):
+        return said
     asked = ["git", "log", "-1", "--format=%ct"]
-    told = subprocess.run(asked, cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
-    return os.environ.get("SOURCE_DATE_EPOCH") or told or "0"
+    return subprocess.run(asked, cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip() or "0"
 
 
 def build(out: Path, work: Path, level: int, update_key: str) -> Path:

@@ -1,6 +1,6 @@
 """Whether two builds gave the same bytes, and if not, what differs: `python build/same.py ONE OTHER` (1 where it does).
 
-Names the stub, the files inside, and of the program itself the modules.
+Names the stub with the signature, the files inside, and of the program itself the modules.
 """
 
 import io
@@ -22,7 +22,7 @@ def parts(one_file: Path) -> dict[str, bytes]:
         raise ValueError(f"{one_file} does not end as a one file does")
     at = len(content) - TRAILER.size - payload_bytes
     tar = zstandard.ZstdDecompressor().decompressobj().decompress(content[at : -TRAILER.size])
-    found = {"the stub": content[:at]}
+    found = {"the stub and what is signed": content[:at]}
     with tarfile.open(fileobj=io.BytesIO(tar)) as archive:
         for member in archive:
             file = archive.extractfile(member)
