@@ -17,7 +17,7 @@ inside() { chroot "$root" env -i PATH=/opt/python/bin:/usr/sbin:/usr/bin:/sbin:/
 
 if [ ! -e "$root/.debian" ]; then
     rm -rf "$root"
-    debootstrap --variant=minbase --include=build-essential,ca-certificates,libbz2-dev,libffi-dev,liblzma-dev,libsqlite3-dev,libssl-dev,libzstd-dev,uuid-dev,zlib1g-dev \
+    debootstrap --variant=minbase --include=build-essential,ca-certificates,libbz2-dev,libffi-dev,liblzma-dev,libsqlite3-dev,libssl-dev,libzstd-dev,tcl,uuid-dev,zlib1g-dev \
         bullseye "$root" >/dev/null
     touch "$root/.debian"
 fi
@@ -32,9 +32,15 @@ if [ ! -e "$root/.python" ]; then
         apt-get update -qq
         mkdir -p /build && cd /build
         apt-get source -qq -o APT::Sandbox::User=root --download-only python3.11
-        tar -xf python3.11_*.orig.tar.*
-        cd Python-3.11.*
-        ./configure -q --prefix=/opt/python --enable-shared --without-static-libpython LDFLAGS=-Wl,-rpath,/opt/python/lib
+        # Its SQLite is too old for what the catalogue asks.
+        apt-get source -qq -o APT::Sandbox::User=root --download-only sqlite3
+        tar -xf sqlite3_*.orig.tar.* && cd sqlite3-*
+        ./configure -q --prefix=/opt/python --disable-tcl --disable-readline --disable-static CFLAGS="-O2 -DSQLITE_ENABLE_COLUMN_METADATA"
+        make -s -j"$(nproc)" >/dev/null
+        make -s install >/dev/null
+        cd /build && tar -xf python3.11_*.orig.tar.* && cd Python-3.11.*
+        ./configure -q --prefix=/opt/python --enable-shared --without-static-libpython CPPFLAGS=-I/opt/python/include \
+            LDFLAGS="-L/opt/python/lib -Wl,-rpath,/opt/python/lib"
         make -s -j"$(nproc)" >/dev/null
         make -s install >/dev/null
         rm -rf /build
