@@ -44,7 +44,7 @@ def test_a_node_moves_to_another_box_while_it_is_called(
             assert ingle(node, "deploy", model, "--name", name) == 0
     assert ingle(old, "alias", "me/old", "prod", "1.0.0") == 0
     key = make_key(old, "the camera", "call")
-    ids = [(node.data_dir / "node.id").read_text() for node in (old, new)]
+    ids = [(node.data_dir / "mesh.identity").read_text() for node in (old, new)]
 
     assert ingle(old, "backup", saved) == 0
     assert stat.S_IMODE(saved.stat().st_mode) == 0o600
@@ -69,7 +69,7 @@ def test_a_node_moves_to_another_box_while_it_is_called(
     assert call(new, "me/old:prod", key).json()["outputs"] == {"y": [[2, 4]]}
     assert call(new, "me/new").status_code == 404
     assert call(new, "me/old").status_code == 200  # by the box's own admin key
-    assert [(node.data_dir / "node.id").read_text() for node in (old, new)] == ids
+    assert [(node.data_dir / "mesh.identity").read_text() for node in (old, new)] == ids
 
 
 def test_a_restored_node_starts_again_as_it_was_restored(nodes: Callable[..., RunningNode], tmp_path: Path) -> None:
