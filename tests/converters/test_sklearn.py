@@ -379,7 +379,8 @@ def test_what_would_split_texts_otherwise_is_refused(part: Any, word: str, tmp_p
 def test_an_imputer_with_indicators_is_refused(tmp_path: Path) -> None:
     model = make_pipeline(impute.SimpleImputer(add_indicator=True), linear_model.LogisticRegression(max_iter=3000))
     skops.dump(model.fit(*cancer(missing=True)), tmp_path / "model.skops")
-    refused(CONVERTER, tmp_path / "model.skops", "skops", tmp_path / "out", family_of(model), "add_indicator")
+    family = f"{family_of(model)}, add_indicator"
+    refused(CONVERTER, tmp_path / "model.skops", "skops", tmp_path / "out", family, "add_indicator")
 
 
 def in_its_own_process(source: Path, word: str, trusted: bool = False) -> Any:
