@@ -175,5 +175,9 @@ def given_key(settings: Settings) -> str:
         return os.environ.get(KEY_VARIABLE, "")
     try:
         return settings.mesh_key_file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadInputError(f"--mesh-key-file: {settings.mesh_key_file} cannot be read: {error}") from None
+    except OSError as error:
+        raise BadInputError(f"--mesh-key-file: {settings.mesh_key_file} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise BadInputError(
+            f"--mesh-key-file: {settings.mesh_key_file} holds no text: expected 64 hexadecimal digits"
+        ) from None

@@ -221,5 +221,7 @@ def parse_target(text: str) -> Address:
     try:
         found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
     except OSError as error:
-        raise BadInputError(f"the name '{address.host[:80]}' is not known: {error.strerror}") from None
+        raise BadInputError(
+            f"the name '{address.host[:80]}' is not known here ({error.strerror}): say its address"
+        ) from None
     return Address(str(found[0][4][0]), address.port)

@@ -86,7 +86,7 @@ class BackupsApi:
             RestoreAnswer(
                 node=contents.node,
                 created_s=contents.created_s,
-                models=self._dataplane.catalogue.model_count,
+                models=self._dataplane.catalogue.held_count,
                 artifacts=len(contents.artifacts()),
                 replaced=len(restored.gone),
             )

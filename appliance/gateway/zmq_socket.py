@@ -187,7 +187,10 @@ class RouterSocket:
         its routing ids up (a zero byte and 32 bits), so that the later one is the one that is open.
         """
         self._read_monitor()
-        connection = self._connections.get(frame.get(zmq.SRCFD))
+        try:
+            connection = self._connections.get(frame.get(zmq.SRCFD))
+        except zmq.ZMQError:  # of ZMTP 1 or 2: ZeroMQ does not say where the message is from, nor whose it may be
+            return None
         if connection is None or identity[0]:
             return None
         if before := connection.peer.identity:

@@ -263,6 +263,15 @@ def test_a_peer_that_does_not_speak_zeromq_harms_nobody(served: Any, caller: Zmq
     assert query(caller, Query(1, "live")) == {"live": True}
 
 
+def test_a_peer_of_zeromq_2_is_passed_over_without_a_fault(served: Any, caller: ZmqCaller) -> None:
+    host, port = served.zmq.rsplit(":", 1)
+    with socket.create_connection((host, int(port)), timeout=60) as stranger:
+        stranger.sendall(b"\x01\x00" + b"\x02\x01a" + b"\x02\x00b")  # an empty name, and a message of two parts
+        for number in range(1, 50):  # somewhere among these it is read
+            assert query(caller, Query(number, "live")) == {"live": True}
+    assert "Traceback" not in served.log.read_text()
+
+
 def test_a_caller_that_names_itself_is_told_not_to(served: Any) -> None:
     with ZmqCaller(served.zmq, IDENTITY=b"sensor-7") as named:
         named.call(Query(1, "live"))
