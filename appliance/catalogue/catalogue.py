@@ -432,20 +432,22 @@ class Catalogue:
         self._store.put_wish(name, "scale", msgspec.json.encode(scale).decode() if wished else "")
 
     def traffic(self, name: ModelName) -> Traffic:
-        """How the model's calls are spread over its versions."""
-        return self._traffics.get(name, TO_THE_DEFAULT)
+        """How the model's calls are spread over the versions that there are now: one that lies on nodes out of reach
+        gets none until one of them is back."""
+        wish, entry = self._traffics.get(name), self._snapshot.entries.get(name)
+        return settled(wish, entry) if wish is not None and entry is not None else TO_THE_DEFAULT
 
     def traffics(self) -> dict[ModelName, Traffic]:
-        """The models that have a wish of that kind."""
+        """The models that have a wish of that kind, and the wishes, whether or not their versions are in reach."""
         return self._traffics
 
     def set_traffic(self, name: ModelName, traffic: Traffic, *, told: bool = False) -> None:
         """Keeps how the model's calls are to be spread; `told`: by the mesh. Raises NotFoundError for it or a version
-        that is named."""
+        that is named, unless it was told: its versions may come to be known later."""
         with self._writing():
             entry = self.entry(name)
             for version in (traffic.canary, traffic.shadow, traffic.return_to):
-                if version:
+                if version and not told:
                     entry.find(version)
             if name in self._own.entries:  # else the mesh alone keeps it over a restart
                 with self._store.transaction():
@@ -558,8 +560,9 @@ class Catalogue:
             if remember and before and after and _default_moved(before, after):
                 self._store.push_default(name, before.default.version)
             whole = merged(after, self._elsewhere.get(name))
-            traffic = settled(self.traffic(name), whole) if whole else TO_THE_DEFAULT
-            if after and (before is None or traffic != self.traffic(name)):
+            wish = self._traffics.get(name, TO_THE_DEFAULT)
+            traffic = settled(wish, whole) if whole else TO_THE_DEFAULT
+            if after and (before is None or traffic != wish):
                 self._put_traffic(name, traffic)
             if after and before is None:
                 self._put_scale(name, self.scale(name))

@@ -145,7 +145,7 @@ class MeshCatalogue:
                 await asyncio.to_thread(self._catalogue.set_scale, name, scale, told=True)
         if "traffic" in model.wishes:
             traffic = _wish(model.wishes["traffic"], Traffic())
-            if traffic is not None and traffic != self._catalogue.traffic(name):
+            if traffic is not None and traffic != self._catalogue.traffics().get(name, Traffic()):
                 await asyncio.to_thread(self._catalogue.set_traffic, name, traffic, told=True)
 
 

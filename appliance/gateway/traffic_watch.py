@@ -42,9 +42,9 @@ class TrafficWatch:
             await asyncio.sleep(LOOK_S)
             wishes = self._catalogue.traffics()
             self._began = {name: began for name, began in self._began.items() if name in wishes}
-            for name, wish in wishes.items():
+            for name in wishes:
                 try:
-                    await self.look(name, wish)
+                    await self.look(name, self._catalogue.traffic(name))
                 except IngleError as error:
                     _log.warning("the traffic of %s was not looked at: %s", name, error.sentence)
 

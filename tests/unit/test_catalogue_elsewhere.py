@@ -194,3 +194,18 @@ def test_what_is_wished_of_a_model_that_lies_elsewhere_is_kept_once_it_lies_here
     publish(catalogue, b"a", "1.0.0")
     catalogue.exchange(lambda: None)
     assert (catalogue.traffic(NAME), catalogue.scale(NAME)) == (traffic, scale)
+
+
+def test_a_canary_whose_nodes_are_out_of_reach_takes_no_call_until_one_is_back(
+    catalogue: Catalogue, mine: ModelVersion
+) -> None:
+    there = Elsewhere(versions=(theirs(mine, "1.1.0", 2, digest="f" * 64),), aliases={"default": "1.0.0"})
+    traffic = Traffic(canary="1.1.0", canary_share=0.5)
+    catalogue.set_traffic(NAME, traffic, told=True)  # a wish may be heard of before the version
+    assert catalogue.traffic(NAME) == Traffic()
+    catalogue.put_elsewhere({NAME: there})
+    assert catalogue.traffic(NAME) == traffic
+    catalogue.put_elsewhere({NAME: None})
+    assert catalogue.traffic(NAME) == Traffic()
+    catalogue.put_elsewhere({NAME: there})
+    assert catalogue.traffic(NAME) == traffic
