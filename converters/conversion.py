@@ -13,6 +13,7 @@ import msgspec
 
 from appliance.core.digests import file_digest, folder_digest
 from appliance.core.errors import RefusedError
+from appliance.core.manifest import manifest_from_table
 from converters import registry
 from converters.conversion_files import MODEL, RECORD, TABLE, VECTORS
 from converters.converter import Conversion, Converter
@@ -33,6 +34,7 @@ def convert(job: Job, say: Callable[[str], None]) -> ConversionRecord:
     seconds = time.monotonic() - began_s
     if made.model != folder / MODEL or not made.model.is_file():
         raise RefusedError(f"{converter.title} wrote no {MODEL}")
+    manifest_from_table(made.manifest)  # what a node would refuse must not be packed
     precision = _reduce(made, job, say)
     say("opening it in onnxruntime")
     session = Session(made.model)

@@ -136,8 +136,8 @@ def _manifest(model: Any) -> dict[str, Any]:
     manifest: dict[str, Any] = {}
     if hasattr(model, "feature_names_in_"):
         names = [str(name) for name in model.feature_names_in_]
-        manifest["inputs"] = [{"name": "input", "as": "columns", "columns": names}]
+        manifest["input"] = [{"name": "input", "as": "columns", "columns": names}]
     if hasattr(model, "classes_"):
         manifest["labels"] = [str(item) for item in model.classes_]
-        manifest["outputs"] = [{"name": "probabilities", "labels": True}]
+        manifest["output"] = [{"name": "probabilities", "labels": True}]
     return manifest

@@ -189,10 +189,10 @@ class _Model:
     def manifest(self) -> dict[str, Any]:
         manifest: dict[str, Any] = {}
         if len(self.names) == self.columns == len(set(self.names)):
-            manifest["inputs"] = [{"name": "input", "as": "columns", "columns": self.names}]
+            manifest["input"] = [{"name": "input", "as": "columns", "columns": self.names}]
         if self.is_classifier:
             manifest["labels"] = [str(name) for name in self.classes]
-            manifest["outputs"] = [{"name": "probabilities", "labels": True}]
+            manifest["output"] = [{"name": "probabilities", "labels": True}]
         return manifest
 
 

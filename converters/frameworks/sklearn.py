@@ -405,11 +405,11 @@ def _manifest(model: Any, inputs: "Inputs") -> dict[str, Any]:
     manifest: dict[str, Any] = {}
     names = [column.name for column in inputs.columns]
     if inputs.kind == "matrix" and len(set(names)) == len(names) and hasattr(model, "feature_names_in_"):
-        manifest["inputs"] = [{"name": "input", "as": "columns", "columns": names}]
+        manifest["input"] = [{"name": "input", "as": "columns", "columns": names}]
     classes = getattr(model, "classes_", None)
     if hasattr(model, "predict_proba") and isinstance(classes, np.ndarray):
         manifest["labels"] = [str(item) for item in classes]
-        manifest["outputs"] = [{"name": "probabilities", "labels": True}]
+        manifest["output"] = [{"name": "probabilities", "labels": True}]
     return manifest
 
 

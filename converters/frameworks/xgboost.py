@@ -167,7 +167,7 @@ class _Model:
     def manifest(self) -> dict[str, Any]:
         if len(self.names) != self.columns or len(set(self.names)) != self.columns:
             return {}
-        return {"inputs": [{"name": "input", "as": "columns", "columns": self.names}]}
+        return {"input": [{"name": "input", "as": "columns", "columns": self.names}]}
 
     def notes(self) -> tuple[str, ...]:
         notes = []

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from appliance.core.errors import RefusedError
+from appliance.core.manifest import manifest_from_table
 from converters.converter import Conversion, Converter
 from converters.detected import Detected
 from converters.options import Options
@@ -28,6 +29,7 @@ def conversion(converter: Converter, source: Path, word: str, folder: Path, **op
     folder.mkdir(exist_ok=True)
     detected = Detected(format=word, what=word)
     made = converter.convert(source, detected, folder, Options(**options), lambda _: None)  # type: ignore[arg-type]
+    manifest_from_table(made.manifest)  # raises where a node would refuse the bundle for it
     _formats[made.model] = word
     return made
 

@@ -134,7 +134,7 @@ def test_feature_names_become_the_table_columns(tmp_path: Path) -> None:
     names = ["sepal length (cm)", "größe", "f0", "x y"]
     matrix = xgboost.DMatrix(table, labels, feature_names=names)
     made = answers_alike(trained({"objective": "reg:squarederror"}, matrix), tmp_path, "feature names of any kind")
-    assert made.manifest["inputs"][0]["columns"] == names
+    assert made.manifest["input"][0]["columns"] == names
 
 
 def test_a_model_of_several_targets_and_one_without_trees_answer_alike(tmp_path: Path) -> None:
