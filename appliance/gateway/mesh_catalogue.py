@@ -114,8 +114,8 @@ class MeshCatalogue:
         }
         await asyncio.to_thread(self._catalogue.put_elsewhere, told)  # it may have to wait for a write to the disk
         for name, model in models.items():
-            if model is None:
-                continue
+            if model is None or not self._catalogue.has_model(name):
+                continue  # what is wished of it is taken when somebody is in reach who has it
             try:
                 await self._take_aliases(name, model)
                 await self._take_wishes(name, model)

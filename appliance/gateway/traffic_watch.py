@@ -40,7 +40,7 @@ class TrafficWatch:
     async def watch_for_ever(self) -> None:
         while True:
             await asyncio.sleep(LOOK_S)
-            wishes = self._catalogue.traffics()
+            wishes = [name for name in self._catalogue.traffics() if self._catalogue.has_model(name)]
             self._began = {name: began for name, began in self._began.items() if name in wishes}
             for name in wishes:
                 try:
