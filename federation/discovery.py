@@ -161,7 +161,9 @@ class Discovery:
         """Builds anew when the interfaces differ, and what failed or was flooded, after a while."""
         while True:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._look.wait(), LOOK_EVERY_S if self._zeroconf is not None else RETRY_S)
+                # Not wait_for(), which in Python 3.11 may swallow the task's end.
+                async with asyncio.timeout(LOOK_EVERY_S if self._zeroconf is not None else RETRY_S):
+                    await self._look.wait()
                 await asyncio.sleep(_SETTLE_S)
             self._look.clear()
             if self._flooded:

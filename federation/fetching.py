@@ -134,7 +134,8 @@ class Fetching:
             self._log_blame()
             self._check_patience(holders())
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), TICK_S)
+                async with asyncio.timeout(TICK_S):  # wait_for() of Python 3.11 may swallow the task's end
+                    await self._changed.wait()
             self._changed.clear()
 
     def _meet(self, holders: Collection[str], alive: Collection[str]) -> None:

@@ -253,7 +253,8 @@ class Copies:
             _log.error("copies that were being made are not gone on with: %s", error.sentence)
         while True:
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), LOOK_S)
+                async with asyncio.timeout(LOOK_S):  # wait_for() of Python 3.11 may swallow the task's end
+                    await self._wake.wait()
             self._wake.clear()
             try:
                 await self._take_changed()

@@ -66,6 +66,7 @@ class Health:
             if self._stopping.is_set():
                 return
             try:
-                await asyncio.wait_for(self._stopping.wait(), _WATCH_INTERVAL_S)
+                async with asyncio.timeout(_WATCH_INTERVAL_S):  # wait_for() of Python 3.11 may swallow the task's end
+                    await self._stopping.wait()
             except TimeoutError:
                 continue
