@@ -77,7 +77,7 @@ def schemathesis(node: RunningNode, folder: Path, *flags: str, configuration: Pa
 
 def test_schemathesis_finds_a_node_as_described(nodes: Callable[..., RunningNode], tmp_path: Path) -> None:
     own = nodes()
-    schemathesis(own, tmp_path, "--max-examples", "4")
+    schemathesis(own, tmp_path, "--max-examples", "2")
     alive = requests.get(f"{own.url}/readyz", timeout=60)
     assert alive.json() == {"status": "ready"}
 
@@ -94,7 +94,7 @@ def test_schemathesis_finds_a_real_model_as_described(nodes: Callable[..., Runni
     fixed = tmp_path / "fixed.toml"
     fixed.write_text('[parameters]\nowner = "local"\nname = "real"\nmodel = "real"\n')
     chosen = [flag for name in READING for flag in ("--include-operation-id", name)]
-    schemathesis(own, tmp_path, *chosen, "--max-examples", "5", configuration=fixed)
+    schemathesis(own, tmp_path, *chosen, "--max-examples", "3", configuration=fixed)
 
 
 @pytest.mark.parametrize("path", ["/v2/health/live", "/livez", "/readyz", "/openapi.json"])

@@ -337,7 +337,7 @@ def test_a_caller_with_too_much_under_way_is_told_to_wait(small: Any) -> None:
 def test_a_caller_that_does_not_read_costs_the_node_no_more_than_is_allowed(small: Any, megabytes: float) -> None:
     before = resident_bytes(small.process.pid)
     array = rows(megabytes)
-    with ZmqCaller(small.zmq, RCVHWM=1, RCVBUF=4096, LINGER=0, SNDTIMEO=20_000) as caller:
+    with ZmqCaller(small.zmq, RCVHWM=1, RCVBUF=4096, LINGER=0, SNDTIMEO=5_000) as caller:
         try:
             for number in range(1, int(60 / megabytes)):
                 caller.call(call_of(number, array, small.admin_key), array.tobytes())

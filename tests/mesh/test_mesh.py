@@ -93,7 +93,8 @@ def test_a_sixth_node_is_seen_by_all_and_a_stranger_by_none(five: Mesh, model: b
         del five.nodes[node.name]
 
 
-@pytest.mark.parametrize("fault", ["kill -9", "freeze", "partition", "answers lost", "calls lost"])
+# The whole matrix, and how late the answers were, is `python -m benchmarks.mesh_faults`.
+@pytest.mark.parametrize("fault", ["kill -9", "freeze", "answers lost"])
 def test_no_call_is_lost_with_a_replica(five: Mesh, fault: str) -> None:
     a, replicas = five.nodes["a"], [five.nodes[name] for name in "bcd"]
     before = answered("replicated", replicas)
@@ -106,12 +107,8 @@ def test_no_call_is_lost_with_a_replica(five: Mesh, fault: str) -> None:
                 victim.kill()
             case "freeze":
                 victim.freeze()
-            case "partition":
-                five.lan.cut_off(victim.host)
-            case "answers lost":
-                five.lan.link(victim.host, a.host, down=True)
             case _:
-                five.lan.link(a.host, victim.host, down=True)
+                five.lan.link(victim.host, a.host, down=True)
         report = calls.report()
     mend(five)
     assert [call.fault for call in report.lost] == []
