@@ -11,6 +11,7 @@ import msgspec
 from appliance.core.errors import BadInputError
 from appliance.core.frames import LAYOUT_VERSION, MAX_HEAD_BYTES, PREFIX, PREFIX_SIZE
 from appliance.core.requests import Buffer
+from appliance.core.tensor_bodies import cut
 from federation.messages import KIND_OF, Head, MeshInvoke
 
 MAX_PARTS = 1024  # of a message
@@ -80,13 +81,4 @@ def _bodies(head: Head, pieces: list[Buffer], body_size: int) -> list[Buffer]:
     sizes = [tensor.size_bytes for tensor in head.tensors]
     if min(sizes, default=0) < 0 or sum(sizes) != body_size:
         raise BrokenMessageError(f"the tensors have {sum(sizes)} bytes by their heads, but the body has {body_size}")
-    if list(map(len, pieces)) == [size for size in sizes if size]:
-        whole_ones = iter(pieces)
-        return [next(whole_ones) if size else b"" for size in sizes]
-    whole = memoryview(pieces[0] if len(pieces) == 1 else b"".join(pieces))
-    bodies: list[Buffer] = []
-    position = 0
-    for size in sizes:
-        bodies.append(whole[position : position + size])
-        position += size
-    return bodies
+    return cut(pieces, sizes)

@@ -13,6 +13,7 @@ import msgspec
 from appliance.core.errors import BadInputError
 from appliance.core.frames import LAYOUT_VERSION, PREFIX, PREFIX_SIZE
 from appliance.core.requests import Buffer
+from appliance.core.tensor_bodies import cut
 
 MAX_CLIENT_HEAD_BYTES = 256 * 1024
 MAX_PARTS = 1024  # of a message
@@ -213,13 +214,4 @@ def _bodies(head: Head, pieces: list[Buffer], body_size: int) -> list[Buffer]:
         raise BrokenFrameError(
             f"the tensors' sizes add up to {sum(sizes)} bytes, but the body has {body_size}", head.call
         )
-    if list(map(len, pieces)) == [size for size in sizes if size]:
-        whole_ones = iter(pieces)
-        return [next(whole_ones) if size else b"" for size in sizes]
-    whole = memoryview(pieces[0] if len(pieces) == 1 else b"".join(pieces))
-    bodies: list[Buffer] = []
-    position = 0
-    for size in sizes:
-        bodies.append(whole[position : position + size])
-        position += size
-    return bodies
+    return cut(pieces, sizes)
