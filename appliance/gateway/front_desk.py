@@ -4,7 +4,6 @@ Runs in the gateway's event loop. A call of a front is a call like any other: th
 deadlines. Only its tensors may lie in memory that the front shares.
 """
 
-import asyncio
 import logging
 import mmap
 from collections.abc import Sequence
@@ -25,9 +24,10 @@ from appliance.gateway.front_frames import (
     write_reply,
 )
 from appliance.gateway.front_link import FrontLink
+from appliance.gateway.waiter import Waiter
 
 if TYPE_CHECKING:
-    from appliance.gateway.dataplane import BegunCall, DataPlane
+    from appliance.gateway.dataplane import DataPlane
 
 _log = logging.getLogger("ingle.fronts")
 
@@ -39,7 +39,7 @@ class FrontDesk:
         self._dataplane = dataplane
         self._link = link
         self._region = memoryview(mmap.mmap(region_fd, region_bytes, prot=mmap.PROT_READ))
-        self._calls: dict[int, _Waiter] = {}
+        self._calls: dict[int, Waiter] = {}
 
     def on_frame(self, kind: int, head: memoryview, body: bytes) -> None:
         """CALL, GONE or WHO."""
@@ -68,7 +68,7 @@ class FrontDesk:
             principal = self._dataplane.principal(call.authorization)
             size_bytes = sum(map(len, request.parts))
             self._dataplane.held.take(size_bytes)
-            waiter = self._calls[number] = _Waiter(self, number, size_bytes)
+            waiter = self._calls[number] = Waiter(self, number, size_bytes=size_bytes)
             waiter.begun = self._dataplane.begin(request, principal, waiter)
         except IngleError as error:
             self.refuse(number, error)
@@ -92,7 +92,7 @@ class FrontDesk:
             parts.append(part)
         return parts
 
-    def answered(self, waiter: "_Waiter", answer: Answer, body: bytes) -> None:
+    def answered(self, waiter: Waiter, answer: Answer, body: bytes) -> None:
         """The worker's answer has come; it leaves with this turn's others."""
         assert waiter.begun is not None
         number = waiter.number
@@ -104,7 +104,7 @@ class FrontDesk:
         self._forget(number)
         self._link.say(FrontKind.REPLY, write_reply(number, done), (done.body,))
 
-    def failed(self, waiter: "_Waiter", error: IngleError) -> None:
+    def failed(self, waiter: Waiter, error: IngleError) -> None:
         if waiter.begun is None:
             return  # it was not admitted, and who asked was told
         self._dataplane.failed(waiter.begun, error)
@@ -124,7 +124,7 @@ class FrontDesk:
         if (waiter := self._calls.pop(number, None)) is not None:
             self._dataplane.held.give_back(waiter.size_bytes)
 
-    def _drop(self, waiter: "_Waiter") -> None:
+    def _drop(self, waiter: Waiter) -> None:
         """Nobody waits for it any more."""
         self._dataplane.held.give_back(waiter.size_bytes)
         if not waiter.done() and waiter.begun is not None:
@@ -136,31 +136,3 @@ class FrontDesk:
         calls, self._calls = self._calls, {}
         for waiter in calls.values():
             self._drop(waiter)
-
-
-class _Waiter:
-    """Waits for one outcome in the place of an asyncio.Future, as fast_calls.py's does."""
-
-    __slots__ = ("_desk", "_done", "begun", "number", "size_bytes")
-
-    def __init__(self, desk: FrontDesk, number: int, size_bytes: int) -> None:
-        self._desk = desk
-        self._done = False
-        self.number = number
-        self.size_bytes = size_bytes  # in the ledger of bytes held
-        self.begun: BegunCall | None = None
-
-    def done(self) -> bool:
-        return self._done
-
-    def set_result(self, result: tuple[Answer, bytes], /) -> None:
-        self._done = True
-        self._desk.answered(self, *result)
-
-    def set_exception(self, exception: IngleError, /) -> None:
-        self._done = True
-        # Not at once: this may come while begin() is still on the stack.
-        asyncio.get_running_loop().call_soon(self._desk.failed, self, exception)
-
-    def gone(self) -> None:
-        self._done = True

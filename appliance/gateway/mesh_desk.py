@@ -4,7 +4,6 @@ Runs in the gateway's event loop. A peer's call runs here or nowhere: it is neve
 they may do, the node where it came in has seen to. Each answer tells how this node fares with the model by then.
 """
 
-import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
@@ -20,11 +19,12 @@ from appliance.core.errors import (
 from appliance.core.frames import Answer, AnswerForm
 from appliance.core.models import ModelVersion
 from appliance.core.requests import Buffer, CallRequest, SequenceStep
+from appliance.gateway.waiter import Waiter
 from appliance.security.scopes import Principal, Scope
 from federation.messages import Head, Load, MeshFault, MeshInvoke, MeshReply, ModelState
 
 if TYPE_CHECKING:
-    from appliance.gateway.dataplane import BegunCall, DataPlane
+    from appliance.gateway.dataplane import DataPlane
 
 # What a peer may have under way here; each of its calls was admitted by it, so that this bounds a peer that went wrong.
 MAX_CALLS_OF_A_PEER = 10_000
@@ -54,13 +54,13 @@ class MeshDesk:
         self._send = send
         self._fares = fares
         self._load = load
-        self._calls: dict[str, dict[int, _Waiter]] = {}
+        self._calls: dict[str, dict[int, Waiter]] = {}
         self._principals: dict[str, Principal] = {}
 
     def invoke(self, node_id: str, asked: MeshInvoke, body: Sequence[Buffer]) -> None:
         """Takes a peer's call."""
         calls = self._calls.setdefault(node_id, {})
-        waiter = _Waiter(self, node_id, asked.call)
+        waiter = Waiter(self, asked.call, source=node_id)
         try:
             if asked.call in calls:
                 return  # it is under way: the peer numbers its calls, and this is one of them again
@@ -90,11 +90,7 @@ class MeshDesk:
         for waiter in list(self._calls.pop(node_id, {}).values()):
             self._drop(waiter)
 
-    @property
-    def under_way(self) -> int:
-        return sum(map(len, self._calls.values()))
-
-    def answered(self, waiter: "_Waiter", answer: Answer, body: bytes) -> None:
+    def answered(self, waiter: Waiter, answer: Answer, body: bytes) -> None:
         """The worker's answer has come."""
         assert waiter.begun is not None
         try:
@@ -106,7 +102,7 @@ class MeshDesk:
             return
         seconds = done.seconds
         reply = MeshReply(
-            waiter.call,
+            waiter.number,
             answer.tensors,
             answer.text_size,
             answer.decode_ns,
@@ -121,33 +117,33 @@ class MeshDesk:
             self._fares(waiter.begun.route.model),
             self._load(),
         )
-        self._send(waiter.node_id, reply, (body,))
+        self._send(waiter.source, reply, (body,))
 
-    def failed(self, waiter: "_Waiter", error: IngleError) -> None:
+    def failed(self, waiter: Waiter, error: IngleError) -> None:
         if waiter.begun is None:
             return  # it was not admitted, and the peer was told
         self._dataplane.failed(waiter.begun, error)
         self._refuse(waiter, error)
 
-    def _refuse(self, waiter: "_Waiter", error: IngleError) -> None:
+    def _refuse(self, waiter: Waiter, error: IngleError) -> None:
         if not self._forget(waiter):
             return
         state = self._fares(waiter.begun.route.model) if waiter.begun is not None else None
         elsewhere = error.code in _ELSEWHERE
-        fault = MeshFault(waiter.call, error.code, error.sentence, elsewhere, error.retry_after_s or 0.0, state)
-        self._send(waiter.node_id, fault, ())
+        fault = MeshFault(waiter.number, error.code, error.sentence, elsewhere, error.retry_after_s or 0.0, state)
+        self._send(waiter.source, fault, ())
 
-    def _fault(self, waiter: "_Waiter", error: Exception) -> None:
+    def _fault(self, waiter: Waiter, error: Exception) -> None:
         _log.error("a fault of ours in a peer's call", exc_info=error)
         self._refuse(waiter, IngleError("the node failed on this request, and has logged why"))
 
-    def _forget(self, waiter: "_Waiter") -> bool:
+    def _forget(self, waiter: Waiter) -> bool:
         """Whether it was still known."""
         self._dataplane.held.give_back(waiter.size_bytes)
         waiter.size_bytes = 0
-        return self._calls.get(waiter.node_id, {}).pop(waiter.call, None) is waiter or waiter.begun is None
+        return self._calls.get(waiter.source, {}).pop(waiter.number, None) is waiter or waiter.begun is None
 
-    def _drop(self, waiter: "_Waiter") -> None:
+    def _drop(self, waiter: Waiter) -> None:
         self._forget(waiter)
         if not waiter.done() and waiter.begun is not None:
             waiter.gone()
@@ -173,32 +169,3 @@ def to_request(asked: MeshInvoke, body: Sequence[Buffer]) -> CallRequest:
         sequence=step,
         pin="local",
     )
-
-
-class _Waiter:
-    """Waits for one outcome in the place of an asyncio.Future."""
-
-    __slots__ = ("_desk", "_done", "begun", "call", "node_id", "size_bytes")
-
-    def __init__(self, desk: MeshDesk, node_id: str, call: int) -> None:
-        self._desk = desk
-        self._done = False
-        self.node_id = node_id
-        self.call = call
-        self.size_bytes = 0
-        self.begun: BegunCall | None = None
-
-    def done(self) -> bool:
-        return self._done
-
-    def set_result(self, result: tuple[Answer, bytes], /) -> None:
-        self._done = True
-        self._desk.answered(self, *result)
-
-    def set_exception(self, exception: IngleError, /) -> None:
-        self._done = True
-        # Not at once: this may come while begin_for_peer() is still on the stack.
-        asyncio.get_running_loop().call_soon(self._desk.failed, self, exception)
-
-    def gone(self) -> None:
-        self._done = True
