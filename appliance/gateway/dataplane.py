@@ -244,7 +244,7 @@ class DataPlane:
         except IngleError as error:
             self.failed(begun, error)
             raise
-        if asked_s:
+        if asked_s and work.flight is None:  # a flight minds its own deadline
             # The pool's tick is too coarse for a deadline that somebody chose.
             work.timer = self._loop.call_later(asked_s, work.expire)
         return begun
@@ -262,7 +262,7 @@ class DataPlane:
             route.pool.submit(work)
         elif self.remote is not None:
             self.remote.submit(route, work, request, begun.id, principal.key_id)
-        elif request.pin in ("local", f"node:{self.node_name}"):
+        elif request.pin == f"node:{self.node_name}":
             route.pool.submit(work)
         else:
             raise NotFoundError(f"no node is known here for '{request.pin}': this one is '{self.node_name}', and alone")

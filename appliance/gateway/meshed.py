@@ -66,7 +66,6 @@ class Meshed:
             router,
             own_state,
             node_id=mesh.node_id,
-            node_name=dataplane.node_name,
             send=self.tritons.send,
             peer=holders.get,
             heard=mesh,

@@ -73,7 +73,6 @@ class RemoteCalls:
         own_state: OwnState,
         *,
         node_id: str,
-        node_name: str,
         send: Send,
         peer: Callable[[str], Peer | None],
         heard: Heard,
@@ -82,7 +81,6 @@ class RemoteCalls:
         self._router = router
         self._own_state = own_state
         self.node_id = node_id
-        self._node_name = node_name
         self.send = send
         self._peer = peer
         self._heard = heard
@@ -178,11 +176,6 @@ class RemoteCalls:
     def peer_suspect(self, node_id: str) -> None:
         """It is silent: whatever it was asked is asked of others too."""
         self._router.peer_suspect(node_id)
-
-    @property
-    def under_way(self) -> int:
-        """Calls that peers were asked and have not answered."""
-        return len(self._asked)
 
     # For the carriers.
 
