@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from appliance.core.durable import disk_faults, write_durably
+from federation.kept_file import KeptFile
 
 NAMES_FILE = "mesh-names.json"
 MAX_PINS = 2048
@@ -42,10 +42,9 @@ class PinnedNames:
     def __init__(self, folder: Path, *, own: Pin) -> None:
         """Reads what is kept in `folder`; a damaged file is as none, and the log says so. `own`: this node, whose name
         is its own whatever others call themselves."""
-        self._file = folder / NAMES_FILE
+        self._kept = KeptFile(folder / NAMES_FILE)
         self._own = own
         self._pins = {pin.public_key: pin for pin in self._read() if pin.public_key != own.public_key}
-        self._saved = True
 
     def see(self, pin: Pin) -> Sighting:
         """A member is met under this name, which is pinned if nobody has it."""
@@ -53,7 +52,7 @@ class PinnedNames:
             if pin.public_key not in self._pins and len(self._pins) >= MAX_PINS:
                 del self._pins[next(iter(self._pins))]
             self._pins[pin.public_key] = pin
-            self._saved = False
+            self._kept.changed()
         first = self._first(pin.name)
         if first is None or first.public_key == pin.public_key:
             return Sighting(pin.name)
@@ -70,26 +69,17 @@ class PinnedNames:
     def forget(self, public_key: bytes) -> None:
         """It left the mesh, or was thrown out: its name is free."""
         if self._pins.pop(public_key.hex(), None) is not None:
-            self._saved = False
+            self._kept.changed()
 
     def forget_all(self) -> None:
         """This node has left its mesh."""
         if self._pins:
             self._pins.clear()
-            self._saved = False
+            self._kept.changed()
 
     def save(self) -> None:
         """Writes what changed since it was last written. Raises IngleError where the disk cannot."""
-        if self._saved:
-            return
-        self._saved = True
-        content = msgspec.json.encode(list(self._pins.values()))
-        try:
-            with disk_faults(self._file.parent):
-                write_durably(self._file, content)
-        except BaseException:
-            self._saved = False
-            raise
+        self._kept.save(lambda: list(self._pins.values()))
 
     def _first(self, name: str) -> Pin | None:
         if name == self._own.name:
@@ -98,10 +88,12 @@ class PinnedNames:
 
     def _read(self) -> list[Pin]:
         try:
-            with self._file.open("rb") as file:
+            with self._kept.path.open("rb") as file:
                 return msgspec.json.decode(file.read(_MAX_FILE_BYTES), type=list[Pin])[:MAX_PINS]
         except FileNotFoundError:
             return []
         except (OSError, msgspec.DecodeError) as error:
-            _log.warning("which names other nodes had is forgotten, since %s cannot be read: %s", self._file, error)
+            _log.warning(
+                "which names other nodes had is forgotten, since %s cannot be read: %s", self._kept.path, error
+            )
             return []

@@ -11,8 +11,8 @@ from pathlib import Path
 import msgspec
 from msgspec.structs import replace
 
-from appliance.core.durable import disk_faults, write_durably
 from federation.advertisement import usable_addresses
+from federation.kept_file import KeptFile
 from federation.messages import Introduction
 
 FILE_NAME = "mesh-peers.json"
@@ -27,9 +27,8 @@ class Remembered:
 
     def __init__(self, folder: Path) -> None:
         """Reads what is kept in `folder`. A file that is damaged is as none: the log says so."""
-        self._file = folder / FILE_NAME
+        self._kept = KeptFile(folder / FILE_NAME)
         self._peers = {peer.node_id: peer for peer in self._read()}
-        self._saved = True
 
     def peers(self) -> list[Introduction]:
         """The last met first."""
@@ -44,38 +43,29 @@ class Remembered:
         self._peers[introduction.node_id] = replace(introduction, addresses=addresses)
         while len(self._peers) > MAX_PEERS:
             del self._peers[next(iter(self._peers))]
-        self._saved = False
+        self._kept.changed()
 
     def forget(self, node_id: str) -> None:
         """It was revoked, or left the mesh for good."""
         if self._peers.pop(node_id, None) is not None:
-            self._saved = False
+            self._kept.changed()
 
     def forget_all(self) -> None:
         """This node left its mesh."""
         self._peers.clear()
-        self._saved = False
+        self._kept.changed()
 
     def save(self) -> None:
         """Writes what changed since it was last written, durably. Raises IngleError where the disk cannot."""
-        if self._saved:
-            return
-        self._saved = True
-        content = msgspec.json.encode(list(self._peers.values()))
-        try:
-            with disk_faults(self._file.parent):
-                write_durably(self._file, content)
-        except BaseException:
-            self._saved = False
-            raise
+        self._kept.save(lambda: list(self._peers.values()))
 
     def _read(self) -> list[Introduction]:
         try:
-            with self._file.open("rb") as file:
+            with self._kept.path.open("rb") as file:
                 content = file.read(_MAX_FILE_BYTES)
             return msgspec.json.decode(content, type=list[Introduction])[-MAX_PEERS:]
         except FileNotFoundError:
             return []
         except (OSError, msgspec.DecodeError) as error:
-            _log.warning("the peers met before are forgotten, since %s cannot be read: %s", self._file, error)
+            _log.warning("the peers met before are forgotten, since %s cannot be read: %s", self._kept.path, error)
             return []
