@@ -17,7 +17,8 @@ from federation.messages import Load, ModelState, model_key
 
 # Of models without a worker, so many that were used last are told: what they take to start. Others are guessed.
 _COLD_TOLD = 500
-_LOOK_S = 10.0  # between two looks at the box
+_LOOK_S = 2.0  # between two looks at the processors
+_SENSORS_S = 10.0  # between two at the sensors, whose files have to be searched for
 
 
 def key_of(model: ModelVersion) -> str:
@@ -31,6 +32,7 @@ class OwnState:
         self._scheduler = scheduler
         self._device_free_bytes = device_free_bytes
         self._looked_s = -_LOOK_S
+        self._felt_s = -_SENSORS_S
         self._cpu_share = 0.0
         self._power_w = self._temperature_c = -1.0
         self._load = Load()
@@ -68,6 +70,8 @@ class OwnState:
         if now_s - self._looked_s >= _LOOK_S:
             self._looked_s = now_s
             self._cpu_share = psutil.cpu_percent(None) / 100
+        if now_s - self._felt_s >= _SENSORS_S:
+            self._felt_s = now_s
             self._power_w, self._temperature_c = power_w(now_s), temperature_c()
         counts = self._scheduler.counts()
         pools = self._supervisor.active_pools()
