@@ -12,28 +12,24 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "cafe", "good", "bad", "day", "##s", "a", "🙂", "paris"]
 HEAD = '<ir_version: 10, opset_import: ["" : 21]>\n'
 # A row for each word: how good, how bad, how long. The filling's is large, so that it would show.
-TABLE = [[90, 90, 90], [0, 0, 1], [0, 0, 0], [0, 0, 0], [1, 0, 4], [2, 0, 4], [0, 2, 3], [0, 0, 3], [0, 0, 1], [0, 0, 1]]
-TABLE += [[1, 0, 1], [0, 1, 5]]
-_LOOKED_UP = f"""<float[{len(WORDS)},3] table = {{{", ".join(str(n) for row in TABLE for n in row)}}}, int64[1] one = {{1}},
-int64[1] two = {{2}}>
-{{ rows = Gather(table, input_ids)
+TABLE = [[90, 90, 90], [0, 0, 1], [0, 0, 0], [0, 0, 0], [1, 0, 4], [2, 0, 4], [0, 2, 3], [0, 0, 3], [0, 0, 1]]
+TABLE += [[0, 0, 1], [1, 0, 1], [0, 1, 5]]
+_NUMBERS = ", ".join(str(number) for row in TABLE for number in row)
+_CONSTANTS = f"<float[{len(WORDS)},3] table = {{{_NUMBERS}}}, int64[1] one = {{1}}, int64[1] two = {{2}}>\n"
+_TOKENS = "int64[N,T] input_ids, int64[N,T] attention_mask"
+_SEEN = """rows = Gather(table, input_ids)
 mask = Cast <to=1> (attention_mask)
 masked = Unsqueeze(mask, two)
 seen = Mul(rows, masked)
 """
 # The mean of the words' rows.
-MEAN = (
-    "g (int64[N,T] input_ids, int64[N,T] attention_mask) => (float[N,3] embedding)\n"
-    f"{_LOOKED_UP}total = ReduceSum <keepdims=0> (seen, one)\ncount = ReduceSum(mask, one)\nembedding = Div(total, count) }}"
-)
+MEAN = f"g ({_TOKENS}) => (float[N,3] embedding)\n{_CONSTANTS}{{{_SEEN}total = ReduceSum <keepdims=0> (seen, one)\n"
+MEAN += "count = ReduceSum(mask, one)\nembedding = Div(total, count)}"
 # Each word's row.
-EACH = f"g (int64[N,T] input_ids, int64[N,T] attention_mask) => (float[N,T,3] words)\n{_LOOKED_UP}words = Identity(seen) }}"
-# As MEAN with the filling counted in: it answers otherwise in company.
-UNMASKED = (
-    "g (int64[N,T] input_ids) => (float[N,3] embedding)\n"
-    f"<float[{len(WORDS)},3] table = {{{', '.join(str(n) for row in TABLE for n in row)}}}, int64[1] one = {{1}}>\n"
-    "{ rows = Gather(table, input_ids)\nembedding = ReduceMean <keepdims=0> (rows, one) }"
-)
+EACH = f"g ({_TOKENS}) => (float[N,T,3] words)\n{_CONSTANTS}{{{_SEEN}words = Identity(seen)}}"
+# The mean with the filling counted in: it answers otherwise in company.
+UNMASKED = f"g (int64[N,T] input_ids) => (float[N,3] embedding)\n{_CONSTANTS}{{rows = Gather(table, input_ids)\n"
+UNMASKED += "embedding = ReduceMean <keepdims=0> (rows, one)}"
 TEXT = '[[input]]\nname = "text"\nas = "text"\ntokenizer = "tokenizer.json"\nmax_tokens = 8\n'
 
 

@@ -6,6 +6,7 @@ opened, after the fork. Knows no numpy and no model.
 """
 
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +20,7 @@ DEFAULT_TOKENS = 512
 # Of one text. A text is read to its end before it is cut: this much takes two seconds and 50 MB, and is 30 times what
 # any model for texts can take in.
 MAX_CHARACTERS = 2**18
+_HALF_A_PAIR = re.compile("[\ud800-\udfff]")
 _PADDING = ("[PAD]", "<pad>", "<|pad|>", "<|endoftext|>")
 
 
@@ -51,6 +53,8 @@ class Tokenizer:
                 raise TooLargeError(
                     f"the text has {len(text)} characters: at most {MAX_CHARACTERS} are taken; send it in parts"
                 )
+            if not text.isascii() and _HALF_A_PAIR.search(text):
+                raise BadInputError("the text holds half of a UTF-16 pair, which is no text")
         found = [self._one(text, pairs[index] if pairs is not None else None) for index, text in enumerate(texts)]
         longest = max(self._length, max((len(row[0]) for row in found), default=0))
         left, pad_id, pad_type = self._padding
@@ -69,8 +73,6 @@ class Tokenizer:
         try:
             encoding = self._inner.encode(text) if pair is None else self._inner.encode(text, pair)
             row = encoding.ids, encoding.type_ids, encoding.offsets if self._shown else []
-        except UnicodeError:
-            raise BadInputError("the text holds half of a UTF-16 pair, which is no text") from None
         except BaseException as error:
             raise _reported(error, BadInputError, "the tokenizer fails on this text") from None
         if not row[0]:
@@ -83,7 +85,8 @@ class Tokenizer:
             raise RefusedError(f"the manifest names the tokenizer {name[:120]!a}, which is not in the bundle")
         if file.stat().st_size > MAX_FILE_BYTES:
             raise RefusedError(f"{name} is too large for a tokenizer: at most {MAX_FILE_BYTES} bytes are taken")
-        os.environ["TOKENIZERS_PARALLELISM"] = "false"  # a worker's threads are the node's to give
+        # A worker's threads are the node's to give, and where the library panicked is no help in a node's log.
+        os.environ.update(TOKENIZERS_PARALLELISM="false", RUST_BACKTRACE="0")
         try:
             import tokenizers
         except ImportError:
