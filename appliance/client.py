@@ -37,6 +37,7 @@ from appliance.client_answers import (
     Model,
     ModelDetails,
     Nodes,
+    ProgramFetch,
     Restored,
     Scale,
     Statistics,
@@ -274,6 +275,15 @@ class Client:
     def nodes(self) -> Nodes:
         """The nodes of the mesh as this node sees them, itself first."""
         return self._ask("GET", "/v1/nodes", Nodes)
+
+    def fetch_program(self, node: str) -> ProgramFetch:
+        """Has the node fetch the signed one file that a peer (its name or id) runs from; program() tells of it."""
+        body = msgspec.json.encode({"node": node})
+        return self._ask("POST", "/v1/program", ProgramFetch, body=body, headers=_JSON)
+
+    def program(self) -> ProgramFetch:
+        """How far the last such fetch is."""
+        return self._ask("GET", "/v1/program", ProgramFetch)
 
     def statistics(self, name: ModelName, ordinal: int) -> Statistics:
         """What became of the calls of one version since the node started."""

@@ -388,8 +388,36 @@ class SandboxLayer(msgspec.Struct):
     detail: str = ""
 
 
+class Program(msgspec.Struct):
+    """The signed one file that a node runs from, and gives to peers. `built_s`: the time of its commit in Unix seconds.
+    `fault`: why the asked node cannot take it as an update, as the end of a sentence; nothing else is proved then."""
+
+    digest: str
+    size_bytes: int
+    version: str = ""
+    built_s: int = 0
+    runtime: str = ""
+    fault: str = ""
+
+
+class ProgramFetch(msgspec.Struct):
+    """A peer's one file on its way into the asked node's data folder: `fetching`, `checking`, `done` or `failed`."""
+
+    node: str
+    version: str
+    digest: str
+    size_bytes: int
+    step: str = "fetching"
+    done_bytes: int = 0
+    bytes_per_s: float = 0.0
+    file: str = ""
+    code: str = ""
+    reason: str = ""
+
+
 class MeshNode(msgspec.Struct):
-    """A node of the mesh, as the asked one sees it. `outside`: a Triton server that was added by its address."""
+    """A node of the mesh, as the asked one sees it. `outside`: a Triton server that was added by its address.
+    `program`: None where it does not run from a signed one file."""
 
     name: str
     state: str = ""
@@ -412,6 +440,7 @@ class MeshNode(msgspec.Struct):
     warm_models: int = 0
     warm: list[WarmModel] = []
     outside: bool = False
+    program: Program | None = None
 
 
 class MeshServer(msgspec.Struct):

@@ -22,12 +22,12 @@ from appliance.core.addresses import Address, parse_address
 from appliance.core.allocator import TRIM_EVERY_S, give_back_freed, set_up_allocator
 from appliance.core.data_lock import lock_data_folder
 from appliance.core.database import drop_snapshots
-from appliance.core.durable import write_durably
+from appliance.core.durable import disk_faults, write_durably
 from appliance.core.errors import IngleError, UnavailableError
 from appliance.core.machine import memory_bytes, raise_descriptor_limit
 from appliance.core.names import name_from_stem
 from appliance.core.own_program import one_file_path
-from appliance.core.release import VERSION, this_build
+from appliance.core.release import this_build
 from appliance.core.swap import finish_swap
 from appliance.core.trial import Trial, end_trial, is_committed, is_on_trial, read_trial, settle, write_trial
 from appliance.gateway.dataplane import DataPlane
@@ -76,10 +76,17 @@ class Node:
         """Opens what the data folder holds. Raises BusyError where another node has it open, IngleError where it
         cannot be read. Call in the event loop that the node is to run in."""
         self._settings = settings
-        settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._lock = lock_data_folder(settings.data_dir)
+        try:
+            settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._lock = lock_data_folder(settings.data_dir)
+        except OSError as error:
+            raise IngleError(
+                f"{settings.data_dir} cannot hold a node's data ({error.strerror}): name a folder that this user can "
+                "write, with --data-dir or INGLE_DATA_DIR"
+            ) from None
         self.name = settings.name or socket.gethostname() or "ingle"
-        identity = load_identity(settings.data_dir)
+        with disk_faults(settings.data_dir):
+            identity = load_identity(settings.data_dir)
         self.node_id = identity.node_id
         if taken_back := settle(settings.data_dir):
             _log.warning("%s", taken_back)
@@ -340,7 +347,7 @@ def _announce(node: Node, settings: Settings) -> None:
     """What a person who started the node is told."""
     http, key_file = node.http_address, node.ready_file()["admin_key_file"]
     scheme = "https" if node.tls else "http"
-    lines = [f"Ingle {VERSION}, node '{node.name}' is ready."]
+    lines = [f"Ingle {this_build().version}, node '{node.name}' is ready."]
     if http:
         lines.append(f"  HTTP  {scheme}://{http}   (OpenAPI at /openapi.json)")
     if node.grpc_address:

@@ -12,7 +12,7 @@ from typing import Any
 from appliance.catalogue.catalogue import Catalogue
 from appliance.core.addresses import Address, parse_address
 from appliance.core.errors import BadInputError
-from appliance.core.release import VERSION
+from appliance.core.release import this_build
 from appliance.gateway.dataplane import DataPlane
 from appliance.gateway.meshed import Meshed
 from appliance.gateway.sight import Sight
@@ -61,7 +61,7 @@ class NodeMesh:
             keyring=self._keyring,
             settings=settings.federation,
             name=dataplane.node_name,
-            release=VERSION,
+            release=this_build().version,
             mesh=address,
             max_body_bytes=settings.gateway.max_body_bytes,
         )

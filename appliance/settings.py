@@ -127,13 +127,25 @@ SETTINGS: tuple[Setting, ...] = tuple(_declared(Settings))
 
 
 def default_data_dir(environ: Mapping[str, str] = os.environ) -> Path:
-    """Where a node keeps its data unless told: /var/lib/ingle for root, the XDG data home for others."""
+    """Where a node keeps its data unless told: /var/lib/ingle for root, the XDG data home for others. Raises
+    BadInputError where this user has none."""
     system = Path("/var/lib/ingle")
     if os.geteuid() == 0 and os.access(system if system.exists() else system.parent, os.W_OK):
         return system
     # The XDG base directory specification: an unset, empty or relative value counts as not set.
     home = environ.get("XDG_DATA_HOME", "")
-    return (Path(home) if home.startswith("/") else Path.home() / ".local" / "share") / "ingle"
+    return (Path(home) if home.startswith("/") else _at_home(Path("~/.local/share"))) / "ingle"
+
+
+def _at_home(path: Path) -> Path:
+    """With the user's home folder for a tilde."""
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        raise BadInputError(
+            "this user has no home folder (HOME is not set, and the list of users does not know it): say with "
+            "--data-dir or INGLE_DATA_DIR where a node's data is to be"
+        ) from None
 
 
 def load_settings(
@@ -150,7 +162,7 @@ def load_settings(
     said |= {s.key: (s.flag, flags[s.key]) for s in SETTINGS if flags and flags.get(s.key) is not None}
     if config is None and environ.get("INGLE_CONFIG"):
         config = Path(environ["INGLE_CONFIG"])
-    data_dir = Path(str(said["data_dir"][1])).expanduser() if "data_dir" in said else default_data_dir(environ)
+    data_dir = _at_home(Path(str(said["data_dir"][1]))) if "data_dir" in said else default_data_dir(environ)
     if config is not None:
         said = _read_toml(config) | said
     elif (found := data_dir / CONFIG_NAME).is_file():
@@ -167,7 +179,7 @@ def load_settings(
             place[setting.path[-1]] = _value(setting, *said[setting.key])
     settings = msgspec.convert(values, Settings, strict=False)
     return msgspec.structs.replace(
-        settings, data_dir=settings.data_dir.expanduser().absolute(), name=settings.name or _host_name()
+        settings, data_dir=_at_home(settings.data_dir).absolute(), name=settings.name or _host_name()
     )
 
 

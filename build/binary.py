@@ -13,6 +13,7 @@ import os
 import shutil
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import components
@@ -43,6 +44,12 @@ def freeze(work: Path) -> Path:
     return work / "frozen" / "ingle"
 
 
+def runtime() -> str:
+    """Which of the two packages that bring `onnxruntime` is inside."""
+    (package,) = set(metadata.packages_distributions()["onnxruntime"])
+    return "gpu" if package.endswith("-gpu") else "cpu"
+
+
 def _commit_time() -> str:
     """In Unix seconds; SOURCE_DATE_EPOCH where there is no git."""
     if said := os.environ.get("SOURCE_DATE_EPOCH"):
@@ -54,7 +61,7 @@ def _commit_time() -> str:
 def build(out: Path, work: Path, level: int, update_key: str) -> Path:
     """Makes `ingle`, `ingle.cdx.json` and `SHA256SUMS` in `out`; the first. Its updates must be signed with
     `update_key`, in hexadecimal."""
-    about = Build(VERSION, int(_commit_time()), update_key)
+    about = Build(VERSION, int(_commit_time()), update_key, runtime())
     out.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)

@@ -18,7 +18,7 @@ from appliance.security.signatures import public_key, read_key
 def main() -> None:
     file, key = Path(sys.argv[1]).resolve(), read_key(Path(sys.argv[2]))
     about = json.loads(subprocess.run([file, "version", "--json"], capture_output=True, check=True).stdout)
-    sign(file, key, about["version"], about["built_s"])
+    sign(file, key, about["version"], about["built_s"], about["runtime"])
     sums.write(file.parent)
     print(f"{file}: {about['version']}, signed with {public_key(key)}")
 

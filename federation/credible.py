@@ -9,7 +9,7 @@ from appliance.core.names import parse_name
 from appliance.core.versions import parse_version
 from federation.hybrid_clock import MAX_COUNTER, MAX_MS
 from federation.identity import KEY_BYTES, node_id_of
-from federation.messages import Fetch, Have, Hello, Introduction, Record, Register
+from federation.messages import Fetch, Have, Hello, Introduction, Program, Record, Register
 
 MAX_ADDRESSES = 16
 MAX_TAGS = 64
@@ -18,6 +18,9 @@ MAX_KEY_CHARS = 128
 MAX_BITMAP_BYTES = 16 * 1024  # as many pieces as a list has room for
 MAX_REASON_CHARS = 1024
 MAX_PATH_CHARS = 4096
+MAX_PROGRAM_BYTES = 2**30
+MAX_STATEMENT_BYTES = 4096
+SIGNATURE_BYTES = 64  # of Ed25519
 
 _NODE_ID = re.compile(r"[0-9a-f]{32}")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -50,6 +53,17 @@ def credible_hello(hello: Hello) -> bool:
         and all(len(tag) <= MAX_KEY_CHARS for tag in hello.tags)
         and len(hello.tls_fingerprint) <= 256
         and 0 <= hello.unix_s < _MAX_INTEGER  # false for NaN
+        and (hello.program is None or _credible_program(hello.program))
+    )
+
+
+def _credible_program(program: Program) -> bool:
+    """Who signed it, and whether it is newer than what runs here, whoever wants it asks."""
+    return (
+        _DIGEST.fullmatch(program.digest) is not None
+        and 0 < program.size_bytes <= MAX_PROGRAM_BYTES
+        and 0 < len(program.statement) <= MAX_STATEMENT_BYTES
+        and len(program.signature) == SIGNATURE_BYTES
     )
 
 

@@ -46,6 +46,7 @@ from federation.messages import (
     Ordered,
     Probe,
     Probed,
+    Program,
     Record,
     Register,
 )
@@ -213,6 +214,11 @@ class Mesh:
         if addresses != self._addresses:
             self._addresses = addresses
             self._show_myself()
+
+    def set_program(self, program: Program | None) -> None:
+        """What this node runs from, and gives to peers that ask for it."""
+        self._me = replace(self._me, program=program)
+        self._show_myself()
 
     def _show_myself(self) -> None:
         self._me = replace(self._me, introduction=self.introduction)

@@ -65,10 +65,21 @@ class Introduction(msgspec.Struct, array_like=True, frozen=True):
     bulk_port: int
 
 
+class Program(msgspec.Struct, array_like=True, frozen=True):
+    """The signed one file that a node runs from, which peers may fetch: an artifact of that file alone. `statement` and
+    `signature` are what its maker said of it, as they lie in the file."""
+
+    digest: str
+    size_bytes: int
+    statement: bytes
+    signature: bytes
+
+
 class Hello(msgspec.Struct, array_like=True):
     """The first message on a link, each way, and again when something in it changes. `incarnation` grows with each
     start of the node. `http`, `grpc`, `zmq` are ports, 0 for a front that is off. `peers`: some of those whom the
-    sender has links with. `unix_s`: the sender's clock when it sent this; 0 where it does not tell.
+    sender has links with. `unix_s`: the sender's clock when it sent this; 0 where it does not tell. `program`: what
+    it runs from; None where that is no signed one file.
     """
 
     protocol: int
@@ -83,6 +94,7 @@ class Hello(msgspec.Struct, array_like=True):
     peers: list[Introduction] = []
     draining: bool = False
     unix_s: float = 0.0
+    program: Program | None = None
 
 
 # How each fares: every node is the authority on itself.

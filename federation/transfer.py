@@ -32,8 +32,13 @@ class Transfers:
         self._peers = peers
         self._fetches: dict[str, Fetching] = {}
         self._numbers = itertools.count(1)
-        self._server = Server(send, held, self._begun)
+        self._given: dict[str, Held] = {}
+        self._server = Server(send, lambda digest: self._given.get(digest) or held(digest), self._begun)
         self._heard: dict[tuple[str, str], tuple[float, Have]] = {}
+
+    def give(self, digest: str, held: Held) -> None:
+        """Peers are given this artifact too, from now on."""
+        self._given[digest] = held
 
     def on_bulk(self, node_id: str, head: Head, body: list[Buffer]) -> None:
         """What a peer said on its bulk link."""

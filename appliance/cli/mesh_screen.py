@@ -12,6 +12,7 @@ from appliance.cli.fitted_table import Column, table
 from appliance.cli.output import size_words
 from appliance.cli.quantities import duration_words
 from appliance.cli.top_screen import uptime_words
+from appliance.cli.update_choice import behind
 from appliance.client_answers import MeshNode, NodeLoad, Nodes, WarmModel
 
 _STANDING_STYLES = {
@@ -90,7 +91,7 @@ WARM = (
 def page(told: Nodes, *, width: int, height: int | None) -> list[Text]:
     """The lines of the page, none wider than `width`, and no more than `height` where that is given."""
     warm = warm_lines(told.nodes)
-    foot = _others(told)
+    foot = [*_behind(told.nodes), *_others(told)]
     lines = [_head(told), Text(), *table(NODES, told.nodes, width, lambda node: {"STANDING": _style(node)})]
     room = len(warm) if height is None else height - len(lines) - len(foot) - 3
     if warm and room > 0:
@@ -129,6 +130,15 @@ def _head(told: Nodes) -> Text:
     if told.provisional:
         head.append("  provisional: its key was made here, and no other node has joined", style="yellow")
     return head
+
+
+def _behind(nodes: Sequence[MeshNode]) -> list[Text]:
+    """Which nodes could have a newer program of a peer."""
+    lines = [
+        Text(f"{', '.join(names)}: older than {version}, which {name} runs; there: ingle update --from-mesh", "yellow")
+        for version, name, names in behind(nodes)
+    ]
+    return [Text(), *lines] if lines else []
 
 
 def _others(told: Nodes) -> list[Text]:

@@ -18,7 +18,8 @@ from pathlib import Path
 
 import click
 
-from appliance.cli.target import NodeFile, read_node_file
+from appliance.cli.target import NodeFile, find, read_node_file
+from appliance.cli.update_choice import check_newer
 from appliance.core.digests import file_digest
 from appliance.core.durable import disk_faults, sync_file
 from appliance.core.errors import (
@@ -32,7 +33,6 @@ from appliance.core.errors import (
 from appliance.core.own_program import foreign_environment, one_file_path
 from appliance.core.release import Build, this_build
 from appliance.core.trial import Trial, commit, end_trial, read_trial, write_trial
-from appliance.core.versions import parse_version
 
 STAGED_SUFFIX = ".new"
 START_LIMIT_S = 60.0  # a first start unpacks, on a slow card for long
@@ -43,7 +43,9 @@ _LOOK_EVERY_S = 0.05
 
 
 @click.command("update", short_help="Replace this program by a newer one.")
-@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("file", required=False, type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--from", "from_node", metavar="NODE", help="What this node of the mesh runs, instead of a FILE.")
+@click.option("--from-mesh", is_flag=True, help="The newest that any node of the mesh runs, instead of a FILE.")
 @click.option("--allow-downgrade", is_flag=True, help="Take an older version too.")
 @click.option(
     "--limit",
@@ -54,15 +56,17 @@ _LOOK_EVERY_S = 0.05
     metavar="SECONDS",
     help="The new node must be ready this many seconds after its start, or the old one goes on.",
 )
-def command(file: Path, allow_downgrade: bool, limit_s: float) -> None:
-    """Replace this program by FILE, a newer one, signed with the key that this one trusts.
+def command(file: Path | None, from_node: str | None, from_mesh: bool, allow_downgrade: bool, limit_s: float) -> None:
+    """Replace this program by FILE, a newer one, or by what a node of the mesh runs from; 'ingle mesh' shows who is
+    behind. It must be signed with the key that this program trusts, wherever it comes from.
 
     A node that runs drains, and starts as the new version; one that does not become ready is taken back, and the
-    catalogue with it. Until the new one is ready, FILE has replaced nothing: a power cut leaves the old one.
+    catalogue with it. Until the new one is ready, it has replaced nothing: a power cut leaves the old one.
     """
-    from appliance.security.releases import verified
     from appliance.settings import load_settings
 
+    if [file is not None, bool(from_node), from_mesh].count(True) != 1:
+        raise click.UsageError("say where the new one is: FILE, --from NODE or --from-mesh, one of them")
     data_dir = load_settings().data_dir
     old, before = Path(one_file_path()), this_build()
     if not old.name:
@@ -71,30 +75,66 @@ def command(file: Path, allow_downgrade: bool, limit_s: float) -> None:
         )
     node = _running_node(data_dir, old)
     with _alone(old):
-        statement = verified(file, before.update_key)
-        if file_digest(file) == file_digest(old):
-            click.echo(f"{old} is this very file already.")
+        if file is None:
+            file = _fetch(node, before, from_node or "", allow_downgrade=allow_downgrade)
+        if file is None:
+            click.echo(f"No node of the mesh that is in reach has a newer one than {before.version}, which is here.")
+        else:
+            _replace(old, before, file, node, data_dir, allow_downgrade=allow_downgrade, limit_s=limit_s)
+
+
+def _fetch(node: NodeFile | None, before: Build, wanted: str, *, allow_downgrade: bool) -> Path | None:
+    """The file of a peer, fetched by this box's node; None where no peer has a newer one."""
+    from appliance.cli.update_from_mesh import fetch_named, fetch_newest
+
+    if node is None:
+        raise UnavailableError(
+            "no node runs here, and a peer's program comes over the links of a node: start it, or copy the file and "
+            "use 'ingle update FILE'"
+        )
+    with find("", "").client() as client:
+        if wanted:
+            return fetch_named(client, before, wanted, allow_downgrade=allow_downgrade)
+        return fetch_newest(client, before)
+
+
+def _replace(
+    old: Path,
+    before: Build,
+    file: Path,
+    node: NodeFile | None,
+    data_dir: Path,
+    *,
+    allow_downgrade: bool,
+    limit_s: float,
+) -> None:
+    """Puts the file in the place of the old one, by way of the node where there is one."""
+    from appliance.security.releases import verified
+
+    statement = verified(file, before.update_key)
+    if file_digest(file) == file_digest(old):
+        click.echo(f"{old} is this very file already.")
+        return
+    check_newer(before, statement.version, statement.built_s, allow_downgrade=allow_downgrade)
+    staged = stage(file, old)
+    try:
+        if verified(staged, before.update_key) != statement:
+            raise RefusedError(f"{file} changed while it was read: nothing was done")
+        trial = Trial(
+            file=str(old),
+            staged=str(staged),
+            version_before=before.version,
+            version=_version_of(staged),
+            sha256=file_digest(staged),
+            limit_s=limit_s,
+        )
+        if node is None:
+            commit(trial)
+            click.echo(f"{old} is {trial.version} now. No node of {data_dir} ran: its next start is the first.")
             return
-        check_newer(before, Build(statement.version, statement.built_s), allow_downgrade)
-        staged = stage(file, old)
-        try:
-            if verified(staged, before.update_key) != statement:
-                raise RefusedError(f"{file} changed while it was read: nothing was done")
-            trial = Trial(
-                file=str(old),
-                staged=str(staged),
-                version_before=before.version,
-                version=_version_of(staged),
-                sha256=file_digest(staged),
-                limit_s=limit_s,
-            )
-            if node is None:
-                commit(trial)
-                click.echo(f"{old} is {trial.version} now. No node of {data_dir} ran: its next start is the first.")
-                return
-            try_on(trial, node.pid, data_dir)
-        finally:
-            staged.unlink(missing_ok=True)
+        try_on(trial, node.pid, data_dir)
+    finally:
+        staged.unlink(missing_ok=True)
     click.echo(f"{old} is {trial.version} now, and the node runs it.")
 
 
@@ -189,16 +229,6 @@ def _alone(old: Path) -> Iterator[None]:
         raise BusyError(f"another update of {old} is under way") from None
     finally:
         os.close(folder)
-
-
-def check_newer(old: Build, new: Build, allow_downgrade: bool) -> None:
-    """Raises RefusedError where the new one is older: by its version, else by the time of its commit."""
-    ages = [(parse_version(build.version), build.built_s) for build in (old, new)]
-    if ages[1] < ages[0] and not allow_downgrade:
-        raise RefusedError(
-            f"{new.version} is older than {old.version}, which is here: 'ingle update --allow-downgrade' takes it all "
-            "the same; its node may not know the catalogue's form, and is taken back then"
-        )
 
 
 def stage(file: Path, old: Path) -> Path:

@@ -14,11 +14,13 @@ BUILD_FILE = "build.json"
 
 class Build(msgspec.Struct, frozen=True):
     """What the one file's build knew of itself: `built_s` is the time of its commit in Unix seconds (0: no one file),
-    `update_key` the key, in hexadecimal, that its updates must be signed with."""
+    `update_key` the key, in hexadecimal, that its updates must be signed with, `runtime` what its models run on at
+    best: `cpu` or `gpu`."""
 
     version: str = VERSION
     built_s: int = 0
     update_key: str = UPDATE_KEY
+    runtime: str = ""
 
 
 def this_build() -> Build:

@@ -383,6 +383,35 @@ class WarmModel(msgspec.Struct):
     run_s: float
 
 
+class ProgramDescription(msgspec.Struct):
+    """The signed one file that a node runs from, and gives to peers. What its signature proves is told: `version`,
+    `built_s` (the time of its commit, in Unix seconds), `runtime` (`cpu` or `gpu`). `fault`: why this node cannot take
+    it as an update, as the end of a sentence; nothing is proved then."""
+
+    digest: str
+    size_bytes: int
+    version: str = ""
+    built_s: int = 0
+    runtime: str = ""
+    fault: str = ""
+
+
+class ProgramFetch(msgspec.Struct):
+    """A peer's one file on its way into this node's data folder. `file`: where it lies, once it is `done`; `code` and
+    `reason`: why it `failed`."""
+
+    node: str
+    version: str
+    digest: str
+    size_bytes: int
+    step: Literal["fetching", "checking", "done", "failed"] = "fetching"
+    done_bytes: int = 0
+    bytes_per_s: float = 0.0
+    file: str = ""
+    code: str = ""
+    reason: str = ""
+
+
 class NodeDescription(msgspec.Struct):
     """A node of the mesh, as this node sees it. `sandbox` is null for those who may not administer it and for other
     nodes, and empty while the process that starts workers is down.
@@ -390,7 +419,8 @@ class NodeDescription(msgspec.Struct):
     `standing`: `joining` (no link to it yet), `alive`, `suspect` (it has not answered in time), `draining` or `dead`,
     since `standing_for_s`. `http`, `grpc` and `mesh`: where each is reached, empty where it is off or not known.
     `warm`: the first of the `warm_models` loaded versions that the caller may call, the busiest first.
-    `outside`: it is no node, but a Triton server that was added by its address; its `load` is not known.
+    `outside`: it is no node, but a Triton server that was added by its address; its `load` is not known. `program`:
+    null where it does not run from a signed one file.
     """
 
     name: str
@@ -414,6 +444,7 @@ class NodeDescription(msgspec.Struct):
     warm_models: int = 0
     warm: list[WarmModel] = []
     outside: bool = False
+    program: ProgramDescription | None = None
 
 
 class OtherNode(msgspec.Struct):

@@ -50,6 +50,7 @@ from appliance.workers.supervisor import Supervisor
 from appliance.workers.work import DEFAULT_PRIORITY, Choice, Future, Outcome, Work
 
 if TYPE_CHECKING:
+    from appliance.gateway.programs import Programs
     from appliance.gateway.tritons import Tritons
     from federation.mesh_membership import MeshMembership
 
@@ -146,6 +147,7 @@ class DataPlane:
         self.sight: Sight | None = None
         self.membership: MeshMembership | None = None
         self.tritons: Tritons | None = None
+        self.programs: Programs | None = None
         self.draining = False
         self.started = False
         self._supervisor = supervisor

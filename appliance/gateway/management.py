@@ -19,6 +19,7 @@ from appliance.gateway import (
     node_api,
     openapi,
     plain,
+    program_api,
     traffic_api,
     v2_memory_api,
 )
@@ -39,6 +40,7 @@ def add_routes(app: web.Application, dataplane: DataPlane, deployer: Deployer) -
     membership = mesh_membership_api.MeshMembershipApi(dataplane)
     bind(app, (*mesh_membership_api.OPERATIONS, *mesh_membership_api.UNLISTED), membership)
     bind(app, mesh_servers_api.UNLISTED, mesh_servers_api.MeshServersApi(dataplane))
+    bind(app, program_api.OPERATIONS, program_api.ProgramApi(dataplane))
     bind(app, activity_api.OPERATIONS, activity_api.ActivityApi(dataplane))
     bind(app, copies_api.OPERATIONS, copies_api.CopiesApi(dataplane))
     bind(app, traffic_api.OPERATIONS, traffic_api.TrafficApi(dataplane))

@@ -11,7 +11,7 @@ from aiohttp import web
 from appliance.core.addresses import Address
 from appliance.core.errors import BadInputError
 from appliance.core.names import ModelName, parse_name
-from appliance.core.release import VERSION
+from appliance.core.release import this_build
 from appliance.gateway.answers import (
     NodeDescription,
     NodeLink,
@@ -63,7 +63,9 @@ class MeshApi:
             known = [*sight.mesh.peers(), *sight.servers()]
             peers = sorted(known, key=lambda peer: (peer.outside, peer.name, peer.node_id))
             async for peer in paced(peers):
-                told.nodes.append(describe_peer(peer, principal, now_s))
+                told.nodes.append(node := describe_peer(peer, principal, now_s))
+                if self._dataplane.programs is not None and peer.hello.program is not None:
+                    node.program = self._dataplane.programs.described(peer.hello.program)
             if principal.allows("admin", None):
                 told.others = [_other(mesh) for mesh in sight.other_meshes()]
         return json_reply(told)
@@ -75,7 +77,7 @@ class MeshApi:
             name=dataplane.node_name,
             state="ready" if dataplane.node_ready() else "not_ready",
             this=True,
-            version=VERSION,
+            version=this_build().version,
             models=dataplane.catalogue.held_count,
             workers=dataplane.worker_count,
             device=dataplane.device,
@@ -88,6 +90,8 @@ class MeshApi:
             this.mesh = _front(own.addresses, own.mesh_port)
             this.load = _load(sight.figures.load())
             this.warm_models, this.warm = warm_of(sight.figures.models(), principal)
+        if dataplane.programs is not None:
+            this.program = dataplane.programs.own()
         return this
 
 

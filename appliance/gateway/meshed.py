@@ -11,6 +11,8 @@ from collections.abc import Iterable, Sequence
 from appliance.catalogue.catalogue import Catalogue
 from appliance.core.errors import UnavailableError
 from appliance.core.models import ModelVersion
+from appliance.core.own_program import one_file_path
+from appliance.core.release import this_build
 from appliance.core.requests import Buffer
 from appliance.gateway.background_loads import BackgroundLoads
 from appliance.gateway.copies import Copies
@@ -19,6 +21,7 @@ from appliance.gateway.mesh_catalogue import MeshCatalogue
 from appliance.gateway.mesh_desk import MeshDesk
 from appliance.gateway.mesh_keys import MeshKeys
 from appliance.gateway.mesh_orders import Orders
+from appliance.gateway.programs import Programs
 from appliance.gateway.remote_calls import RemoteCalls
 from appliance.gateway.tritons import Holders, Tritons
 from appliance.routing.copying import Place
@@ -94,6 +97,7 @@ class Meshed:
             ended=router.load_ended,
         )
         self.keys = MeshKeys(dataplane.keys, mesh)
+        self.programs = Programs(mesh, self.copies.transfers, catalogue.folder, one_file_path(), this_build())
         self.orders.acts |= self.copies.acts()
         self.orders.acts["warm"] = self._warm
         self._publishing: asyncio.Task[None] | None = None
@@ -109,6 +113,8 @@ class Meshed:
         self.copies.start()
         self.keys.start()
         self.tritons.start()
+        self.programs.start()
+        self._dataplane.programs = self.programs
         self._dataplane.remote = self.calls
         self._dataplane.deployer.copies = self.copies
         self._dataplane.warm_elsewhere = self._warm_elsewhere
@@ -125,6 +131,7 @@ class Meshed:
             self._publishing.cancel()
         self.orders.stop()
         self.loads.stop()
+        self.programs.stop()
         self.copies.stop()
         self.catalogue.stop()
         self.keys.stop()

@@ -29,11 +29,20 @@ _PIECE_BYTES = 2**20
 
 
 class Statement(msgspec.Struct, frozen=True):
-    """What is said of a one file. `built_s` is the time of the commit it was built of, in Unix seconds."""
+    """What is said of a one file. `built_s` is the time of the commit it was built of, in Unix seconds; `runtime` is
+    `cpu` or `gpu`."""
 
     version: str
     built_s: int
     sha256: str
+    runtime: str = ""
+
+
+class Signed(NamedTuple):
+    """A statement as it lies in a file, with its signature; neither was looked at."""
+
+    statement: bytes
+    signature: bytes
 
 
 class _Parts(NamedTuple):
@@ -53,27 +62,42 @@ def verified(path: Path, public_key: str) -> Statement:
         if not parts.statement:
             raise RefusedError(f"{path} is not signed: an update must be signed by whoever makes this program")
         try:
-            Ed25519PublicKey.from_public_bytes(bytes.fromhex(public_key)).verify(
-                parts.signature, _CONTEXT + parts.statement
-            )
-            statement = msgspec.json.decode(parts.statement, type=Statement)
-        except InvalidSignature:
-            raise RefusedError(
-                f"{path} is signed with another key than this program's, whose public half is {public_key[:16]}..."
-            ) from None
-        except msgspec.MsgspecError as error:
-            raise RefusedError(f"{path} is signed, and what was signed cannot be read: {error}") from None
+            statement = read_signed(parts.statement, parts.signature, public_key)
+        except RefusedError as error:
+            raise RefusedError(f"{path} {error.sentence}") from None
         if _digest(file, parts) != statement.sha256:
             raise RefusedError(f"{path} is damaged or was changed: its SHA-256 is not the signed one; copy it again")
     return statement
 
 
-def sign(path: Path, key: Ed25519PrivateKey, version: str, built_s: int) -> None:
+def find_signed(path: Path) -> Signed | None:
+    """What the file says of itself; None where it is not signed. Reads a few bytes, and believes nothing. Raises
+    RefusedError where it is no one file, OSError where it cannot be read."""
+    with path.open("rb") as file:
+        parts = _parts(file, path)
+    return Signed(parts.statement, parts.signature) if parts.statement else None
+
+
+def read_signed(statement: bytes, signature: bytes, public_key: str) -> Statement:
+    """What the owner of this key said; whether it is true of any file is not asked. Raises RefusedError with a
+    sentence that lacks its subject."""
+    try:
+        Ed25519PublicKey.from_public_bytes(bytes.fromhex(public_key)).verify(signature, _CONTEXT + statement)
+        return msgspec.json.decode(statement, type=Statement)
+    except InvalidSignature:
+        raise RefusedError(
+            f"is signed with another key than this program's, whose public half is {public_key[:16]}..."
+        ) from None
+    except msgspec.MsgspecError as error:
+        raise RefusedError(f"is signed, and what was signed cannot be read: {error}") from None
+
+
+def sign(path: Path, key: Ed25519PrivateKey, version: str, built_s: int, runtime: str = "") -> None:
     """Puts a signed statement into the file, in the place of one that is there. Raises RefusedError where it is no
     one file."""
     with path.open("rb") as file:
         parts = _parts(file, path)
-        statement = msgspec.json.encode(Statement(version, built_s, _digest(file, parts)))
+        statement = msgspec.json.encode(Statement(version, built_s, _digest(file, parts), runtime))
         signature = key.sign(_CONTEXT + statement)
         signed = path.with_name(f".{path.name}.signed")
         with signed.open("wb") as out:

@@ -24,7 +24,7 @@ from appliance.sandbox.confine import Layer
 from appliance.workers.spec import WorkerSpec
 
 # Those that may still import a part of themselves, or read a file of their own, after the fork.
-_PACKAGES = ("appliance", "numpy", "onnxruntime", "PIL", "tokenizers")
+_PACKAGES = ("appliance", "numpy", "onnxruntime", "PIL")
 _WHERE_INSTALLED = ("site-packages", "dist-packages")
 # How many cores there are: C libraries ask it when they make threads or arenas.
 _SYSTEM = ("/sys/devices/system/cpu",)

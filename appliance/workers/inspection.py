@@ -26,7 +26,6 @@ from appliance.workers.plain.declarations import check_declarations
 from appliance.workers.session import Session
 from appliance.workers.spec import WorkerSpec
 from appliance.workers.states import States
-from appliance.workers.text_session import for_callers
 from appliance.workers.vector_check import VECTORS, check_vectors
 from appliance.workers.verdict import Verdict
 
@@ -57,10 +56,7 @@ def inspect(spec: WorkerSpec) -> Iterator[str | Verdict]:
     facts = read_onnx(folder / "model.onnx")
     check_external(folder, facts)
     yield "opening it in onnxruntime"
-    opened = Session(folder / "model.onnx", threads=1, providers=spec.providers)
-    if spec.manifest.tokenized is not None:
-        yield "opening its tokenizer"
-    session = for_callers(opened, spec.manifest, folder)
+    session = Session(folder / "model.onnx", threads=1, providers=spec.providers)
     signature = session.signature
     check_manifest(spec.manifest, signature)
     check_declarations(signature, spec.manifest)

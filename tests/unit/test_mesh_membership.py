@@ -5,10 +5,17 @@ import pytest
 from federation.actions import Action, Cut, Dial, Fault, PeerChanged, Send
 from federation.core import TICK_S, MeshCore
 from federation.membership import MAX_PEERS, compare_incarnations, dial_again_s, standing_by_silence
-from federation.messages import PROTOCOL, Drain, Head, Hello, Introduction, Probe, Probed
+from federation.messages import PROTOCOL, Drain, Head, Hello, Introduction, Probe, Probed, Program
 from federation.peer import PeerStanding
 from federation.settings import MeshSettings
 from tests.unit.mesh_network import UNIX_S, hello_of, introduction_of
+
+
+def with_program(**fields: object) -> Hello:
+    """B's, with such a program."""
+    given = {"digest": "d" * 64, "size_bytes": 10**7, "statement": b"{}", "signature": bytes(64), **fields}
+    return Hello(PROTOCOL, "0.1", introduction_of(2), 1, program=Program(**given))  # type: ignore[arg-type]
+
 
 A, B, C = (introduction_of(number).node_id for number in (1, 2, 3))
 
@@ -243,6 +250,10 @@ def test_this_nodes_own_id_elsewhere_is_told_of_and_not_dialled(alone: Alone) ->
         pytest.param(B, Hello(PROTOCOL, "x" * 999, introduction_of(2), 1), id="an endless release"),
         pytest.param(B, Hello(PROTOCOL, "0.1", introduction_of(2), 1, tags=["gpu"] * 999), id="too many tags"),
         pytest.param(B, Hello(PROTOCOL, "0.1", introduction_of(2), 1, http=-1), id="no port"),
+        pytest.param(B, with_program(digest="../x"), id="a program of no digest"),
+        pytest.param(B, with_program(size_bytes=2**40), id="an endless program"),
+        pytest.param(B, with_program(statement=bytes(10**5)), id="an endless statement"),
+        pytest.param(B, with_program(signature=b""), id="a program without a signature"),
         pytest.param(B, Hello(PROTOCOL, "0.1", introduction_of(2), 1, unix_s=float("nan")), id="no time"),
     ],
 )
@@ -250,6 +261,11 @@ def test_a_hello_that_cannot_be_meant_opens_no_link(alone: Alone, node_id: str, 
     alone.link_up(node_id, hello)
     assert [action.node_id for action in alone.wanted(Cut) if isinstance(action, Cut)] == [node_id]
     assert not alone.core.peers
+
+
+def test_a_hello_may_tell_of_a_program(alone: Alone) -> None:
+    alone.link_up(B, with_program())
+    assert alone.core.peers[B].hello.program == with_program().program
 
 
 def test_another_protocol_is_told_of_with_what_to_do(alone: Alone) -> None:

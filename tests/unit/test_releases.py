@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from appliance.cli.update import check_newer
+from appliance.cli.update_choice import check_newer
 from appliance.core.errors import RefusedError
 from appliance.core.release import Build
 from appliance.security.releases import MAGIC, SEAL, SEAL_MAGIC, TRAILER, sign, verified
@@ -100,9 +100,9 @@ def test_a_seal_that_claims_more_than_there_is_counts_for_none(keys: tuple[Path,
 def test_an_older_one_is_taken_only_where_that_is_asked_for(
     old: tuple[str, int], new: tuple[str, int], taken: bool
 ) -> None:
-    check_newer(Build(*old), Build(*new), allow_downgrade=True)
+    check_newer(Build(*old), *new, allow_downgrade=True)
     if taken:
-        check_newer(Build(*old), Build(*new), allow_downgrade=False)
+        check_newer(Build(*old), *new, allow_downgrade=False)
     else:
         with pytest.raises(RefusedError, match="--allow-downgrade"):
-            check_newer(Build(*old), Build(*new), allow_downgrade=False)
+            check_newer(Build(*old), *new, allow_downgrade=False)

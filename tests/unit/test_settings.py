@@ -165,6 +165,16 @@ def test_the_data_folder_follows_the_xdg_rules_for_a_user(monkeypatch: pytest.Mo
     assert default_data_dir({}) == tmp_path / ".local" / "share" / "ingle"
 
 
+def test_a_user_without_a_home_is_asked_where_the_data_is_to_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.geteuid", lambda: 4242)
+    monkeypatch.setattr("os.getuid", lambda: 4242)  # nobody's
+    monkeypatch.delenv("HOME", raising=False)
+    for flags in ({}, {"data_dir": "~/data"}):
+        with pytest.raises(BadInputError, match="--data-dir"):
+            load_settings(flags, {})
+    assert load_settings({"data_dir": "/somewhere"}, {}).data_dir == Path("/somewhere")
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
