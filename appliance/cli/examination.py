@@ -88,7 +88,7 @@ def _runtime() -> Iterator[Finding]:
     if fault:
         yield Finding("onnxruntime", "fail", f"it cannot be imported ({fault}): install ingle[cpu] or ingle[gpu]")
         return
-    version, providers = json.loads(output)
+    version, providers, lacking = json.loads(output)
     yield Finding("onnxruntime", "ok", f"{version}, built with {', '.join(providers)}")
     driver = Path("/proc/driver/nvidia/version").exists()
     built = "CUDAExecutionProvider" in providers
@@ -96,13 +96,11 @@ def _runtime() -> Iterator[Finding]:
         yield Finding(
             "gpu", "warn", "there is an NVIDIA driver, but the CPU's runtime is installed: install ingle[gpu]"
         )
-    elif built and not driver:
-        yield Finding(
-            "gpu", "warn", "the GPU's runtime is installed, but no NVIDIA driver is here: models run on the CPU"
-        )
+    elif lacking:
+        yield Finding("gpu", "warn", f"the GPU's runtime is here, and models run on the CPU, since {lacking}")
     else:
         yield Finding(
-            "gpu", "ok", "an NVIDIA driver and its runtime are here" if driver else "none, models run on the CPU"
+            "gpu", "ok", "an NVIDIA driver and its runtime are here" if built else "none, models run on the CPU"
         )
 
 

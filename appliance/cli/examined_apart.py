@@ -11,10 +11,12 @@ os.environ.update(ORT_DISABLE_TELEMETRY="1", OPENBLAS_NUM_THREADS="1")  # before
 
 
 def _runtime() -> object:
-    """onnxruntime's version, and the providers that it was built with."""
+    """onnxruntime's version, the providers that it was built with, and what those of a GPU lack on this box."""
     import onnxruntime
 
-    return [onnxruntime.__version__, onnxruntime.get_available_providers()]
+    from appliance.workers.runtime import load_libraries
+
+    return [onnxruntime.__version__, onnxruntime.get_available_providers(), load_libraries()]
 
 
 def _layers() -> object:

@@ -21,6 +21,7 @@ from typing import NamedTuple
 from appliance.core.own_program import is_one_file, program_folder
 from appliance.sandbox import confine, landlock, seccomp
 from appliance.sandbox.confine import Layer
+from appliance.workers.gpu_libraries import library_folders
 from appliance.workers.spec import WorkerSpec
 
 # Those that may still import a part of themselves, or read a file of their own, after the fork.
@@ -73,10 +74,8 @@ def runtime_folders() -> tuple[str, ...]:
 
 @cache
 def _cuda_libraries() -> tuple[str, ...]:
-    """The folders of CUDA's libraries where pip or the environment brought them."""
-    spec = find_spec("nvidia")
-    installed = spec.submodule_search_locations or () if spec is not None else ()
-    return (*installed, *filter(None, os.environ.get("LD_LIBRARY_PATH", "").split(os.pathsep)))
+    """The folders of CUDA's libraries where pip, NVIDIA or the environment brought them."""
+    return (*library_folders(), *filter(None, os.environ.get("LD_LIBRARY_PATH", "").split(os.pathsep)))
 
 
 def profile(spec: WorkerSpec) -> Profile:

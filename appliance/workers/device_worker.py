@@ -87,7 +87,7 @@ class DeviceWorker:
 
     def _try_device(self) -> Loaded:
         """Opens a tiny model with what was asked for, and then with less, until a session gets a GPU."""
-        runtime.load_libraries()
+        lacking = runtime.load_libraries()
         reasons = []
         for names in attempts(self._spec.providers)[:-1]:
             try:
@@ -103,7 +103,7 @@ class DeviceWorker:
             reasons.append(f"{names[0]} was asked for, and the session got the CPU alone")
         note = "; ".join(reasons)
         if self._providers in ((), (CPU,)):
-            return Loaded([CPU], 0, note or "no provider but the CPU's was asked for")
+            return Loaded([CPU], 0, lacking or note or "no provider but the CPU's was asked for")
         return Loaded(list(self._providers), 0, free_bytes=self._free_bytes(), note=note)
 
     def _with_options(self, names: tuple[str, ...]) -> list[Provider]:

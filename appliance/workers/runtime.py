@@ -6,6 +6,7 @@ Runs in forked children, after the fork. Knows nothing of calls, frames or what 
 
 import contextlib
 import ctypes
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import onnxruntime
 
 from appliance.workers.devices import Provider
+from appliance.workers.gpu_libraries import lacking_words, library_folders
 
 # Weights below this stay in the graph's own file: a mapping takes a page at least.
 EXTERNAL_FROM_BYTES = 1024
@@ -59,11 +61,18 @@ def listed_providers() -> tuple[str, ...]:
     return tuple(onnxruntime.get_available_providers())
 
 
-def load_libraries() -> None:
-    """Loads CUDA and cuDNN from pip's packages, if they are there; otherwise the system's are found by themselves."""
-    preload = getattr(onnxruntime, "preload_dlls", None)
-    if preload is not None:
+def load_libraries() -> str:
+    """Loads CUDA and cuDNN from where pip or NVIDIA put them; otherwise the loader finds them, or not. What lacks then,
+    as the end of a sentence."""
+    preload, cuda = getattr(onnxruntime, "preload_dlls", None), getattr(onnxruntime, "cuda_version", "")
+    if preload is None or not cuda:
+        return ""
+    # It prints what it does not find in each of them, be it found in the next.
+    with contextlib.redirect_stdout(io.StringIO()):
+        for folder in library_folders():
+            preload(directory=folder)
         preload()
+    return lacking_words(cuda)
 
 
 def run_bound(session: onnxruntime.InferenceSession, inputs: Mapping[str, Any], outputs: Sequence[str]) -> list[Any]:
