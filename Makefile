@@ -31,6 +31,8 @@ $(STAMP): pyproject.toml Makefile
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$(RUNTIME),test,bench]'
 # For its model alone: its own dependencies would bring a second onnxruntime.
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps 'magika>=1.0.3,<1.1'
+# Without what it depends on, which only fetches files from elsewhere.
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps 'tokenizers>=0.22'
 	@touch $@
 
 demo: $(STAMP)

@@ -116,6 +116,8 @@ class BulkLinks:
                 link.bulk.append(wire)
         elif wire in link.bulk:
             self._on_message(link.node_id, head, bodies)
+        else:
+            wire.end("it spoke before its HELLO")
 
     def send(self, node_id: str, head: Head, body: Sequence[Buffer] = ()) -> bool:
         """Says something to a peer. False where there is no connection, or what it leaves unread is too much."""

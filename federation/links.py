@@ -181,6 +181,7 @@ class Links:
         for wire in link.wires():
             wire.end(reason)
         link.said.clear()
+        link.yielding.clear()
         link.bulk.clear()
 
     def _ended(self, wire: AnyWire, reason: str) -> None:
@@ -188,11 +189,14 @@ class Links:
         if link is None:
             return
         link.said.pop(wire, None)
+        broke = self._loop.time() < link.yielding.pop(wire, 0.0)
         if isinstance(wire, DialledWire) and link.attempts.get(wire.address) is wire:
             del link.attempts[wire.address]
             link.trouble = f"{wire.address}: {reason}"
         if link.wire is wire:
             self._down(link, reason)
+        elif broke and link.wire is not None:
+            self._down(link, f"a connection broke before all was read that was said on it: {reason}")
 
     def _down(self, link: PeerLink, reason: str) -> None:
         self._end_all(link, reason)
@@ -213,6 +217,8 @@ class Links:
         if wire not in link.said:
             if isinstance(head, Hello):
                 self._greeted(link, wire, head)
+            else:  # ended, for a peer that takes it for the link would wait for answers
+                wire.end("it spoke before its HELLO")
             return
         if isinstance(head, Hello) and not self._is_believed(link, head):
             return
@@ -251,6 +257,7 @@ class Links:
             self._up(link, wire, hello)
         else:
             before, link.wire = link.wire, wire
+            link.yielding[before] = self._loop.time() + _GRACE_S / 2
             self._let_go(before)
             self._bulk.dial(link)
 

@@ -10,6 +10,7 @@ its messages, which carry that descriptor as ZMQ_SRCFD.
 import asyncio
 import logging
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 
 import zmq
@@ -107,6 +108,8 @@ class Listener:
         self._wires_by_fd: dict[int, AcceptedWire] = {}
         self._wires: dict[bytes, AcceptedWire] = {}
         self._strangers: dict[int, AcceptedWire] = {}  # by descriptor, the oldest first
+        self._ended_by_fd: dict[int, bytes] = {}  # the routing id of the last connection with that descriptor
+        self._early: deque[list[zmq.Frame]] = deque()  # messages whose connection is not known yet
         self._socket = DrivenSocket(context, zmq.ROUTER, self._read)
         self._monitor = Monitor(context, self._socket, _CAME | _WENT, self._heard)
         self._port = 0
@@ -129,13 +132,37 @@ class Listener:
         return self._port
 
     def _read(self, frames: list[zmq.Frame]) -> None:
+        """Whose a message of a new routing id is, can be told once all events of before are known: until then it waits,
+        and so does what comes after it."""
         routing_id = frames[0].bytes
         wire = self._wires.get(routing_id)
         if wire is None:
+            if self._early or not self._monitor.look():
+                if not self._early:
+                    asyncio.get_running_loop().call_soon(self._read_early)
+                self._early.append(frames)
+                return
             wire = self._came_first(routing_id, frames[1])
+        self._pass_on(wire, frames)
+
+    def _pass_on(self, wire: AcceptedWire | None, frames: list[zmq.Frame]) -> None:
         if wire is not None and not wire.ended:
             wire.came()
             self._on_message(wire, frames[1:])
+
+    def _read_early(self) -> None:
+        if self._socket.closed:
+            return
+        if not self._monitor.look():
+            asyncio.get_running_loop().call_soon(self._read_early)
+            return
+        while self._early:
+            frames = self._early.popleft()
+            routing_id = frames[0].bytes
+            try:
+                self._pass_on(self._wires.get(routing_id) or self._came_first(routing_id, frames[1]), frames)
+            except Exception:  # of one message; the others are of other connections
+                _log.exception("a message was not dealt with")
 
     def _came_first(self, routing_id: bytes, frame: zmq.Frame) -> AcceptedWire | None:
         """The connection of a routing id that is new, or None where it has ended meanwhile.
@@ -143,7 +170,6 @@ class Listener:
         What a connection sent may be read after its end, when its descriptor's number means another one. ZeroMQ counts
         its routing ids up (a zero byte and 32 bits), so that the later one is the one that is open.
         """
-        self._monitor.look()
         fd = int(frame.get(zmq.SRCFD))
         wire = self._wires_by_fd.get(fd)
         if wire is None:
@@ -151,9 +177,10 @@ class Listener:
         if routing_id[0]:  # named by itself, which no node does
             wire.end()
             return None
+        before = wire.routing_id or self._ended_by_fd.get(fd)
+        if before and not _is_later(routing_id, before):
+            return None
         if wire.routing_id:
-            if not _is_later(routing_id, wire.routing_id):
-                return None
             self._went(fd)  # what was taken for this connection's was an earlier one's
             self._came(fd)
             wire = self._wires_by_fd.get(fd)
@@ -193,6 +220,7 @@ class Listener:
         wire.release()
         if wire.routing_id:
             self._wires.pop(wire.routing_id, None)
+            self._ended_by_fd[fd] = wire.routing_id
             self._on_end(wire, "the connection ended")
 
     def _look_after(self) -> None:

@@ -27,7 +27,8 @@ AnyWire = DialledWire | AcceptedWire
 
 
 class PeerLink:
-    """`wire` is None while there is no link. `said`: connections whose HELLO was heard, by how each stands."""
+    """`wire` is None while there is no link. `said`: connections whose HELLO was heard, by how each stands. `yielding`:
+    those that another took over from, by the loop's time until which what was said on them may still be on its way."""
 
     def __init__(self, node_id: str, public_key: bytes) -> None:
         self.node_id = node_id
@@ -35,6 +36,7 @@ class PeerLink:
         self.introduction: Introduction | None = None
         self.wire: AnyWire | None = None
         self.said: dict[AnyWire, Candidate] = {}
+        self.yielding: dict[AnyWire, float] = {}
         self.attempts: dict[Address, DialledWire] = {}
         self.bulk: list[AnyWire] = []
         self.bulk_attempt: DialledWire | None = None

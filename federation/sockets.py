@@ -48,23 +48,23 @@ class DrivenSocket:
         self._loop.add_reader(self.zmq.FD, self.look)
         self.look()
 
-    def look(self) -> None:
+    def look(self) -> bool:
         """Reads what has come, so much in a turn of the loop; whatever is left is read in the next. Does nothing where
-        it is called from within itself: messages keep their order."""
+        it is called from within itself: messages keep their order. Whether all that had come has been dealt with."""
         self._look_is_due = False
         if self._looking:
-            return
+            return False
         self._looking = True
         try:
-            self._read_some()
+            return self._read_some()
         finally:
             self._looking = False
 
-    def _read_some(self) -> None:
+    def _read_some(self) -> bool:
         for _ in range(_MESSAGES_A_TURN):
             # To ask is also what makes the descriptor speak again.
             if self.closed or not cast(int, self.zmq.get(_EVENTS)) & _POLLIN:
-                return
+                return True
             frames = [self.zmq.recv(_NOBLOCK, copy=False)]
             while frames[-1].more:
                 frames.append(self.zmq.recv(_NOBLOCK, copy=False))
@@ -73,6 +73,7 @@ class DrivenSocket:
             except Exception:  # the socket must be looked at on, or it is silent for good
                 _log.exception("a message was not dealt with")
         self.look_soon()
+        return False
 
     def look_soon(self) -> None:
         """Looks once more in the loop's next turn."""
@@ -129,9 +130,10 @@ class Monitor:
             event, value = _EVENT.unpack(frames[0].bytes)
             self._on_event(event, value, frames[1].bytes.decode(errors="replace"))
 
-    def look(self) -> None:
-        """Reads the events that are there, before the loop finds them."""
-        self._events.look()
+    def look(self) -> bool:
+        """Reads the events that are there, before the loop finds them. Whether all of them have been dealt with: not
+        where it is called from within an event."""
+        return self._events.look()
 
     def close(self) -> None:
         """No event comes any more. Call before the watched socket is closed."""

@@ -6,7 +6,7 @@ Runs in the gateway process, in a thread. Knows the bundle's layout and the mani
 import mmap
 import tomllib
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from pathlib import Path, PurePosixPath
 
 from appliance.catalogue.archive import check_sizes, extract, listed_files, open_archive
@@ -37,7 +37,8 @@ def unpack(upload: Path, folder: Path) -> Manifest | None:
         with (folder / MODEL).open("rb") as file:
             if fault := why_no_onnx(file.read(HEAD_BYTES)):
                 raise RefusedError(f"{MODEL} in the bundle is {fault}")
-        for path in _named_by_model(folder / MODEL, kept):
+        tokenizer = manifest.tokenized.tokenizer if manifest and manifest.tokenized else ""
+        for path in _belonging(folder / MODEL, kept, {VECTORS, tokenizer}):
             extract(archive, kept[path], folder / path)
         return manifest
 
@@ -114,14 +115,14 @@ def _text(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, path: str) -> str:
         raise RefusedError(f"{path!a} in the bundle is no UTF-8 text: {error.reason}") from None
 
 
-def _named_by_model(model: Path, entries: Mapping[str, zipfile.ZipInfo]) -> list[str]:
-    """The paths of the files that belong to the model: those whose name occurs in it, and the vectors.
+def _belonging(model: Path, entries: Mapping[str, zipfile.ZipInfo], known: Set[str]) -> list[str]:
+    """The paths of the files that belong to the model: those that are known to, and those whose name occurs in it.
 
     External data is named in the model's bytes as it is, so a file whose name is nowhere in them cannot be any; finding
     that out needs no parser.
     """
-    others = [path for path in sorted(entries) if path != VECTORS]
-    kept = [path for path in entries if path == VECTORS]
+    others = [path for path in sorted(entries) if path not in known]
+    kept = [path for path in entries if path in known]
     if len(others) * model.stat().st_size > MAX_SEARCHED_BYTES:
         return kept + others
     with model.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:

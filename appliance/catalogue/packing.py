@@ -1,7 +1,7 @@
 """What a deploy sends: an ONNX file as it is, or a bundle packed while it is being sent.
 
 Runs where the files are: in the CLI, and in a node that is started with files. Finds what belongs to a model (external
-data, manifest, labels, vectors); whether the model is any good is the node's to say.
+data, manifest, labels, tokenizer, vectors); whether the model is any good is the node's to say.
 """
 
 import tomllib
@@ -85,6 +85,11 @@ def _from_parts(model: Path, stem: str, manifest: Path | None, labels: Path | No
         members[said if isinstance(said, str) else LABELS] = labels
         table["labels"] = parse_labels(_text(labels))
     checked = checked_manifest(table)
+    if checked.tokenized is not None:
+        tokenizer = checked.tokenized.tokenizer
+        if Path(tokenizer).name != tokenizer or not (model.parent / tokenizer).is_file():
+            raise RefusedError(f"{manifest} names the tokenizer {tokenizer!a}, which is not beside the model")
+        members[tokenizer] = model.parent / tokenizer
     return Package(model, tuple(members.items()) if len(members) > 1 else (), checked, stem)
 
 

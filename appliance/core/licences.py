@@ -11,7 +11,7 @@ import msgspec
 
 OWN = "ingle"
 # What is installed for the node itself; tests, builds and converters bring more.
-_EXTRAS = ("cpu", "gpu")
+_EXTRAS = ("cpu", "gpu", "text")
 _TEXT = re.compile(r"(^|/)(licen[cs]e|copying|notice|third.?party)[^/]*$", re.IGNORECASE)
 _NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]*")
 _EXTRA = re.compile(r"""extra\s*==\s*['"]([^'"]+)['"]""")

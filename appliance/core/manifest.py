@@ -43,7 +43,22 @@ class ImageInput(_Declaration, frozen=True, tag="image"):
 
 
 class TextInput(_Declaration, frozen=True, tag="text"):
-    """A text, given to a string input as one element."""
+    """A text, given to a string input as one element.
+
+    With `tokenizer`, a tokenizer.json of the bundle, `name` is no input of the model but what callers see in place of
+    those that tokens fill: `ids`, and `mask` and `types` where the model has inputs of these names. Texts of more than
+    `max_tokens` are cut (0: where the tokenizer says, else at 512), shorter ones filled up to the longest of their run.
+    `pair` names a second text for callers to give with each. `offsets` names an output that the node adds: [rows,
+    tokens, 2], from which to which character of its text each token goes; 0 and 0 for what stands for no text.
+    """
+
+    tokenizer: str = ""
+    max_tokens: int = 0
+    pair: str = ""
+    ids: str = "input_ids"
+    mask: str = "attention_mask"
+    types: str = "token_type_ids"
+    offsets: str = ""
 
 
 class BytesInput(_Declaration, frozen=True, tag="bytes"):
@@ -128,6 +143,11 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
             if declared.name == input_name:
                 return declared
         return TensorInput(name=input_name)
+
+    @property
+    def tokenized(self) -> TextInput | None:
+        """The text that becomes tokens, where there is one."""
+        return next((one for one in self.input if isinstance(one, TextInput) and one.tokenizer), None)
 
 
 _BYTES = {"": 1, "B": 1, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "KB": 10**3, "MB": 10**6, "GB": 10**9}

@@ -13,26 +13,29 @@ from appliance.catalogue.onnx_file import OnnxFacts
 from appliance.core.errors import IngleError
 from appliance.core.manifest import Manifest
 from appliance.core.tensors import DTYPES, TensorSpec
-from appliance.workers.session import Session
 from appliance.workers.tensors import bfloat16_to_float
+from appliance.workers.text_session import Model
 
 Array = NDArray[Any]
 
 Kind = Literal["mixed", "high", "low"]
+_LONGER = ("", " of some words", ", which is made of a few words more than most others")
 
 
 def made(spec: TensorSpec, rows: int, seed: int, *, free: int = 1, below: int = 5, kind: Kind = "mixed") -> Array:
     """A made-up tensor of `rows` rows where the first dimension is free, `free` where another is.
 
     Mixed: integers from 0 up to, not including, `below`, real numbers of both signs whose rows are of very unlike
-    sizes, texts that are all different. High and low: all ones or zeros, positive or negative, equal or empty.
+    sizes, texts that are all different and of unlike lengths. High and low: all ones or zeros, positive or negative,
+    equal or empty.
     """
     random = np.random.default_rng(seed)
     shape = [(rows if axis == 0 else free) if size < 0 else size for axis, size in enumerate(spec.shape)]
     if spec.dtype == "BYTES":
         texts = np.empty(int(np.prod(shape)), object)
         same = {"high": "sample", "low": ""}
-        texts[:] = [same.get(kind, f"sample {seed} {index}") for index in range(texts.size)]
+        unlike = [f"sample {seed} {index}{_LONGER[(seed + index) % 3]}" for index in range(texts.size)]
+        texts[:] = unlike if kind == "mixed" else [same[kind]] * texts.size
         return texts.reshape(shape)
     if spec.dtype == "BOOL":
         flags: Array = random.integers(0, 2, shape) if kind == "mixed" else np.full(shape, kind == "high")
@@ -52,7 +55,7 @@ def made(spec: TensorSpec, rows: int, seed: int, *, free: int = 1, below: int = 
     return np.asarray(numbers).astype(dtype)
 
 
-def may_batch(session: Session, manifest: Manifest, facts: OnnxFacts) -> tuple[bool, str]:
+def may_batch(session: Model, manifest: Manifest, facts: OnnxFacts) -> tuple[bool, str]:
     """Whether rows of different calls may share a run, and why or why not.
 
     A free first dimension is no proof that it is a batch axis (it may be time, or the rows of one table), so it is
@@ -91,7 +94,7 @@ _TRIALS = (((1, 2, 3), 1, _MIXED), ((1, 2, 3), 1, _UNLIKE), ((1, 2, 3), 3, _MIXE
 _SLOW_TRIALS_S = 5.0
 
 
-def _rows_are_independent(session: Session, below: int) -> tuple[bool, str]:
+def _rows_are_independent(session: Model, below: int) -> tuple[bool, str]:
     """Four trials: few rows; few rows of unlike kinds; few rows with larger inner dimensions, since a softmax over one
     element hides all; as many rows as one run joins, unless the model is so slow that it would take minutes."""
     inputs, outputs = session.signature.inputs, session.signature.outputs

@@ -25,7 +25,7 @@ from appliance.workers.gpu_libraries import library_folders
 from appliance.workers.spec import WorkerSpec
 
 # Those that may still import a part of themselves, or read a file of their own, after the fork.
-_PACKAGES = ("appliance", "numpy", "onnxruntime", "PIL")
+_PACKAGES = ("appliance", "numpy", "onnxruntime", "PIL", "tokenizers")
 _WHERE_INSTALLED = ("site-packages", "dist-packages")
 # How many cores there are: C libraries ask it when they make threads or arenas.
 _SYSTEM = ("/sys/devices/system/cpu",)

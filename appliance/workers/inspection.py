@@ -26,6 +26,7 @@ from appliance.workers.plain.declarations import check_declarations
 from appliance.workers.session import Session
 from appliance.workers.spec import WorkerSpec
 from appliance.workers.states import States
+from appliance.workers.text_session import for_callers
 from appliance.workers.vector_check import VECTORS, check_vectors
 from appliance.workers.verdict import Verdict
 
@@ -56,7 +57,10 @@ def inspect(spec: WorkerSpec) -> Iterator[str | Verdict]:
     facts = read_onnx(folder / "model.onnx")
     check_external(folder, facts)
     yield "opening it in onnxruntime"
-    session = Session(folder / "model.onnx", threads=1, providers=spec.providers)
+    opened = Session(folder / "model.onnx", threads=1, providers=spec.providers)
+    if spec.manifest.tokenized is not None:
+        yield "opening its tokenizer"
+    session = for_callers(opened, spec.manifest, folder)
     signature = session.signature
     check_manifest(spec.manifest, signature)
     check_declarations(signature, spec.manifest)

@@ -1,4 +1,5 @@
-"""Opening a model in its worker: the cached optimised graph where one is offered and sound, else its own file.
+"""Opening a model in its worker: the cached optimised graph where one is offered and sound, else its own file; behind
+its tokenizer, where it has one.
 
 Runs in a worker process, after the fork.
 """
@@ -10,13 +11,19 @@ from appliance.core.errors import IngleError, RefusedError
 from appliance.workers.devices import Provider
 from appliance.workers.session import Session
 from appliance.workers.spec import CachedGraph, WorkerSpec
+from appliance.workers.text_session import Model, for_callers
 
 
-def open_model(spec: WorkerSpec, providers: Sequence[str | Provider]) -> tuple[Session, bool, str]:
+def open_model(spec: WorkerSpec, providers: Sequence[str | Provider]) -> tuple[Model, bool, str]:
     """The session, whether it came of the cached graph, and what was wrong with a graph that was offered and not used.
 
     Raises RefusedError or OutOfMemoryError where the model itself does not open.
     """
+    session, from_graph, fault = _open_session(spec, providers)
+    return for_callers(session, spec.manifest, Path(spec.folder)), from_graph, fault
+
+
+def _open_session(spec: WorkerSpec, providers: Sequence[str | Provider]) -> tuple[Session, bool, str]:
     fault = ""
     if spec.graph is not None:
         try:

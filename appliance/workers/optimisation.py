@@ -21,6 +21,7 @@ from appliance.workers.inspection import declared_sample
 from appliance.workers.opening import open_graph
 from appliance.workers.session import Session
 from appliance.workers.spec import CachedGraph, WorkerSpec
+from appliance.workers.text_session import Model, for_callers, model_inputs
 from appliance.workers.verdict import GraphVerdict
 
 Array = NDArray[Any]
@@ -80,15 +81,23 @@ def optimise(spec: WorkerSpec) -> GraphVerdict:
 
 def _samples(spec: WorkerSpec, session: Session) -> list[Inputs]:
     """Inputs that the model runs on: the manifest's sample, and made-up rows of several kinds and numbers."""
-    inputs = [item for item in session.signature.inputs if not item.optional]
+    callers = for_callers(session, spec.manifest, Path(spec.folder))
+    inputs = [item for item in callers.signature.inputs if not item.optional]
     offered = [
         {item.name: made(item, rows, seed, free=free, below=below, kind=kind) for item in inputs}
         for seed, (rows, free, below) in enumerate(((1, 1, 5), (3, 3, 2), (2, 1, 1)))
         for kind in _KINDS
     ]
-    if (declared := declared_sample(spec.manifest, session.signature)) is not None:
+    if (declared := declared_sample(spec.manifest, callers.signature)) is not None:
         offered.insert(0, declared)
-    return [sample for sample in offered if _runs(session, sample)]
+    return [fed for sample in offered if (fed := _fed(callers, sample)) is not None and _runs(session, fed)]
+
+
+def _fed(callers: Model, sample: Inputs) -> Inputs | None:
+    try:
+        return model_inputs(callers, sample)
+    except IngleError:
+        return None
 
 
 def _runs(session: Session, sample: Inputs) -> bool:

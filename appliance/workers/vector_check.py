@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 from appliance.core.errors import IngleError, RefusedError
 from appliance.core.tensors import DTYPES, element_count
 from appliance.core.vectors import Bound, VectorTensor, parse_vectors
-from appliance.workers.session import Session
 from appliance.workers.tensors import bfloat16_to_float
+from appliance.workers.text_session import Model
 
 Array = NDArray[Any]
 VECTORS = "vectors/parity.json"
 
 
-def check_vectors(folder: Path, session: Session) -> int:
+def check_vectors(folder: Path, session: Model) -> int:
     """How many vectors the model was asked, 0 where it has none. Raises RefusedError, with the figures, where an answer
     is not the one that is written there."""
     path = folder / VECTORS

@@ -36,10 +36,11 @@ from appliance.workers.devices import Provider
 from appliance.workers.opening import open_model
 from appliance.workers.outputs import OutputWriter, Written
 from appliance.workers.plain.content import tensors_from_content
-from appliance.workers.session import OutOfMemoryError, Session
+from appliance.workers.session import OutOfMemoryError
 from appliance.workers.spec import WorkerSpec
 from appliance.workers.states import States
 from appliance.workers.stream import FrameStream
+from appliance.workers.text_session import Model
 
 Array = NDArray[Any]
 
@@ -72,7 +73,7 @@ class Worker:
         self._region = memoryview(region).toreadonly()
         self._writable = memoryview(region)
         self._stream = FrameStream(sock)
-        self._session: Session
+        self._session: Model
         self._signature: Signature
         self._writer: OutputWriter
         self._states: States | None = None

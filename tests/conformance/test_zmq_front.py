@@ -1,8 +1,11 @@
 """The ZeroMQ front, frame by frame: answers, refusals, hostile bytes, callers that leave or do not read."""
 
 import json
+import os
+import signal
 import socket
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +46,13 @@ def served(node: Any) -> Any:
 def caller(served: Any) -> Iterator[ZmqCaller]:
     with ZmqCaller(served.zmq) as made:
         yield made
+
+
+def slow_call(number: int, key: str, *, turns: int = 1) -> tuple[Call, bytes, bytes]:
+    """A call of `zmq/slow` and its body."""
+    count, x = np.array(turns), np.zeros((64, 64), np.float32)
+    head = Call(number, "zmq/slow", "", [tensor("turns", count, "INT64"), tensor("x", x)], key=key)
+    return head, count.tobytes(), x.tobytes()
 
 
 def query(caller: ZmqCaller, asked: Query) -> Any:
@@ -146,10 +156,9 @@ def test_a_caller_sees_and_calls_what_its_key_allows(served: Any, caller: ZmqCal
 
 
 def test_a_deadline_is_kept(served: Any, caller: ZmqCaller) -> None:
-    turns, x = np.array(5000), np.zeros((64, 64), np.float32)
-    head = Call(1, "zmq/slow", "", [tensor("turns", turns, "INT64"), tensor("x", x)], key=served.admin_key)
+    head, *body = slow_call(1, served.admin_key, turns=5000)
     head.deadline_ms = 20
-    caller.call(head, turns.tobytes(), x.tobytes())
+    caller.call(head, *body)
     fault = caller.fault()
     assert (fault.call, fault.code) == (1, "deadline")
     assert fault.id
@@ -195,12 +204,28 @@ def test_an_unknown_operation_is_told_which_there_are(served: Any, caller: ZmqCa
 
 
 def test_a_number_that_is_in_use_is_refused(served: Any, caller: ZmqCaller) -> None:
-    turns, x = np.array(100), np.zeros((64, 64), np.float32)
-    head = Call(1, "zmq/slow", "", [tensor("turns", turns, "INT64"), tensor("x", x)], key=served.admin_key)
-    for _ in range(2):
-        caller.call(head, turns.tobytes(), x.tobytes())
-    assert "call 1" in caller.fault().sentence
+    with slow_model_held(served):
+        for _ in range(2):
+            caller.call(*slow_call(1, served.admin_key))
+        assert "call 1" in caller.fault().sentence
     assert isinstance(caller.answer()[0], Result)
+
+
+@contextmanager
+def slow_model_held(node: Any) -> Iterator[None]:
+    """The worker of `zmq/slow` stands still: what is sent meanwhile is under way until this ends."""
+    with ZmqCaller(node.zmq) as caller:
+        caller.call(*slow_call(1, node.admin_key))
+        assert isinstance(caller.answer()[0], Result)  # so there is a worker
+    model = requests.get(f"{node.url}/v1/models/zmq/slow", headers=node.headers, timeout=60).json()
+    workers = [worker["pid"] for worker in model["workers"]]
+    for pid in workers:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in workers:
+            os.kill(pid, signal.SIGCONT)
 
 
 HOSTILE = {
@@ -356,16 +381,13 @@ def resident_bytes(pid: int) -> int:
 
 
 def test_a_node_that_ends_answers_what_is_under_way(nodes: Callable[..., Any]) -> None:
-    import signal
-
     node = nodes()
     deploy(node, "zmq/slow", onnx_bytes(SLOW))
-    turns, x = np.array(100), np.zeros((64, 64), np.float32)
     with ZmqCaller(node.zmq) as caller:
-        head = Call(1, "zmq/slow", "", [tensor("turns", turns, "INT64"), tensor("x", x)], key=node.admin_key)
-        caller.call(head, turns.tobytes(), x.tobytes())
-        assert query(caller, Query(2, "live")) == {"live": True}  # the call has been taken
-        node.process.send_signal(signal.SIGTERM)
+        with slow_model_held(node):
+            caller.call(*slow_call(1, node.admin_key))
+            assert query(caller, Query(2, "live")) == {"live": True}  # the call has been taken
+            node.process.send_signal(signal.SIGTERM)
         assert isinstance(caller.answer()[0], Result)
     assert node.process.wait(60) == 0
 

@@ -451,7 +451,7 @@ def test_a_member_that_says_it_is_another_is_not_believed(tmp_path: Path) -> Non
     uvloop.run(run())
 
 
-def test_what_a_member_says_before_its_hello_is_not_heard(tmp_path: Path) -> None:
+def test_a_member_that_speaks_before_its_hello_is_not_heard_and_its_connection_ends(tmp_path: Path) -> None:
     async def run() -> None:
         async with shells(tmp_path) as nodes, stranger() as member:
             mesh = await nodes.start("node")
@@ -461,6 +461,10 @@ def test_what_a_member_says_before_its_hello_is_not_heard(tmp_path: Path) -> Non
             member.dial(mesh)
             await until(lambda: member.begun)
             member.say(invoke(1), (b"abc",))
+            await until(lambda: member.ended)
+            member.begun = False
+            member.dial(mesh)
+            await until(lambda: member.begun)
             member.say(Hello(PROTOCOL, "0.1.0", member.shown(mesh.keyring), 1))
             member.say(invoke(2), (b"abc",))
             await until(lambda: calls)
