@@ -12,6 +12,8 @@ ifeq ($(origin RUNTIME),undefined)
 RUNTIME := $(shell if [ -e /proc/driver/nvidia/version ] || nvidia-smi -L >/dev/null 2>&1; then echo gpu; else echo cpu; fi)
 endif
 PYTEST_ARGS ?=
+# How many test files run at once; 0: none beside another, nor in a process of its own.
+JOBS ?= 2
 
 # The stamp's name carries the runtime: changing it, or pyproject.toml, installs anew.
 STAMP := $(VENV)/.installed-$(RUNTIME)
@@ -38,8 +40,11 @@ $(STAMP): pyproject.toml Makefile
 demo: $(STAMP)
 	@$(BIN)/ingle demo $(if $(ONCE),--once)
 
+# Compiled first: hundreds of processes import the code, and where PYTHONDONTWRITEBYTECODE is set each would compile it.
+# Files are begun in their order, so that the quick ones of tests/unit fill up the end.
 test: $(STAMP)
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	@$(BIN)/python -m compileall -q appliance federation converters
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 # Conversions of frameworks that are too heavy for `test`: pinned as pyproject.toml says, in an environment of their own.
 # ROWS=FILE also writes the documentation's table there, of this target's rows and those of `test-nets` before it: they

@@ -235,10 +235,10 @@ def test_texts_whose_lengths_lie_are_refused(http: Http, data: bytes) -> None:
     ("encoding", "body", "statuses"),
     [
         ("gzip", b"this is no gzip", (400,)),
-        ("gzip", gzip.compress(json.dumps(good()).encode())[:-12], (400,)),
+        ("gzip", gzip.compress(json.dumps(good()).encode(), mtime=0)[:-12], (400,)),
         ("deflate", b"\xff\xff\xff\xff", (400,)),
         ("deflate", zlib.compress(json.dumps(good()).encode())[:-6], (400,)),
-        ("gzip", gzip.compress(b"no JSON"), (400,)),
+        ("gzip", gzip.compress(b"no JSON", mtime=0), (400,)),
         ("rot13", json.dumps(good()).encode(), (400, 415)),
     ],
 )

@@ -21,11 +21,15 @@ FOR_EVER = 10**15  # turns of the counting model
 QUICK = 3
 
 
-def ask(node: RunningNode, path: str, body: Any = None, *, method: str | None = None) -> Any:
+def ask(
+    node: RunningNode, path: str, body: Any = None, *, method: str | None = None, deadline_ms: float | None = None
+) -> Any:
     """One request with the admin key; the JSON answer. Raises HTTPError for other statuses than 2xx."""
     data = body if isinstance(body, bytes) else json.dumps(body).encode() if body is not None else None
     request = urllib.request.Request(node.url + path, data, node.headers, method=method)
     request.add_header("Content-Type", "application/json")
+    if deadline_ms is not None:
+        request.add_header("X-Ingle-Deadline-Ms", str(deadline_ms))
     with urllib.request.urlopen(request, timeout=60) as answer:
         text = answer.read()
         return json.loads(text) if text else None
@@ -176,17 +180,16 @@ def test_sigterm_finishes_the_calls_in_flight_and_refuses_new_ones(
 ) -> None:
     node = nodes()
     deploy(node, "counting", counting(tmp_path / "c.onnx"))
-    turns = 200_000
-    began_s = time.monotonic()
-    ask(node, "/v1/models/counting", {"turns": [turns]})
-    # As many turns as take about two seconds on this machine, whatever it is.
-    turns = int(turns * 2 / max(time.monotonic() - began_s, 0.01))
+    ask(node, "/v1/models/counting", {"turns": [QUICK]})
+    (worker,) = workers(node, "counting")
+    os.kill(worker, signal.SIGSTOP)
     with ThreadPoolExecutor(1) as pool:
-        call = pool.submit(ask, node, "/v1/models/counting", {"turns": [turns]})
+        call = pool.submit(ask, node, "/v1/models/counting", {"turns": [QUICK]})
         wait_until(lambda: _in_flight(node) == 1, "the call is in flight")
         node.process.send_signal(signal.SIGTERM)
         wait_until(lambda: _refuses(node), "new calls are refused")
-        assert call.result()["outputs"]["y"] == [turns]
+        os.kill(worker, signal.SIGCONT)
+        assert call.result()["outputs"]["y"] == [QUICK]
     assert stop_node(node) == 0
 
 
@@ -196,7 +199,7 @@ def _in_flight(node: RunningNode) -> int:
 
 def _refuses(node: RunningNode) -> bool:
     try:
-        ask(node, "/v1/models/counting", {"turns": [QUICK]})
+        ask(node, "/v1/models/counting", {"turns": [QUICK]}, deadline_ms=50)
     except urllib.error.HTTPError as error:
         with error:
             return error.code == 503

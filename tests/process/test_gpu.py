@@ -16,7 +16,7 @@ import pytest
 from tests.conftest import RunningNode
 from tests.process.models import bundle, counting, doubling, normalised
 from tests.process.test_cached_graphs import ROW
-from tests.process.test_faults import FOR_EVER, ask, deploy, double, parent, refusal, wait_until
+from tests.process.test_faults import FOR_EVER, ask, deploy, double, gone, parent, refusal, wait_until
 
 MIB = 1024 * 1024
 StartGpu = Callable[..., RunningNode]
@@ -156,8 +156,10 @@ def test_no_call_fails_when_the_gpus_worker_is_killed(on_gpu: StartGpu, tmp_path
             os.kill(pid, signal.SIGKILL)
             assert all(call.result()["outputs"] == expected for call in calls)
         assert double(node, 4.0) == 8.0
-    assert worker_of(node, "doubling")["pid"] not in killed
-    os.kill(parent(worker_of(node, "doubling")["pid"]), signal.SIGKILL)
+    pid = worker_of(node, "doubling")["pid"]
+    assert pid not in killed
+    os.kill(parent(pid), signal.SIGKILL)
+    wait_until(lambda: gone(pid), "the zygote's worker dies with it")
     assert double(node, 5.0) == 10.0
     assert on(node, "doubling") == "CUDAExecutionProvider"
 
