@@ -107,7 +107,7 @@ class BulkLinks:
         if link is None or link.wire is None:
             wire.end("there is no link to it")
             return
-        message = link.read(frames)
+        message = link.read([frame.buffer for frame in frames])
         if message is None:
             return
         head, bodies = message

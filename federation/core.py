@@ -161,7 +161,6 @@ class MeshCore:
         self, node_id: str, key: str, model_state: ModelState | None, load: Load | None, now_s: float
     ) -> None:
         """What came with an answer. `key` is model_key()'s."""
-        self.heard(node_id, now_s)
         member = self._membership.get(node_id)
         if member is not None and member.linked:
             talk = self._talks[node_id]

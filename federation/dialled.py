@@ -78,10 +78,14 @@ class DialledWire:
         sock.connect(f"tcp://{self.address}")
         self._socket.drive()
 
+    def has_room(self, size_bytes: int) -> bool:
+        """As Wire.has_room()."""
+        return not self._socket.closed and self._unsent.has_room(size_bytes)
+
     def send(self, parts: Sequence[Buffer]) -> bool:
         """As Wire.send()."""
         size = sum(map(len, parts))
-        if self._socket.closed or not self._unsent.has_room(size):
+        if not self.has_room(size):
             return False
         try:
             self._unsent.add(self._socket.send(parts), size)

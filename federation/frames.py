@@ -4,7 +4,7 @@ The layout is core/frames.py's. What comes from a peer is believed in nothing: w
 error for it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import msgspec
 
@@ -12,13 +12,14 @@ from appliance.core.errors import BadInputError
 from appliance.core.frames import LAYOUT_VERSION, MAX_HEAD_BYTES, PREFIX, PREFIX_SIZE
 from appliance.core.requests import Buffer
 from appliance.core.tensor_bodies import cut
-from federation.messages import KIND_OF, Head, MeshInvoke
+from federation.messages import KIND_OF, Head, MeshInvoke, Pack
 
 MAX_PARTS = 1024  # of a message
 # Below this a copy costs less than a part of its own.
 PART_FROM_BYTES = 32 * 1024
 
 _encode = msgspec.msgpack.Encoder().encode
+_PACK = _encode(Pack())
 _DECODERS: dict[int, Callable[[Buffer], Head]] = {
     int(kind): msgspec.msgpack.Decoder(head).decode  # type: ignore[misc]
     for head, kind in KIND_OF.items()
@@ -42,6 +43,29 @@ def message_parts(head: Head, body: Sequence[Buffer] = ()) -> list[Buffer]:
         return [b"".join((start, *body))]
     pieces = [part for part in body if len(part)]
     return [start, *pieces] if len(pieces) < MAX_PARTS else [start, b"".join(pieces)]
+
+
+def pack_of(frames: Sequence[Buffer]) -> bytes:
+    """A PACK of messages that are one part each."""
+    size = sum(map(len, frames))
+    return b"".join((PREFIX.pack(LAYOUT_VERSION, KIND_OF[Pack], 0, len(_PACK), size), _PACK, *frames))
+
+
+def packed(body: Sequence[Buffer]) -> Iterator[memoryview]:
+    """The messages of a PACK, in their order. Raises BrokenMessageError where one has not all its bytes."""
+    view = memoryview(body[0]) if body else memoryview(b"")
+    start = 0
+    while start < len(view):
+        if len(view) - start < PREFIX_SIZE:
+            raise BrokenMessageError(f"a pack ends with {len(view) - start} bytes that are no message")
+        _, _, _, head_size, body_size = PREFIX.unpack_from(view, start)
+        end = start + PREFIX_SIZE + head_size + body_size
+        if end > len(view):
+            raise BrokenMessageError(
+                f"a message in a pack has {end - start} bytes, and {len(view) - start} of them came"
+            )
+        yield view[start:end]
+        start = end
 
 
 def read_message(parts: Sequence[Buffer]) -> tuple[Head, list[Buffer]] | None:

@@ -18,7 +18,7 @@ from federation.frames import message_parts
 from federation.identity import Identity
 from federation.link_choice import Candidate, takes_over
 from federation.listener import Listener
-from federation.messages import PROTOCOL, Head, Hello, Introduction
+from federation.messages import PROTOCOL, Head, Hello, Introduction, Pack
 from federation.peer_link import AnyWire, PeerLink, dialable
 from federation.settings import MeshSettings
 from federation.wires import Tuning
@@ -178,6 +178,7 @@ class Links:
 
     def _end_all(self, link: PeerLink, reason: str) -> None:
         link.wire = None  # so that nobody is told
+        link.packer.clear()
         for wire in link.wires():
             wire.end(reason)
         link.said.clear()
@@ -210,7 +211,7 @@ class Links:
         if link is None:
             wire.end("it is not trusted any more")
             return
-        message = link.read(frames)
+        message = link.read([frame.buffer for frame in frames])
         if message is None:
             return
         head, bodies = message
@@ -219,10 +220,18 @@ class Links:
                 self._greeted(link, wire, head)
             else:  # ended, for a peer that takes it for the link would wait for answers
                 wire.end("it spoke before its HELLO")
-            return
+        elif isinstance(head, Pack):
+            for one, its_bodies, size_bytes in link.read_pack(bodies):
+                if wire not in link.said:
+                    break  # what came before it ended the connection
+                self._heard(link, one, its_bodies, size_bytes)
+        else:
+            self._heard(link, head, bodies, sum(map(len, frames)))
+
+    def _heard(self, link: PeerLink, head: Head, bodies: list[Buffer], size_bytes: int) -> None:
         if isinstance(head, Hello) and not self._is_believed(link, head):
             return
-        self._events.on_message(link.node_id, head, bodies, sum(map(len, frames)))
+        self._events.on_message(link.node_id, head, bodies, size_bytes)
 
     def _is_believed(self, link: PeerLink, hello: Hello) -> bool:
         shown = hello.introduction
@@ -243,6 +252,7 @@ class Links:
             link.attempts.pop(wire.address, None)
         else:
             wire.send(message_parts(self._hello(wire.node_id)))
+        link.packer.packs = hello.packs
         candidate = link.said[wire] = Candidate(hello.incarnation, wire.dialled)
         if link.wire is None:
             self._up(link, wire, hello)
@@ -283,7 +293,7 @@ class Links:
     def send(self, node_id: str, head: Head, body: Sequence[Buffer] = ()) -> bool:
         """Says something to a peer. False where there is no link, or what it leaves unread is too much already."""
         link = self._links.get(node_id)
-        return link is not None and link.wire is not None and link.wire.send(message_parts(head, body))
+        return link is not None and link.wire is not None and link.packer.send(message_parts(head, body))
 
     def send_to_each(self, node_ids: Iterable[str], head: Head, body: Sequence[Buffer] = ()) -> None:
         """The same to several, as far as there is a link."""
@@ -291,7 +301,7 @@ class Links:
         for node_id in node_ids:
             link = self._links.get(node_id)
             if link is not None and link.wire is not None:
-                link.wire.send(parts)
+                link.packer.send(parts)
 
     def send_bulk(self, node_id: str, head: Head, body: Sequence[Buffer] = ()) -> bool:
         """As send(), where large things delay nobody."""

@@ -64,10 +64,14 @@ class AcceptedWire:
         """Whether more than so much came without a message being complete, since this was asked last."""
         return self._tcp.unfinished_bytes(self._messages) > max_bytes
 
+    def has_room(self, size_bytes: int) -> bool:
+        """As Wire.has_room()."""
+        return not (self.ended or self._router.closed) and self._unsent.has_room(size_bytes)
+
     def send(self, parts: Sequence[Buffer]) -> bool:
         """As Wire.send()."""
         size = sum(map(len, parts))
-        if self.ended or self._router.closed or not self._unsent.has_room(size):
+        if not self.has_room(size):
             return False
         try:
             self._unsent.add(self._router.send([self.routing_id, *parts]), size)

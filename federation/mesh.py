@@ -114,7 +114,8 @@ class Mesh:
         self.names = self._disk.names
         self._addresses = own_addresses(read_interfaces(), bound_to=mesh.host, advertise=settings.advertise)
         self._ports = (0, 0)
-        me = Hello(PROTOCOL, release, self.introduction, next_incarnation(data_dir, time.time()), tags=self.tags)
+        incarnation = next_incarnation(data_dir, time.time())
+        me = Hello(PROTOCOL, release, self.introduction, incarnation, tags=self.tags, packs=True)
         self._me = me
         self._core = MeshCore(
             me, settings, now_s=time.monotonic(), unix_s=time.time, registers=self._disk.registers.values()

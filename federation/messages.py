@@ -43,6 +43,7 @@ class MeshKind(IntEnum):
     CHUNK = 58
     NO_CHUNK = 59
     HAVE = 60
+    PACK = 61
 
 
 # Who is there.
@@ -79,7 +80,7 @@ class Hello(msgspec.Struct, array_like=True):
     """The first message on a link, each way, and again when something in it changes. `incarnation` grows with each
     start of the node. `http`, `grpc`, `zmq` are ports, 0 for a front that is off. `peers`: some of those whom the
     sender has links with. `unix_s`: the sender's clock when it sent this; 0 where it does not tell. `program`: what
-    it runs from; None where that is no signed one file.
+    it runs from; None where that is no signed one file. `packs`: it reads PACK.
     """
 
     protocol: int
@@ -95,6 +96,12 @@ class Hello(msgspec.Struct, array_like=True):
     draining: bool = False
     unix_s: float = 0.0
     program: Program | None = None
+    packs: bool = False
+
+
+class Pack(msgspec.Struct, array_like=True):
+    """Several messages of a link in one, in their order: the body is their frames, one after another. Sent only to who
+    `packs`, after HELLO; holds neither another PACK nor a message of more than one part."""
 
 
 # How each fares: every node is the authority on itself.
@@ -198,7 +205,7 @@ class MeshInvoke(msgspec.Struct, array_like=True):
 
 class MeshReply(msgspec.Struct, array_like=True):
     """The answer to an INVOKE: a worker's Answer but for its number, and how the sender now fares with that model.
-    `total_s`: from the INVOKE's arrival to this answer."""
+    `total_s`: from the INVOKE's arrival to this answer. Of several answers in one PACK the first tells how it fares."""
 
     call: int
     tensors: list[TensorHead]
@@ -436,4 +443,5 @@ KIND_OF: dict[type[msgspec.Struct], MeshKind] = {
     Chunk: MeshKind.CHUNK,
     NoChunk: MeshKind.NO_CHUNK,
     Have: MeshKind.HAVE,
+    Pack: MeshKind.PACK,
 }

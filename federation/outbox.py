@@ -42,6 +42,8 @@ class Outbox:
         self._names.add(name)
 
     def take(self) -> list[Action]:
+        if not (self._actions or self._peers or self._names):
+            return []
         actions = self._actions
         actions += map(PeerChanged, self._peers)
         if self._names:

@@ -6,17 +6,16 @@ Runs in the gateway's event loop. Who may be here at all is links.py's.
 import ipaddress
 import logging
 import time
-from collections.abc import Callable, Iterator
-
-import zmq
+from collections.abc import Callable, Iterator, Sequence
 
 from appliance.core.addresses import Address
 from appliance.core.requests import Buffer
 from federation.dialled import DialledWire
-from federation.frames import BrokenMessageError, read_message
+from federation.frames import BrokenMessageError, packed, read_message
 from federation.link_choice import Candidate
 from federation.listener import AcceptedWire
 from federation.messages import Head, Introduction
+from federation.packing import Packer
 
 MAX_ADDRESSES = 8  # of a node that are dialled
 _COMPLAIN_EVERY_S = 60.0
@@ -28,7 +27,8 @@ AnyWire = DialledWire | AcceptedWire
 
 class PeerLink:
     """`wire` is None while there is no link. `said`: connections whose HELLO was heard, by how each stands. `yielding`:
-    those that another took over from, by the loop's time until which what was said on them may still be on its way."""
+    those that another took over from, by the loop's time until which what was said on them may still be on its way.
+    `packer`: takes what is said on the link. Made in the loop it is used in."""
 
     def __init__(self, node_id: str, public_key: bytes) -> None:
         self.node_id = node_id
@@ -37,19 +37,30 @@ class PeerLink:
         self.wire: AnyWire | None = None
         self.said: dict[AnyWire, Candidate] = {}
         self.yielding: dict[AnyWire, float] = {}
+        self.packer = Packer(lambda: self.wire)
         self.attempts: dict[Address, DialledWire] = {}
         self.bulk: list[AnyWire] = []
         self.bulk_attempt: DialledWire | None = None
         self.trouble = ""  # why the last attempt came to nothing
         self._complained_s = float("-inf")
 
-    def read(self, frames: list[zmq.Frame]) -> tuple[Head, list[Buffer]] | None:
+    def read(self, parts: Sequence[Buffer]) -> tuple[Head, list[Buffer]] | None:
         """What the peer said; None where that is broken, or only later versions know it."""
         try:
-            return read_message([frame.buffer for frame in frames])
+            return read_message(parts)
         except BrokenMessageError as error:
             self.complain(f"sent what is no message of the mesh: {error}")
             return None
+
+    def read_pack(self, body: Sequence[Buffer]) -> Iterator[tuple[Head, list[Buffer], int]]:
+        """What the peer said in a PACK, with the size of each in bytes, as far as it can be read."""
+        try:
+            for frame in packed(body):
+                message = self.read((frame,))
+                if message is not None:
+                    yield (*message, len(frame))
+        except BrokenMessageError as error:
+            self.complain(f"sent what is no message of the mesh: {error}")
 
     def complain(self, sentence: str) -> None:
         """What is wrong with the peer: logged now and then, however often it is."""

@@ -38,6 +38,9 @@ class Wire(Protocol):
     node_id: str
     dialled: bool  # by this node
 
+    def has_room(self, size_bytes: int) -> bool:
+        """Whether send() of so much would be taken, as far as large messages are concerned."""
+
     def send(self, parts: Sequence[Buffer]) -> bool:
         """Sends a message. False where the connection has ended, or too much that was sent waits to be read."""
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 import msgspec
 
 from appliance.catalogue.catalogue import Catalogue
+from appliance.core.alarms import Alarms
 from appliance.core.client_memory import MemorySpan
 from appliance.core.errors import DeadlineError, IngleError, NotFoundError, UnavailableError, WorkerFailedError
 from appliance.core.frames import Answer, AnswerForm, Invoke
@@ -162,6 +163,7 @@ class DataPlane:
         self._prefix = secrets.token_hex(5)
         self._number = 0
         self._loop = asyncio.get_running_loop()
+        self.alarms = Alarms()
 
     # Who.
 
@@ -248,7 +250,7 @@ class DataPlane:
             raise
         if asked_s and work.flight is None:  # a flight minds its own deadline
             # The pool's tick is too coarse for a deadline that somebody chose.
-            work.timer = self._loop.call_later(asked_s, work.expire)
+            work.timer = self.alarms.call_later(asked_s, work.expire)
         return begun
 
     def _submit(self, begun: BegunCall, request: CallRequest, principal: Principal) -> None:

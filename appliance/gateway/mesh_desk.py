@@ -4,6 +4,7 @@ Runs in the gateway's event loop. A peer's call runs here or nowhere: it is neve
 they may do, the node where it came in has seen to. Each answer tells how this node fares with the model by then.
 """
 
+import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
@@ -19,6 +20,7 @@ from appliance.core.errors import (
 from appliance.core.frames import Answer, AnswerForm
 from appliance.core.models import ModelVersion
 from appliance.core.requests import Buffer, CallRequest, SequenceStep
+from appliance.gateway.routes import Route
 from appliance.gateway.waiter import Waiter
 from appliance.security.scopes import Principal, Scope
 from federation.messages import Head, Load, MeshFault, MeshInvoke, MeshReply, ModelState
@@ -54,7 +56,9 @@ class MeshDesk:
         self._send = send
         self._fares = fares
         self._load = load
+        self._loop = asyncio.get_running_loop()
         self._calls: dict[str, dict[int, Waiter]] = {}
+        self._replies: list[tuple[str, Route, MeshReply, bytes]] = []  # of this turn
         self._principals: dict[str, Principal] = {}
 
     def invoke(self, node_id: str, asked: MeshInvoke, body: Sequence[Buffer]) -> None:
@@ -114,10 +118,20 @@ class MeshDesk:
             seconds.queue,
             seconds.load,
             seconds.total,
-            self._fares(waiter.begun.route.model),
-            self._load(),
         )
-        self._send(waiter.source, reply, (body,))
+        if not self._replies:
+            self._loop.call_soon(self._tell)
+        self._replies.append((waiter.source, waiter.begun.route, reply, body))
+
+    def _tell(self) -> None:
+        """Sends a turn's replies. How this node fares is told once to each peer, for when all of them are done."""
+        replies, self._replies = self._replies, []
+        told: set[tuple[str, str]] = set()
+        for node_id, route, reply, body in replies:
+            if (node_id, route.key) not in told:
+                told.add((node_id, route.key))
+                reply.model_state, reply.load = self._fares(route.model), self._load()
+            self._send(node_id, reply, (body,))
 
     def failed(self, waiter: Waiter, error: IngleError) -> None:
         if waiter.begun is None:

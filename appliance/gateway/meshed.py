@@ -52,7 +52,6 @@ class Meshed:
         self.mesh = mesh
         self._dataplane = dataplane
         self._own_state = own_state
-        loop = asyncio.get_running_loop()
         holders = Holders(mesh.by_id)
         self.tritons = Tritons(mesh, holders, translator, max_body_bytes=dataplane.settings.max_body_bytes)
         router = Router(
@@ -61,7 +60,7 @@ class Meshed:
             tags=mesh.tags,
             peers=holders,
             hedge_share=settings.hedge_share,
-            call_later=loop.call_later,
+            call_later=dataplane.alarms.call_later,
             load=self._load if settings.spread else None,
             own_load=own_state.load,
         )

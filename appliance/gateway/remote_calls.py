@@ -148,14 +148,16 @@ class RemoteCalls:
         """A peer's answer; one that nobody waits for any more is passed over."""
         carrier = self._taken(node_id, reply.call)
         if carrier is not None:
-            self._heard.heard_load(node_id, carrier.model_key, reply.model_state, reply.load)
+            if reply.model_state is not None:
+                self._heard.heard_load(node_id, carrier.model_key, reply.model_state, reply.load)
             carrier.replied(node_id, reply, body)
 
     def on_fault(self, node_id: str, fault: MeshFault) -> None:
         """A peer has no answer."""
         carrier = self._taken(node_id, fault.call)
         if carrier is not None:
-            self._heard.heard_load(node_id, carrier.model_key, fault.model_state, None)
+            if fault.model_state is not None:
+                self._heard.heard_load(node_id, carrier.model_key, fault.model_state, None)
             error = error_from_code(fault.code, fault.sentence)
             error.retry_after_s = fault.retry_after_s or None
             carrier.routed.failed(node_id, error, elsewhere=fault.elsewhere)

@@ -3,11 +3,11 @@
 Runs in the gateway's event loop. Knows neither workers nor processes.
 """
 
-import asyncio
 import heapq
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol
 
+from appliance.core.alarms import Alarm
 from appliance.core.client_memory import MemorySpan
 from appliance.core.errors import DeadlineError, IngleError
 from appliance.core.frames import Answer, Invoke
@@ -79,7 +79,7 @@ class Work:
         self.placed: dict[str, PlacedOutput] = {}
         self.patience_turns = 1
         self.sequence: CallSequence | None = None
-        self.timer: asyncio.TimerHandle | None = None
+        self.timer: Alarm | None = None
         self.flight: Flight | None = None  # where it may run on several nodes
         self.ran_on = ""  # the name of the other node that answered it
         self.remote_s = (0.0, 0.0)  # how long it waited there, and for the model to be loaded

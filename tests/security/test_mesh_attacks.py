@@ -17,6 +17,7 @@ import zmq
 from appliance.core.addresses import Address
 from appliance.core.frames import PREFIX, TensorHead
 from federation.credentials import introduce
+from federation.frames import message_parts, pack_of
 from federation.identity import new_identity
 from federation.introducer import MAX_ASKED, Act, Told, seal
 from federation.keyring import Keyring, mesh_key
@@ -451,7 +452,10 @@ def test_a_member_that_says_it_is_another_is_not_believed(tmp_path: Path) -> Non
     uvloop.run(run())
 
 
-def test_a_member_that_speaks_before_its_hello_is_not_heard_and_its_connection_ends(tmp_path: Path) -> None:
+@pytest.mark.parametrize("in_a_pack", [False, True])
+def test_a_member_that_speaks_before_its_hello_is_not_heard_and_its_connection_ends(
+    tmp_path: Path, in_a_pack: bool
+) -> None:
     async def run() -> None:
         async with shells(tmp_path) as nodes, stranger() as member:
             mesh = await nodes.start("node")
@@ -460,7 +464,8 @@ def test_a_member_that_speaks_before_its_hello_is_not_heard_and_its_connection_e
             mesh.introduced(member.shown(mesh.keyring))
             member.dial(mesh)
             await until(lambda: member.begun)
-            member.say(invoke(1), (b"abc",))
+            said = message_parts(invoke(1), (b"abc",))
+            member.say_parts([pack_of(said)] if in_a_pack else said)
             await until(lambda: member.ended)
             member.begun = False
             member.dial(mesh)
@@ -479,7 +484,8 @@ def test_broken_and_unknown_messages_of_a_member_are_passed_over(tmp_path: Path)
             mesh = await nodes.start("node")
             await member.become_member(mesh)
             later = PREFIX.pack(1, max(MeshKind) + 1, 0, 3, 2) + b"\xc0" * 3 + b"ab"
-            for parts in ([b""], [b"\0" * 100], [secrets.token_bytes(500)], [b"x"] * 2000, [later]):
+            packs = [pack_of([b"x" * 50]), pack_of([later, pack_of([pack_of([])])]), pack_of([later])[:-1]]
+            for parts in ([b""], [b"\0" * 100], [secrets.token_bytes(500)], [b"x"] * 2000, [later], *zip(packs)):
                 member.say_parts(parts)
             member.say(Probe(77))
             await until(lambda: any(isinstance(head, Probed) and head.number == 77 for head in member.heard))

@@ -73,7 +73,7 @@ def test_a_later_versions_kinds_are_passed_over_and_its_longer_heads_are_read() 
     assert read_message([packed(max(MeshKind) + 1, [1, 2, 3])]) is None
     assert read_message([packed(MeshKind.PROBE, [7, "new", {"field": 1}])]) == (Probe(7), [])
     hello = [1, "9.9.9", msgspec.to_builtins(INTRODUCTION, builtin_types=(bytes,)), 5]
-    longer = [*hello, 0, 0, 0, ["gpu"], "", [], False, 0.0, None, "new", [1]]
+    longer = [*hello, 0, 0, 0, ["gpu"], "", [], False, 0.0, None, True, "new", [1]]
     read = read_message([packed(MeshKind.HELLO, longer)])
     assert read is not None
     assert isinstance(read[0], Hello)

@@ -1,160 +1,160 @@
-"""What `ingle deploy` sends: what belongs to a model is found, and packed so that any ZIP reader can read it."""
+"""What is said to a peer in one turn of the loop leaves as one message, in its order, and nothing of it is lost."""
 
-import io
-import zipfile
-from pathlib import Path
+import asyncio
+from collections.abc import Callable, Sequence
 
-import numpy as np
-import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+import uvloop
 
-from appliance.catalogue.packing import find_package, stream
-from appliance.core.errors import BadInputError, RefusedError
-
-
-@pytest.fixture
-def model(tmp_path: Path) -> Path:
-    """`y = x + w` with `w` in the file."""
-    return write_model(tmp_path / "plus.onnx")
+from appliance.core.frames import PREFIX
+from appliance.core.requests import Buffer
+from federation.frames import PART_FROM_BYTES, BrokenMessageError, message_parts, pack_of, packed, read_message
+from federation.messages import Cancel, Chunk, Head, Pack, Probe
+from federation.packing import Packer
+from tests.mesh.meshed import until
 
 
-def write_model(path: Path, external: str = "") -> Path:
-    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [1024]) for name in "xy")
-    w = numpy_helper.from_array(np.arange(1024, dtype=np.float32), "w")
-    graph = helper.make_graph([helper.make_node("Add", ["x", "w"], ["y"])], "plus", [x], [y], [w])
-    whole = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
-    onnx.save_model(whole, path, save_as_external_data=bool(external), location=external or None, size_threshold=0)
-    return path
+class Wire:
+    """A connection that keeps what it was given. `takes`: how many messages it takes before it is full."""
+
+    node_id = "peer"
+    dialled = True
+
+    def __init__(self) -> None:
+        self.sent: list[list[bytes]] = []
+        self.takes = 1000
+
+    def has_room(self, size_bytes: int) -> bool:
+        return True
+
+    def send(self, parts: Sequence[Buffer]) -> bool:
+        if self.takes <= 0:
+            return False
+        self.takes -= 1
+        self.sent.append(list(map(bytes, parts)))
+        return True
+
+    def end(self, reason: str) -> None:
+        raise AssertionError("nobody ends it")
+
+    @property
+    def heads(self) -> list[list[Head]]:
+        """What each message said."""
+        return [heads_of(message) for message in self.sent]
 
 
-def sent(source: Path, manifest: Path | None = None, labels: Path | None = None) -> bytes:
-    return b"".join(stream(find_package(source, manifest, labels)))
+def heads_of(message: list[bytes]) -> list[Head]:
+    read = read_message(message)
+    assert read is not None
+    head, body = read
+    if not isinstance(head, Pack):
+        return [head]
+    inside = [read_message([frame]) for frame in packed(body)]
+    return [each[0] for each in inside if each is not None]
 
 
-def members(upload: bytes) -> dict[str, bytes]:
-    with zipfile.ZipFile(io.BytesIO(upload)) as archive:
-        assert archive.testzip() is None
-        return {name: archive.read(name) for name in archive.namelist()}
+def packing(what: Callable[[Packer, Wire], object], *, packs: bool = True) -> Wire:
+    """The wire, some turns after `what` was done in one turn."""
+    wire = Wire()
+
+    async def run() -> None:
+        packer = Packer(lambda: wire)
+        packer.packs = packs
+        what(packer, wire)
+        for _ in range(3):
+            await asyncio.sleep(0)
+
+    uvloop.run(run())
+    return wire
 
 
-def test_a_file_that_needs_nothing_is_sent_as_it_is(model: Path) -> None:
-    assert sent(model) == model.read_bytes()
+def say(packer: Packer, *heads: Head) -> list[bool]:
+    return [packer.send(message_parts(head)) for head in heads]
 
 
-def test_external_data_comes_along(tmp_path: Path) -> None:
-    model = write_model(tmp_path / "plus.onnx", external="plus.weights")
-    assert members(sent(model)) == {
-        "model.onnx": model.read_bytes(),
-        "plus.weights": (tmp_path / "plus.weights").read_bytes(),
-    }
+def test_what_is_said_in_one_turn_is_one_message_in_its_order() -> None:
+    heads = [Cancel(1), Probe(2), Cancel(3)]
+    wire = packing(lambda packer, _: say(packer, *heads))
+    assert wire.heads == [heads]
 
 
-def test_missing_external_data_is_refused_before_anything_is_sent(tmp_path: Path) -> None:
-    model = write_model(tmp_path / "plus.onnx", external="plus.weights")
-    (tmp_path / "plus.weights").unlink()
-    with pytest.raises(RefusedError, match=r"plus\.weights"):
-        find_package(model)
+def test_what_is_said_alone_is_sent_as_it_is() -> None:
+    wire = packing(lambda packer, _: say(packer, Cancel(1)))
+    assert wire.sent == [message_parts(Cancel(1))]
 
 
-def test_manifest_and_labels_make_a_bundle(model: Path, tmp_path: Path) -> None:
-    manifest, labels = tmp_path / "some.toml", tmp_path / "words"
-    manifest.write_text('name = "me/plus"\nversion = "2.0.0"\n')
-    labels.write_text("cat\ndog\n")
-    package = find_package(model, manifest, labels)
-    assert members(b"".join(stream(package))) == {
-        "model.onnx": model.read_bytes(),
-        "manifest.toml": manifest.read_bytes(),
-        "labels.txt": b"cat\ndog\n",
-    }
-    assert (package.manifest.name, package.manifest.version) == ("me/plus", "2.0.0")
-    assert package.manifest.labels == ("cat", "dog")
+def test_a_peer_that_does_not_know_packs_gets_none() -> None:
+    wire = packing(lambda packer, _: say(packer, Cancel(1), Cancel(2)), packs=False)
+    assert wire.sent == [message_parts(Cancel(1)), message_parts(Cancel(2))]
 
 
-def test_a_labels_file_that_the_manifest_names_comes_along_under_that_name(model: Path, tmp_path: Path) -> None:
-    manifest = tmp_path / "some.toml"
-    manifest.write_text('labels = "words.txt"\n')
-    with pytest.raises(RefusedError, match=r"words\.txt"):
-        find_package(model, manifest)
-    (tmp_path / "words.txt").write_text("cat\n")
-    assert members(sent(model, manifest))["words.txt"] == b"cat\n"
+@pytest.mark.parametrize("size", [PART_FROM_BYTES - 40, PART_FROM_BYTES, 10 * PART_FROM_BYTES])
+def test_what_is_large_leaves_at_once_and_after_what_was_said_before_it(size: int) -> None:
+    large = message_parts(Chunk(1, size), [bytes(size)])
+
+    def speak(packer: Packer, wire: Wire) -> None:
+        say(packer, Cancel(1), Cancel(2))
+        assert packer.send(large)
+        assert wire.heads == [[Cancel(1), Cancel(2)], [Chunk(1, size)]]
+        say(packer, Cancel(3))
+
+    assert packing(speak).heads[2:] == [[Cancel(3)]]
 
 
-def test_labels_said_twice_are_refused(model: Path, tmp_path: Path) -> None:
-    manifest, labels = tmp_path / "some.toml", tmp_path / "words.txt"
-    manifest.write_text('labels = ["cat"]\n')
-    labels.write_text("dog\n")
-    with pytest.raises(BadInputError, match="keep one"):
-        find_package(model, manifest, labels)
+def test_a_pack_is_never_so_large_that_it_would_be_a_part_of_its_own() -> None:
+    frames = [message_parts(Chunk(number, 900), [bytes(900)]) for number in range(100)]
+    wire = packing(lambda packer, _: [packer.send(frame) for frame in frames])
+    assert [head for heads in wire.heads for head in heads] == [Chunk(number, 900) for number in range(100)]
+    assert all(len(message[0]) < PART_FROM_BYTES for message in wire.sent)
+    assert len(wire.sent) < 5
 
 
-def test_a_folder_is_sent_with_what_belongs_to_its_model_and_nothing_else(tmp_path: Path) -> None:
-    folder = tmp_path / "plus"
-    (folder / "vectors").mkdir(parents=True)
-    write_model(folder / "plus.onnx")
-    (folder / "manifest.toml").write_text('description = "adds"\n')
-    (folder / "labels.txt").write_text("cat\n")
-    (folder / "vectors" / "parity.json").write_text("{}")
-    (folder / "notes.txt").write_text("mine")
-    package = find_package(folder)
-    assert set(members(b"".join(stream(package)))) == {
-        "model.onnx",
-        "manifest.toml",
-        "labels.txt",
-        "vectors/parity.json",
-    }
-    assert package.stem == "plus"
+def test_what_a_full_connection_does_not_take_waits_in_its_order_and_is_bounded() -> None:
+    wire = Wire()
+    wire.takes = 0
+
+    async def run() -> None:
+        packer = Packer(lambda: wire)
+        packer.packs = True
+        taken = 0
+        while packer.send(message_parts(Chunk(taken, 1000), [bytes(1000)])):
+            taken += 1
+        assert 1000 < taken < 10_000
+        large = message_parts(Chunk(0, PART_FROM_BYTES), [bytes(PART_FROM_BYTES)])
+        assert not packer.send(large)
+        wire.takes = 10_000
+        await until(lambda: sum(map(len, wire.heads)) == taken)
+        assert [head for heads in wire.heads for head in heads] == [Chunk(number, 1000) for number in range(taken)]
+        assert packer.send(large)
+
+    uvloop.run(run())
 
 
-@pytest.mark.parametrize("names", [[], ["a.onnx", "b.onnx"]])
-def test_a_folder_without_one_clear_model_is_refused(tmp_path: Path, names: list[str]) -> None:
-    for name in names:
-        write_model(tmp_path / name)
-    with pytest.raises(BadInputError, match=r"model\.onnx"):
-        find_package(tmp_path)
+def test_what_waits_ends_with_the_link() -> None:
+    def speak(packer: Packer, _: Wire) -> None:
+        say(packer, Cancel(1))
+        packer.clear()
+        say(packer, Cancel(2))
+
+    assert packing(speak).heads == [[Cancel(2)]]
 
 
-def test_a_bundle_is_sent_as_it_is_and_named_by_its_manifest(model: Path, tmp_path: Path) -> None:
-    manifest = tmp_path / "some.toml"
-    manifest.write_text('name = "me/plus"\nlabels = "words.txt"\n')
-    (tmp_path / "words.txt").write_text("cat\n")
-    bundle = tmp_path / "plus.ingle"
-    bundle.write_bytes(sent(model, manifest))
-    package = find_package(bundle)
-    assert b"".join(stream(package)) == bundle.read_bytes()
-    assert package.manifest.name == "me/plus"
-    with pytest.raises(BadInputError, match="unpack it"):
-        find_package(bundle, manifest)
+def test_nothing_is_taken_where_there_is_no_link() -> None:
+    async def run() -> None:
+        assert say(Packer(lambda: None), Cancel(1)) == [False]
+
+    uvloop.run(run())
 
 
-def test_the_same_files_make_the_same_bundle(model: Path, tmp_path: Path) -> None:
-    manifest = tmp_path / "some.toml"
-    manifest.write_text('name = "me/plus"\n')
-    assert sent(model, manifest) == sent(model, manifest)
+@pytest.mark.parametrize("cut", [1, 15, 16, 17])
+def test_a_pack_that_was_cut_is_one_error(cut: int) -> None:
+    body = b"".join(bytes(message_parts(Cancel(number))[0]) for number in range(2))
+    with pytest.raises(BrokenMessageError):
+        list(packed([body[:-cut]]))
 
 
-def test_progress_ends_at_the_size_that_was_announced(model: Path, tmp_path: Path) -> None:
-    manifest = tmp_path / "some.toml"
-    manifest.write_text('name = "me/plus"\n')
-    package, steps = find_package(model, manifest), list[int]()
-    for _ in stream(package, steps.append):
-        pass
-    assert sum(steps) == package.size_bytes
-
-
-@pytest.mark.parametrize(
-    ("text", "sentence"),
-    [
-        ("this is not toml", "is no TOML"),
-        ("nmae = 'x'", "nmae"),
-        ("version = 'new'", "is no version"),
-        ("name = 'a b'", "is no model name"),
-    ],
-)
-def test_a_wrong_manifest_is_refused_before_anything_is_sent(
-    model: Path, tmp_path: Path, text: str, sentence: str
-) -> None:
-    manifest = tmp_path / "some.toml"
-    manifest.write_text(text)
-    with pytest.raises(RefusedError, match=sentence):
-        find_package(model, manifest)
+def test_a_pack_whose_messages_say_that_they_are_endless_is_one_error() -> None:
+    with pytest.raises(BrokenMessageError):
+        list(packed([PREFIX.pack(1, 48, 0, 2**32 - 1, 2**64 - 1) + b"\x91\x01"]))
+    assert list(packed([])) == []
+    assert read_message([pack_of([])]) == (Pack(), [])
