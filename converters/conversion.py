@@ -34,10 +34,10 @@ def convert(job: Job, say: Callable[[str], None]) -> ConversionRecord:
     seconds = time.monotonic() - began_s
     if made.model != folder / MODEL or not made.model.is_file():
         raise RefusedError(f"{converter.title} wrote no {MODEL}")
-    manifest_from_table(made.manifest)  # what a node would refuse must not be packed
+    manifest = manifest_from_table(made.manifest)  # what a node would refuse must not be packed
     precision = _reduce(made, job, say)
     say("opening it in onnxruntime")
-    session = Session(made.model)
+    session = Session(made.model, manifest)
     sample = read_sample(Path(job.sample), session.signature, made.manifest) if job.sample else None
     say("comparing it with the original")
     checked = check(made, session, sample=sample, rows=job.rows, seed=job.seed, precision=precision)

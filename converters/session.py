@@ -1,4 +1,5 @@
-"""The converted model as onnxruntime sees it: its signature, and a run. In the process of a conversion alone."""
+"""The converted model as a node sees it: its signature, and a run. Where its manifest puts texts in the place of tokens,
+it takes texts here, too. In the process of a conversion alone."""
 
 import os
 from pathlib import Path
@@ -11,14 +12,17 @@ import numpy as np
 import onnxruntime
 
 from appliance.core.errors import RefusedError
-from appliance.core.tensors import DTYPE_OF_ORT, Signature, TensorSpec
+from appliance.core.manifest import Manifest, TextInput
+from appliance.core.tensors import DTYPE_OF_ORT, DTYPES, Signature, TensorSpec
+from appliance.core.text_signature import texts_for_tokens
+from appliance.core.tokenizer import Tokenizer
 from converters.converter import Feed
 
 
 class Session:
     """Raises RefusedError where the model does not open, or takes or gives what no call could carry."""
 
-    def __init__(self, model: Path) -> None:
+    def __init__(self, model: Path, manifest: Manifest | None = None) -> None:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.log_severity_level = 4
@@ -26,19 +30,41 @@ class Session:
             self._session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # a dozen unrelated classes
             raise RefusedError(f"the converted model does not open in onnxruntime: {_line(error)}") from None
-        self.signature = Signature(
+        own = Signature(
             tuple(_spec(value, "input") for value in self._session.get_inputs()),
             tuple(_spec(value, "output") for value in self._session.get_outputs()),
         )
+        self._specs = {spec.name: spec for spec in own.inputs}
+        self._outputs = tuple(spec.name for spec in own.outputs)
+        self.signature = texts_for_tokens(own, manifest or Manifest())
+        self._text = manifest.tokenized if manifest else None
+        if self._text is not None:
+            length = max(0, self._specs[self._text.ids].shape[1])
+            self._tokenizer = Tokenizer(model.parent, self._text, length=length)
 
     def run(self, feed: Feed) -> Feed:
         """All outputs by name. Raises RefusedError where the model fails on it."""
+        offsets: Feed = {}
+        if self._text is not None:
+            feed, offsets = self._fed(feed, self._text)
         try:
             outputs = self._session.run(None, feed)
         except Exception as error:
             raise RefusedError(f"the converted model does not run: {_line(error)}") from None
-        named = zip(self.signature.outputs, outputs, strict=True)
-        return {spec.name: np.asarray(output) for spec, output in named}
+        return {name: np.asarray(output) for name, output in zip(self._outputs, outputs, strict=True)} | offsets
+
+    def _fed(self, feed: Feed, text: TextInput) -> tuple[Feed, Feed]:
+        """The model's own inputs, and the tokens' offsets where they are an output."""
+        texts, pairs = (feed[name].ravel().tolist() if name else None for name in (text.name, text.pair))
+        tokens = self._tokenizer.tokens(texts or [], pairs)
+        rows = {text.ids: tokens.ids, text.mask: tokens.mask, text.types: tokens.types}
+        made = {
+            name: np.array(row, DTYPES[self._specs[name].dtype].numpy)
+            for name, row in rows.items()
+            if name in self._specs
+        }
+        rest = {name: array for name, array in feed.items() if name not in (text.name, text.pair)}
+        return rest | made, {text.offsets: np.array(tokens.offsets, np.int64)} if text.offsets else {}
 
 
 def _spec(value: Any, what: str) -> TensorSpec:

@@ -48,12 +48,13 @@ class TextInput(_Declaration, frozen=True, tag="text"):
     With `tokenizer`, a tokenizer.json of the bundle, `name` is no input of the model but what callers see in place of
     those that tokens fill: `ids`, and `mask` and `types` where the model has inputs of these names. Texts of more than
     `max_tokens` are cut (0: where the tokenizer says, else at 512), shorter ones filled up to the longest of their run.
-    `pair` names a second text for callers to give with each. `offsets` names an output that the node adds: [rows,
+    `prefix` goes before each text, as some models were trained. `pair` names a second text for callers to give with each. `offsets` names an output that the node adds: [rows,
     tokens, 2], from which to which character of its text each token goes; 0 and 0 for what stands for no text.
     """
 
     tokenizer: str = ""
     max_tokens: int = 0
+    prefix: str = ""
     pair: str = ""
     ids: str = "input_ids"
     mask: str = "attention_mask"

@@ -52,5 +52,7 @@ def _check(declared: TextInput, manifest: Manifest, signature: Signature) -> Non
     own = [name for name in (declared.name, declared.pair) if name]
     if len(set(own)) != len(own) or not set(own).isdisjoint(taken):
         raise RefusedError(f"the manifest's text needs a name of its own: {', '.join(own)} is taken")
+    if declared.offsets and declared.prefix:
+        raise RefusedError("offsets are of the text as it came: they do not go together with a prefix")
     if declared.offsets in [spec.name for spec in signature.outputs]:
         raise RefusedError(f"the manifest names the tokens' offsets as the model's output '{declared.offsets}'")

@@ -45,6 +45,7 @@ class Tokenizer:
         self._padding = self._found_padding()
         self._limit(declared, length)
         self._shown = bool(declared.offsets)
+        self._prefix = declared.prefix
 
     def tokens(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> Tokens:
         """The texts' tokens, filled up to the longest. Raises BadInputError, TooLargeError."""
@@ -55,7 +56,7 @@ class Tokenizer:
                 )
             if not text.isascii() and _HALF_A_PAIR.search(text):
                 raise BadInputError("the text holds half of a UTF-16 pair, which is no text")
-        found = [self._one(text, pairs[index] if pairs is not None else None) for index, text in enumerate(texts)]
+        found = [self._one(self._prefix + text, pairs[index] if pairs is not None else None) for index, text in enumerate(texts)]
         longest = max(self._length, max((len(row[0]) for row in found), default=0))
         left, pad_id, pad_type = self._padding
         ids, mask, types, offsets = [], [], [], []

@@ -36,7 +36,7 @@ def conversion(converter: Converter, source: Path, word: str, folder: Path, **op
 
 def compared(made: Conversion, converter: Converter, family: str, *, rows: int = 192, word: str = "") -> ParityReport:
     """`word`: the format, of what conversion() did not make."""
-    report = check(made, Session(made.model), sample=None, rows=rows, seed=0).report
+    report = check(made, Session(made.model, manifest_from_table(made.manifest)), sample=None, rows=rows, seed=0).report
     outcome = "converted" if report.within else "not published: out of tolerance"
     errors = [max(getattr(output, what) for output in report.outputs) for what in ("max_absolute", "max_relative")]
     differing = sum(output.labels_differ for output in report.outputs)
