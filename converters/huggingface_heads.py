@@ -35,7 +35,7 @@ class Head(NamedTuple):
     scores: str = ""
 
 
-class _Named(nn.Module):
+class _Named(nn.Module):  # type: ignore[misc]
     def __init__(self, model: Any, inputs: Sequence[str]) -> None:
         super().__init__()
         self.model, self.inputs = model, tuple(inputs)
@@ -81,7 +81,7 @@ class Sentence(_Named):
         return self.after(torch.cat([pooled(way, tokens, mask) for way in self.ways], 1))
 
 
-class Normalize(nn.Module):
+class Normalize(nn.Module):  # type: ignore[misc]
     def forward(self, vectors: Any) -> Any:
         return nn.functional.normalize(vectors, p=2, dim=1)
 

@@ -69,11 +69,19 @@ def _head(model: Any, architecture: str, spec: TensorSpec) -> Head:
 
 def _size(config: Any, processor: dict[str, Any]) -> tuple[int, int]:
     """Height and width of what goes into the model: what the processor makes, else what the model is built for."""
+    size = processor.get("size")
+    exact = (
+        None
+        if isinstance(size, dict) and "shortest_edge" in size and not _kind(processor).startswith(_CUTS_IN)
+        else size
+    )
     cut = processor.get("crop_size") if processor.get("do_center_crop") else None
-    for named in (cut, processor.get("size"), getattr(config, "image_size", None)):
-        if (sides := _sides(named)) is not None:
-            return sides
-    return 224, 224
+    offered = (cut, exact, getattr(config, "image_size", None), size)
+    return next((sides for named in offered if (sides := _sides(named)) is not None), (224, 224))
+
+
+def _kind(processor: dict[str, Any]) -> str:
+    return str(processor.get("image_processor_type") or processor.get("feature_extractor_type") or "")
 
 
 def _sides(named: Any) -> tuple[int, int] | None:
@@ -93,7 +101,7 @@ def _declaration(processor: dict[str, Any], size: tuple[int, int], channels: int
     without = "the folder's picture processor cannot be said in a manifest, so the model takes numbers: "
     if not processor:
         return {}, "the folder has no preprocessor_config.json, so the model takes numbers"
-    kind = str(processor.get("image_processor_type") or processor.get("feature_extractor_type") or "")
+    kind = _kind(processor)
     if channels not in (1, 3) or processor.get("rescale_offset") or processor.get("do_pad"):
         return {}, without + (kind or "its channels, offset or padding")
     resized = _resizing(processor, size, kind)

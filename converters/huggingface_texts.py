@@ -24,17 +24,30 @@ from converters.torch_inputs import line, quiet
 
 TOKENIZER = "tokenizer.json"
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+_VOCABULARIES = (
+    TOKENIZER, "vocab.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model", "tokenizer.model", "spm.model",
+    "source.spm", "tekken.json",
+)  # fmt: skip
 DEFAULT_TOKENS = 512
 LONG_TOKENS = 1024  # above this a text that is cut is not among those that are compared: it would take minutes
 TASKS = (
     "sequence classification, token classification, question answering, and models without a head (embeddings with "
     "sentence-transformers' folder)"
 )
+# Scripts, quotes and invisible characters, which tokenizers treat each in their own way, and words special to some.
 _MORE = (
-    "Zürich übergrößte Straße, naïve façade — “quoted”…", "I loved it!", "This was a complete waste of time and money.",
-    "Angela Merkel visited New York City in July.", "不错的产品，我很喜欢", "https://example.org/a?b=c#d x_y@z.com",
-    "\u200bzero\u200dwidth\ufeff", "𝔘𝔫𝔦𝔠𝔬𝔡𝔢 ﬁ ½ ①", "नमस्ते दुनिया", "a\u0000b", "...", "[MASK] [SEP] <s> </s> <pad>",
+    "Zürich übergrößte Straße, naïve façade \u2014 \u201cquoted\u201d\u2026", "I loved it!",
+    "This was a complete waste of time and money.", "Angela Merkel visited New York City in July.",
+    "\u4e0d\u9519\u7684\u4ea7\u54c1\uff0c\u6211\u5f88\u559c\u6b22", "https://example.org/a?b=c#d x_y@z.com",
+    "\u200bzero\u200dwidth\ufeff", "\U0001d518\U0001d52b\U0001d526 \ufb01 \u00bd \u2460", "नमस्ते दुनिया",
+    "a\u0000b", "...",
 )  # fmt: skip
+
+
+_SPECIAL = "[MASK] [SEP] <s> </s> <pad>"
+_LOWERED = (
+    "a text that spells a special token, such as [MASK], is taken for it, where sentence-transformers lowers it first"
+)
 
 
 class Pair(NamedTuple):
@@ -52,7 +65,9 @@ def converted_texts(model: Any, found: Folder, folder: Path, options: Options, s
     head, names, offsets, manifest = _task(model, found, inputs)
     written = _written(tokenizer, found, folder, most)
     original = _Original(head, inputs, tokenizer, most, names, found, offsets)
-    texts = _texts(tokenizer, most)
+    lowered = bool(found.modules and found.sentence.get("do_lower_case"))
+    notes += [_LOWERED] if lowered else []
+    texts = _texts(tokenizer, most, *([] if lowered else [_SPECIAL]))
     say("translating it")
     trials = [original.tokens(texts[:4], texts[1:5]), original.tokens(texts[4:5], texts[:1])]
     specs = [TensorSpec(name, "INT64", (-1, -1)) for name in inputs]
@@ -64,7 +79,7 @@ def converted_texts(model: Any, found: Folder, folder: Path, options: Options, s
     return Conversion(
         folder / "model.onnx",
         original.answer,
-        lambda count, random: _rows(texts, names, count),
+        lambda count, _: _rows(texts, names, count),
         manifest={"input": [text], **manifest},
         notes=tuple(filter(None, (*notes, note))),
     )
@@ -74,6 +89,11 @@ def _tokenizer(found: Folder, model: Any) -> tuple[Any, list[str]]:
     """Transformers' own, of the kind that the library `tokenizers` runs."""
     from transformers import AutoTokenizer
 
+    there = {path.name for path in found.model_folder.iterdir()}
+    require(  # without any, Transformers makes an empty one
+        not there.isdisjoint(_VOCABULARIES),
+        f"the folder has no tokenizer: expected {_VOCABULARIES[0]} or another of its files",
+    )
     try:
         tokenizer = AutoTokenizer.from_pretrained(
             str(found.model_folder), local_files_only=True, trust_remote_code=False
@@ -108,7 +128,9 @@ def _most_tokens(tokenizer: Any, model: Any, found: Folder) -> int:
 
 def _position_tables(model: Any) -> list[Any]:
     named = model.named_modules()
-    return [m for name, m in named if name.endswith("position_embeddings") and getattr(m, "padding_idx", None) is not None]
+    return [
+        m for name, m in named if name.endswith("position_embeddings") and getattr(m, "padding_idx", None) is not None
+    ]
 
 
 def _inputs(tokenizer: Any, model: Any) -> tuple[str, ...]:
@@ -215,9 +237,9 @@ class _Original:
         return answers | ({self._offsets: tokens[self._offsets]} if self._offsets else {})
 
 
-def _texts(tokenizer: Any, most: int) -> list[str]:
+def _texts(tokenizer: Any, most: int, *more: str) -> list[str]:
     """Those of which the tokenizer makes something: one without tokens of its own makes nothing of an empty text."""
-    offered = ["A text of some words.", *_MORE, *TEXTS]
+    offered = ["A text of some words.", *_MORE, *more, *TEXTS]
     if most <= LONG_TOKENS:
         offered.append("Words, numbers (3.14) and names like Łódź follow each other. " * (most // 8 + 1))
     return [text for text in offered if tokenizer(text)["input_ids"]]

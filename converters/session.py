@@ -1,5 +1,5 @@
-"""The converted model as a node sees it: its signature, and a run. Where its manifest puts texts in the place of tokens,
-it takes texts here, too. In the process of a conversion alone."""
+"""The converted model as a node sees it: its signature, and a run; with texts in the place of tokens where its manifest
+says so. In the process of a conversion alone."""
 
 import os
 from pathlib import Path

@@ -30,13 +30,16 @@ class ImageInput(_Declaration, frozen=True, tag="image"):
     """A picture. Pixels become `(pixel * scale - mean) / std`, channel by channel, in `layout`.
 
     `size` is (height, width); left out, the model's own fixed shape tells. `resize`: `stretch` to the size, `crop`
-    the middle after scaling the shorter side, `pad` with zeros after scaling the longer.
+    the middle after scaling the shorter side, `pad` with zeros after scaling the longer. `shorter` is the length to
+    which a crop scales the shorter side; 0: so that nothing of that side is lost. `filter` is Pillow's.
     """
 
     size: Sizes = ()
     layout: Literal["NCHW", "NHWC", ""] = ""
     colour: Literal["RGB", "BGR", "L"] = "RGB"
     resize: Literal["stretch", "crop", "pad"] = "stretch"
+    shorter: int = 0
+    filter: Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"] = "bilinear"
     scale: float = 1.0
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
@@ -48,8 +51,9 @@ class TextInput(_Declaration, frozen=True, tag="text"):
     With `tokenizer`, a tokenizer.json of the bundle, `name` is no input of the model but what callers see in place of
     those that tokens fill: `ids`, and `mask` and `types` where the model has inputs of these names. Texts of more than
     `max_tokens` are cut (0: where the tokenizer says, else at 512), shorter ones filled up to the longest of their run.
-    `prefix` goes before each text, as some models were trained. `pair` names a second text for callers to give with each. `offsets` names an output that the node adds: [rows,
-    tokens, 2], from which to which character of its text each token goes; 0 and 0 for what stands for no text.
+    `prefix` goes before each text, as some models were trained. `pair` names a second text for callers to give with
+    each. `offsets` names an output that the node adds: [rows, tokens, 2], from which to which character of its text
+    each token goes; 0 and 0 for what stands for no text.
     """
 
     tokenizer: str = ""

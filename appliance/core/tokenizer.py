@@ -56,7 +56,10 @@ class Tokenizer:
                 )
             if not text.isascii() and _HALF_A_PAIR.search(text):
                 raise BadInputError("the text holds half of a UTF-16 pair, which is no text")
-        found = [self._one(self._prefix + text, pairs[index] if pairs is not None else None) for index, text in enumerate(texts)]
+        found = [
+            self._one(self._prefix + text, pairs[index] if pairs is not None else None)
+            for index, text in enumerate(texts)
+        ]
         longest = max(self._length, max((len(row[0]) for row in found), default=0))
         left, pad_id, pad_type = self._padding
         ids, mask, types, offsets = [], [], [], []

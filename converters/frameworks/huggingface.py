@@ -30,7 +30,9 @@ class HuggingFaceConverter(Converter):
     name: ClassVar[str] = "huggingface"
     extra: ClassVar[str] = "huggingface"
     title: ClassVar[str] = "Hugging Face"
-    takes: ClassVar[str] = "folders of Transformers and sentence-transformers: texts and pictures into classes and vectors"
+    takes: ClassVar[str] = (
+        "folders of Transformers and sentence-transformers: texts and pictures into classes and vectors"
+    )
     formats: ClassVar[tuple[str, ...]] = ("hugging-face",)
     modules: ClassVar[tuple[str, ...]] = ("transformers", "tokenizers", "torch", "onnx", "onnxscript", "onnxruntime")
 
@@ -59,8 +61,8 @@ class HuggingFaceConverter(Converter):
 
             return converted_images(model, found, folder, options, say)
         raise RefusedError(
-            f"this is a {architecture}, which takes {model.main_input_name}: models of texts and of pictures are taken; "
-            "export others with torch.export and give the .pt2"
+            f"this is a {architecture}, which takes {model.main_input_name}: models of texts and of pictures are "
+            "taken; export others with torch.export and give the .pt2"
         )
 
 
@@ -87,9 +89,10 @@ def _loaded(architecture: str, folder: Path) -> Any:
         raise RefusedError(f"Transformers cannot load this folder: {type(error).__name__}: {line(error)}") from None
     missing = sorted(name for name in report["missing_keys"] if "pooler" not in name)
     if missing:
+        named = f"{', '.join(missing[:5])}{' and others' if len(missing) > 5 else ''}"
         raise RefusedError(
-            f"the folder has no weights for {', '.join(missing[:5])}{' and others' if len(missing) > 5 else ''}: they would "
-            "be random numbers. It may have been trained for another task than its config.json says"
+            f"the folder has no weights for {named}: they would be random numbers. It may "
+            "have been trained for another task than its config.json says"
         )
     if report["missing_keys"]:
         model.ingle_pooler_missing = True

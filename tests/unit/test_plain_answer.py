@@ -3,11 +3,12 @@
 import json
 import math
 
+import msgspec
 import numpy as np
 import pytest
 from plain_cases import declares
 
-from appliance.core.manifest import Manifest
+from appliance.core.manifest import Manifest, OutputDeclaration
 from appliance.workers.plain.answer import plain_answer
 
 CATS = Manifest(labels=("no", "yes", "maybe"), top_k=2)
@@ -132,3 +133,19 @@ def test_fewer_labels_than_top_k_are_all_of_them():
         "labels"
     ]
     assert len(rows[0]) == 3
+
+
+def test_each_part_of_a_text_is_labelled_with_its_place():
+    text = {"name": "text", "as": "text", "tokenizer": "tokenizer.json", "offsets": "offsets"}
+    manifest = msgspec.structs.replace(
+        declares(text), labels=("O", "PER"), output=(OutputDeclaration("scores", labels=True),)
+    )
+    scores = np.array([[[0.5, 0.5], [0.1, 0.9], [0.8, 0.2]], [[0.2, 0.8], [0.3, 0.7], [0.1, 0.9]]], np.float32)
+    offsets = np.array([[[0, 0], [0, 6], [7, 9]], [[0, 0], [0, 4], [0, 0]]])
+    told = answered({"scores": scores, "offsets": offsets}, {"scores": "FP32", "offsets": "INT64"}, manifest)
+    assert told["labels"] == [
+        [{"label": "PER", "score": 0.9, "start": 0, "end": 6}],
+        [{"label": "PER", "score": 0.7, "start": 0, "end": 4}],
+    ]
+    other = answered({"scores": scores[:, :2], "offsets": offsets}, {"scores": "FP32", "offsets": "INT64"}, manifest)
+    assert "labels" not in other

@@ -345,3 +345,33 @@ def test_damaged_pictures_end_in_a_sentence():
             body[random.integers(0, len(body), 6)] = random.integers(0, 256, 6)
             found = outcome(one, "image/any", body.tobytes(), NCHW)
             assert found.status in (400, 413) if isinstance(found, IngleError) else found.shape == (1, 3, 4, 6)
+
+
+def test_a_crop_can_leave_a_margin_out():
+    ringed = Image.new("RGB", (10, 10), RED)
+    ringed.paste(Image.new("RGB", (8, 8), GREEN), (1, 1))
+    signature = takes(("x", "UINT8", (1, 4, 4, 3)))
+    inner = one("image/png", encoded(ringed), signature, image(resize="crop", shorter=8, filter="box"))
+    assert {tuple(pixel) for pixel in inner.reshape(-1, 3).tolist()} == {GREEN}
+    whole = one("image/png", encoded(ringed), signature, image(resize="crop", filter="box"))
+    assert {GREEN} < {tuple(pixel) for pixel in whole.reshape(-1, 3).tolist()}
+
+
+def test_a_margin_is_left_out_of_a_picture_of_the_right_size_too():
+    tensor = one("image/png", encoded(WIDE), takes(("x", "UINT8", (1, 2, 4, 3))), image(resize="crop", shorter=4))
+    assert GREEN in {tuple(pixel) for pixel in tensor.reshape(-1, 3).tolist()}
+    assert tensor[0, :, 0, 0].max() < 255
+
+
+@pytest.mark.parametrize("declared", [{"resize": "pad", "shorter": 8}, {"resize": "crop", "shorter": -1}])
+def test_a_margin_goes_with_a_crop_alone(declared):
+    with pytest.raises(BadInputError, match="shorter is 0 to"):
+        one("image/png", encoded(WIDE), takes(("x", "UINT8", (1, 2, 4, 3))), image(**declared))
+
+
+@pytest.mark.parametrize("name", ["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"])
+def test_a_picture_is_resampled_as_declared(name):
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (9, 13, 3), np.uint8))
+    tensor = one("image/png", encoded(noise), takes(("x", "UINT8", (1, 4, 5, 3))), image(filter=name))
+    wanted = noise.resize((5, 4), Image.Resampling[name.upper()])
+    assert np.array_equal(tensor[0], np.asarray(wanted))

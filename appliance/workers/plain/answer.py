@@ -1,4 +1,5 @@
-"""A plain answer: outputs as nested lists, and labels with scores where the manifest has labels.
+"""A plain answer: outputs as nested lists, and labels with scores where the manifest has labels, of rows or of a text's
+parts.
 
 Runs in a worker process, so that the gateway passes text on.
 """
@@ -22,8 +23,9 @@ _NULL = re.compile(rb"null")  # what orjson writes for a number that is not fini
 def plain_answer(outputs: Mapping[str, Array], dtypes: Mapping[str, str], manifest: Manifest) -> bytes:
     """The members `"outputs":{...}` and, with labels, `,"labels":[[...]]` as JSON text without the outer braces.
 
-    Labels: per row, at most `top_k`, best first, equals in the labels' order. What JSON has no number for is written
-    "NaN", "Infinity" or "-Infinity".
+    Labels: per row, at most `top_k`, best first, equals in the labels' order; where each token of a text is labelled,
+    per row those that are something, in the text's order, with their `start` and `end` in characters. What JSON has no
+    number for is written "NaN", "Infinity" or "-Infinity".
     """
     numbers = {name: _readable(dtypes[name], array) for name, array in outputs.items()}
     members = [orjson.dumps(name) + b":" + _text(array) for name, array in numbers.items()]
@@ -68,12 +70,38 @@ def _labelled(
     declared = next((output.name for output in manifest.output if output.labels and output.name in outputs), None)
     if declared is not None and dtypes[declared] not in (*_FLOATS, "BYTES", "BOOL"):
         return _chosen(outputs[declared], manifest)
+    text = manifest.tokenized
+    if text is not None and declared is not None and text.offsets in outputs:
+        return _parts(outputs[declared], outputs[text.offsets], manifest)
     names = [declared] if declared is not None else [name for name in outputs if dtypes[name] in _FLOATS]
     for name in names:
         rows = _score_rows(outputs[name], len(manifest.labels))
         if rows is not None:
             return [_best(row, manifest) for row in rows]
     return None
+
+
+_NOTHING = "O"  # "outside": how tagging schemes (IOB and its kin) call what is no part of anything
+
+
+def _parts(scores: Array, offsets: Array, manifest: Manifest) -> list[list[dict[str, Any]]] | None:
+    """The best label of each token that stands for some of the text."""
+    if scores.ndim != 3 or scores.shape[2] != len(manifest.labels) or scores.shape[:2] != offsets.shape[:2]:
+        return None
+    best = scores.argmax(-1)
+    return [
+        [
+            {
+                "label": manifest.labels[best[row, token]],
+                "score": _score(scores[row, token, best[row, token]]),
+                "start": int(offsets[row, token, 0]),
+                "end": int(offsets[row, token, 1]),
+            }
+            for token in range(scores.shape[1])
+            if offsets[row, token, 1] > offsets[row, token, 0] and manifest.labels[best[row, token]] != _NOTHING
+        ]
+        for row in range(len(scores))
+    ]
 
 
 def _score_rows(array: Array, classes: int) -> Array | None:

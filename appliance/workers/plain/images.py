@@ -52,7 +52,7 @@ def image_tensor(spec: TensorSpec, declared: ImageInput, body: bytes | memoryvie
     wanted = frame(spec, declared)
     picture = _decoded(body)
     picture = _coloured(picture, declared.colour)
-    picture = _sized(picture, wanted, declared.resize)
+    picture = _sized(picture, wanted, declared)
     pixels = np.asarray(picture).reshape(picture.height, picture.width, wanted.channels)
     if declared.colour == "BGR":
         pixels = pixels[:, :, ::-1]
@@ -112,7 +112,7 @@ def _coloured(picture: Image.Image, colour: str) -> Image.Image:
     return picture if picture.mode == mode else picture.convert(mode)
 
 
-def _sized(picture: Image.Image, wanted: Frame, resize: str) -> Image.Image:
+def _sized(picture: Image.Image, wanted: Frame, declared: ImageInput) -> Image.Image:
     width, height = picture.size
     to_width, to_height = wanted.width or width, wanted.height or height
     if not (wanted.width and wanted.height) and to_width * to_height > MAX_FREE_PIXELS:
@@ -120,23 +120,26 @@ def _sized(picture: Image.Image, wanted: Frame, resize: str) -> Image.Image:
             f"the picture is {width} x {height} and the model takes any size: at most {MAX_FREE_PIXELS} pixels are "
             "taken then; send a smaller one, or declare `size` in the manifest"
         )
-    if (width, height) == (to_width, to_height):
+    cuts = declared.resize == "crop" and declared.shorter > 0
+    if (width, height) == (to_width, to_height) and not cuts:
         return picture
-    if resize == "crop":
+    filling = Image.Resampling[declared.filter.upper()]
+    if declared.resize == "crop":
         scale = max(to_width / width, to_height / height)
+        scale = max(scale, declared.shorter / min(width, height)) if cuts else scale
         inner_width, inner_height = to_width / scale, to_height / scale
         left, top = (width - inner_width) / 2, (height - inner_height) / 2
         # Cut and scaled in one step: scaling all of a picture of 1 x 60,000 first would make a huge one.
         box = (max(left, 0.0), max(top, 0.0), min(left + inner_width, width), min(top + inner_height, height))
-        return picture.resize((to_width, to_height), Image.Resampling.BILINEAR, box=box)
-    if resize == "pad":
+        return picture.resize((to_width, to_height), filling, box=box)
+    if declared.resize == "pad":
         scale = min(to_width / width, to_height / height)
         inner = (min(max(round(width * scale), 1), to_width), min(max(round(height * scale), 1), to_height))
         padded = Image.new(picture.mode, (to_width, to_height))
-        small = picture.resize(inner, Image.Resampling.BILINEAR)
+        small = picture.resize(inner, filling)
         padded.paste(small, ((to_width - inner[0]) // 2, (to_height - inner[1]) // 2))
         return padded
-    return picture.resize((to_width, to_height), Image.Resampling.BILINEAR)
+    return picture.resize((to_width, to_height), filling)
 
 
 def _scaled(pixels: Array, spec: TensorSpec, declared: ImageInput) -> Array:

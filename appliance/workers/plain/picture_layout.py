@@ -54,6 +54,8 @@ def picture_shape(spec: TensorSpec, shape: tuple[int, ...]) -> tuple[int, ...] |
 def _check_numbers(spec: TensorSpec, declared: ImageInput, channels: int) -> None:
     if declared.size and (len(declared.size) != 2 or not all(1 <= side <= MAX_SIDE for side in declared.size)):
         raise _wrong(spec, f"size is [height, width], each 1 to {MAX_SIDE}")
+    if not 0 <= declared.shorter <= MAX_SIDE or (declared.shorter and declared.resize != "crop"):
+        raise _wrong(spec, f'shorter is 0 to {MAX_SIDE}, and goes with resize = "crop" alone')
     for what, numbers in (("mean", declared.mean), ("std", declared.std)):
         if numbers and (len(numbers) not in (1, channels) or not all(map(math.isfinite, numbers))):
             raise _wrong(spec, f"{what} is one number, or one for each of {channels} channels")
