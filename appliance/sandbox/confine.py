@@ -4,12 +4,15 @@ calls, death with its parent.
 Runs in the zygote (network and privileges, inherited by every worker at no cost) and in each worker (the others).
 Linux only. Each layer is best effort and says what it got, since an appliance must also run on kernels that forbid
 one of them.
-Sources: unshare(2), user_namespaces(7), prctl(2), getrlimit(2).
+Sources: unshare(2), user_namespaces(7), netdevice(7), prctl(2), getrlimit(2).
 """
 
+import fcntl
 import os
 import resource
 import signal
+import socket
+import struct
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
@@ -20,6 +23,8 @@ from appliance.sandbox.kernel import prctl, unshare
 
 _CLONE_NEWUSER = 0x10000000
 _CLONE_NEWNET = 0x40000000
+_SIOCSIFFLAGS = 0x8914  # with a struct ifreq
+_IFF_UP, _IFF_LOOPBACK, _IFF_RUNNING = 0x1, 0x8, 0x40
 _PR_SET_PDEATHSIG = 1
 _PR_SET_NO_NEW_PRIVS = 38
 
@@ -54,6 +59,19 @@ def leave_network() -> Layer:
         except OSError as error:
             return Layer("network namespace", True, f"through a user namespace without a mapping ({error.strerror})")
     return Layer("network namespace", True, "through a user namespace")
+
+
+def raise_loopback() -> bool:
+    """Brings up the loopback of the namespace that leave_network() made, for programs that talk to each other there;
+    whether it is up."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+        try:
+            fcntl.ioctl(
+                any_socket, _SIOCSIFFLAGS, struct.pack("16sh14x", b"lo", _IFF_UP | _IFF_RUNNING | _IFF_LOOPBACK)
+            )
+        except OSError:
+            return False
+    return True
 
 
 def forbid_new_privileges() -> Layer:
@@ -100,15 +118,21 @@ def limit_resources(*, data_bytes: int, open_files: int = 256, file_bytes: int =
 
 
 def confine_files(
-    readable: Iterable[str], writable: Iterable[str] = (), folders: Iterable[str] = (), programs: Iterable[str] = ()
+    readable: Iterable[str],
+    writable: Iterable[str] = (),
+    folders: Iterable[str] = (),
+    programs: Iterable[str] = (),
+    *,
+    tcp: bool = False,
 ) -> Layer:
     """Leaves this process, and all it forks, only these files and folders to open; what is open stays open. In
-    `folders` it may also make and remove folders; what is in `programs` it may run.
+    `folders` it may also make and remove folders; what is in `programs` it may run. `tcp`: it may use TCP, for who has
+    left the network.
 
     Paths that do not exist are passed over. no_new_privs must be set, and the process be single-threaded.
     """
     try:
-        handled = landlock.offered()
+        handled = landlock.ruleset(landlock.offered().abi, tcp=True) if tcp else landlock.offered()
         landlock.restrict_files(handled, readable, writable, folders, programs)
     except OSError as error:
         why = f"the kernel does not offer it ({error.strerror}): models can read what the node can"

@@ -45,13 +45,13 @@ class Ruleset(NamedTuple):
     sentence: str  # which says it to people
 
 
-def ruleset(abi: int) -> Ruleset:
-    """All that a kernel of this ABI can refuse."""
+def ruleset(abi: int, *, tcp: bool = False) -> Ruleset:
+    """All that a kernel of this ABI can refuse, but for TCP where that is granted."""
     rights = (1 << _RIGHTS_BY_ABI[min(abi, max(_RIGHTS_BY_ABI))]) - 1
     attributes, refused = struct.pack("=Q", rights), "any file but the model's and the runtime's"
     if abi >= _NET_FROM_ABI:
-        attributes += struct.pack("=Q", _NET_BIND_AND_CONNECT)
-        refused += ", TCP"
+        attributes += struct.pack("=Q", 0 if tcp else _NET_BIND_AND_CONNECT)
+        refused += "" if tcp else ", TCP"
     if abi >= _SCOPE_FROM_ABI:
         attributes += struct.pack("=Q", _SCOPE_ABSTRACT_SOCKETS_AND_SIGNALS)
         refused += ", signals to other processes"

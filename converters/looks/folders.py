@@ -62,10 +62,10 @@ def _others(_: Content, names: frozenset[str]) -> Detected | None:
         return refused("mlflow")
     if "Manifest.json" in names and any(name.startswith("Data") for name in names):
         return refused("coreml")
-    if "__model__" in names or any(name.endswith(".pdmodel") for name in names):
-        return refused("paddle-legacy")
-    if any(name.endswith(".pdiparams") for name in names) and any(name.endswith(".json") for name in names):
+    if any(f"{name.removesuffix('.pdiparams')}.json" in names for name in names if name.endswith(".pdiparams")):
         return Detected(format="paddle-pir", what="a Paddle model")
+    if "__model__" in names or any(name.endswith(".pdmodel") for name in names):
+        return Detected(format="paddle-legacy", what="a Paddle model in its old form")
     if "manifest.ocdbt" in names or "_METADATA" in names or "_CHECKPOINT_METADATA" in names:
         return refused("orbax")
     if any(name.endswith("-symbol.json") for name in names):

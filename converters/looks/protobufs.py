@@ -91,7 +91,9 @@ def protobuf(content: Content) -> Detected | None:
     if kinds.get(100) == _BYTES or (first.number == 1 and _looks_like_name(first) and kinds.get(2) == _BYTES):
         return refused("caffe")
     if kinds.get(1) == _BYTES and max(kinds) <= 5:
-        return refused("paddle-legacy") if first.start[:1] == b"\x08" else _graph(fields)
+        if first.start[:1] == b"\x08":
+            return Detected(format="paddle-legacy", what="a Paddle model in its old form")
+        return _graph(fields)
     return None
 
 

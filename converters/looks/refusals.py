@@ -47,8 +47,6 @@ tfjs-layers | a TensorFlow.js layers model | save the Keras model itself as .ker
     with tensorflowjs_converter
 tf-checkpoint | a TensorFlow checkpoint | it has weights and no graph: save the whole model with
     `tf.saved_model.save(model, 'folder')`
-paddle-legacy | a Paddle model in its old form (__model__ or .pdmodel) | load it and save it anew with
-    paddle.jit.save in Paddle 3, which writes inference.json
 paddle-params | Paddle parameters alone | give the .json beside them
 ncnn | an ncnn model | it was converted from ONNX or a framework: give that original
 mnn | an MNN model | it was converted from ONNX or a framework: give that original

@@ -1,0 +1,257 @@
+"""Spark's saved models become ONNX that answers as Spark does, row by row and in the sandbox; what Spark alone can do
+is refused by name."""
+
+import random
+import shutil
+from collections.abc import Callable, Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from appliance.core.errors import RefusedError
+from converters import isolation
+from converters.converter import Conversion
+from converters.detection import detect
+from converters.frameworks.spark import CONVERTER
+from converters.isolation import Limits
+from converters.job import Done, Job
+from converters.options import Options
+from converters.session import Session
+from tests.converters.converting import compared, conversion, refused
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+ml = pytest.importorskip("pyspark.ml", reason="Spark is not installed: 'make test-nets' has it")
+if shutil.which("java") is None:
+    pytest.skip("Spark needs Java, which is not there: 'make test-nets' installs it", allow_module_level=True)
+
+classify, cluster, features, regress, linalg = (
+    import_module(f"pyspark.ml.{name}") for name in ("classification", "clustering", "feature", "regression", "linalg")
+)
+Pipeline = ml.Pipeline
+
+NUMBERS = ["a", "b", "c", "d"]
+TWO, THREE, SIZE = {"labelCol": "two"}, {"labelCol": "three"}, {"labelCol": "size"}
+
+
+@pytest.fixture(scope="module")
+def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """The session that the converter takes, too. Snappy's library does not load on every box."""
+    from pyspark.sql import SparkSession
+
+    builder = SparkSession.builder.master("local[1]")
+    for key, value in {
+        "spark.ui.enabled": "false", "spark.driver.host": "127.0.0.1", "spark.driver.bindAddress": "127.0.0.1",
+        "spark.sql.shuffle.partitions": "1", "spark.ui.showConsoleProgress": "false", "spark.log.level": "OFF",
+        "spark.sql.parquet.compression.codec": "gzip", "spark.default.parallelism": "1",
+        "spark.sql.warehouse.dir": str(tmp_path_factory.mktemp("warehouse")),
+    }.items():  # fmt: skip
+        builder = builder.config(key, value)
+    session = builder.getOrCreate()
+    yield session
+    session.stop()
+
+
+@pytest.fixture(scope="module")
+def rows(spark: Any) -> Any:
+    chance = random.Random(0)
+    made = []
+    for _ in range(150):
+        x = [chance.gauss(0, 1) for _ in range(4)]
+        kind, code = chance.choice(["üb", "b", "c 🙂"]), float(chance.randrange(5))
+        two = float(x[0] + x[1] / 2 + (kind == "b") + chance.gauss(0, 0.3) > 0)
+        three = float(chance.randrange(3)) if chance.random() < 0.2 else 0.0 if x[0] < 0 else 1.0 if x[1] > 0 else 2.0
+        made.append((*x, kind, "yes" if two else "no", two, three, abs(2 * x[0] + x[2]) + 0.1 + code, code))
+    names = [*NUMBERS, "kind", "word", "two", "three", "size", "code"]
+    table = spark.createDataFrame(made, names)
+    wide = features.VectorAssembler(inputCols=NUMBERS, outputCol="features").transform(table)
+    return features.VectorAssembler(inputCols=["code", "two"], outputCol="counts").transform(wide).cache()
+
+
+def tabular(*, invalid: str = "keep", last: Any = None) -> Any:
+    """What people build: indexers, an encoder, a scaler, a model, and the answer as a word."""
+    return Pipeline(
+        stages=[
+            features.StringIndexer(inputCol="word", outputCol="label"),
+            features.StringIndexer(inputCol="kind", outputCol="index", handleInvalid=invalid),
+            features.OneHotEncoder(inputCol="index", outputCol="ones"),
+            features.VectorAssembler(inputCols=["a", "b", "ones"], outputCol="raw"),
+            features.StandardScaler(inputCol="raw", outputCol="scaled", withMean=True),
+            last or classify.LogisticRegression(maxIter=5, featuresCol="scaled"),
+            features.IndexToString(inputCol="prediction", outputCol="answer", labels=["no", "yes"]),
+        ]
+    )
+
+
+def prepared() -> Any:
+    """Features alone, one after the other."""
+    along = [
+        features.MinMaxScaler(min=-1, max=2), features.MaxAbsScaler(), features.RobustScaler(withCentering=True),
+        features.ElementwiseProduct(scalingVec=linalg.Vectors.dense([1.0, -2.0, 0.5])),
+        features.VarianceThresholdSelector(), features.PCA(k=2), features.Normalizer(p=1.0),
+        features.VectorSlicer(indices=[1, 0]),
+    ]  # fmt: skip
+    for index, stage in enumerate(along):
+        name = "featuresCol" if stage.hasParam("featuresCol") else "inputCol"
+        stage.set(stage.getParam(name), f"v{index}")
+        stage.set(stage.getParam("outputCol"), f"v{index + 1}")
+    return Pipeline(
+        stages=[
+            features.Imputer(inputCols=["a", "b"], outputCols=["a2", "b2"]),
+            features.QuantileDiscretizer(numBuckets=3, inputCol="c", outputCol="c2", handleInvalid="keep"),
+            features.VectorAssembler(inputCols=["a2", "b2", "c2"], outputCol="v0", handleInvalid="keep"),
+            *along,
+            features.Binarizer(threshold=0.2, inputCol="d", outputCol="sign"),
+        ]
+    )
+
+
+def with_categories(model: Any) -> Any:
+    return Pipeline(
+        stages=[
+            features.StringIndexer(inputCol="kind", outputCol="index"),
+            features.VectorAssembler(inputCols=["a", "index", "code"], outputCol="raw"),
+            features.VectorIndexer(inputCol="raw", outputCol="indexed", maxCategories=6, handleInvalid="keep"),
+            model,
+        ]
+    )
+
+
+FAMILIES: dict[str, Callable[[], Any]] = {
+    "LogisticRegression, two classes": lambda: classify.LogisticRegression(maxIter=5, **TWO),
+    "LogisticRegression, a threshold": lambda: classify.LogisticRegression(maxIter=5, threshold=0.8, **TWO),
+    "LogisticRegression, two classes, multinomial": lambda: classify.LogisticRegression(
+        maxIter=5, family="multinomial", **TWO
+    ),
+    "LogisticRegression, three classes": lambda: classify.LogisticRegression(maxIter=5, **THREE),
+    "LogisticRegression, thresholds": lambda: classify.LogisticRegression(
+        maxIter=5, thresholds=[0.2, 0.0, 0.7], **THREE
+    ),
+    "LinearSVC": lambda: classify.LinearSVC(maxIter=5, threshold=0.1, **TWO),
+    "NaiveBayes, multinomial": lambda: classify.NaiveBayes(featuresCol="counts", **THREE),
+    "NaiveBayes, complement": lambda: classify.NaiveBayes(featuresCol="counts", modelType="complement", **THREE),
+    "NaiveBayes, Gaussian": lambda: classify.NaiveBayes(modelType="gaussian", **THREE),
+    "perceptron": lambda: classify.MultilayerPerceptronClassifier(layers=[4, 5, 6, 3], maxIter=5, **THREE),
+    "FMClassifier": lambda: classify.FMClassifier(maxIter=5, factorSize=3, **TWO),
+    "DecisionTreeClassifier": lambda: classify.DecisionTreeClassifier(maxDepth=4, **THREE),
+    "RandomForestClassifier": lambda: classify.RandomForestClassifier(numTrees=5, maxDepth=4, **THREE),
+    "RandomForestClassifier, categories": lambda: with_categories(
+        classify.RandomForestClassifier(numTrees=5, featuresCol="indexed", seed=1, **THREE)
+    ),
+    "GBTClassifier": lambda: classify.GBTClassifier(maxIter=4, maxDepth=3, **TWO),
+    "LinearRegression": lambda: regress.LinearRegression(**SIZE),
+    "GeneralizedLinearRegression, gamma, log": lambda: regress.GeneralizedLinearRegression(
+        family="gamma", link="log", linkPredictionCol="eta", **SIZE
+    ),
+    "GeneralizedLinearRegression, binomial, cloglog": lambda: regress.GeneralizedLinearRegression(
+        family="binomial", link="cloglog", **TWO
+    ),
+    "GeneralizedLinearRegression, tweedie": lambda: regress.GeneralizedLinearRegression(
+        family="tweedie", variancePower=1.5, linkPower=0.0, **SIZE
+    ),
+    "AFTSurvivalRegression": lambda: regress.AFTSurvivalRegression(censorCol="two", maxIter=5, **SIZE),
+    "FMRegressor": lambda: regress.FMRegressor(maxIter=5, **SIZE),
+    "IsotonicRegression": lambda: regress.IsotonicRegression(featuresCol="a", **SIZE),
+    "DecisionTreeRegressor": lambda: regress.DecisionTreeRegressor(maxDepth=4, **SIZE),
+    "RandomForestRegressor": lambda: regress.RandomForestRegressor(numTrees=5, maxDepth=4, **SIZE),
+    "GBTRegressor, categories": lambda: with_categories(regress.GBTRegressor(maxIter=4, featuresCol="indexed", **SIZE)),
+    "KMeans": lambda: cluster.KMeans(k=3, seed=1),
+    "KMeans, cosine": lambda: cluster.KMeans(k=3, seed=1, distanceMeasure="cosine"),
+    "GaussianMixture": lambda: cluster.GaussianMixture(k=2, seed=1, maxIter=3),
+    "a table's pipeline": tabular,
+    "a table's pipeline, boosted": lambda: tabular(last=classify.GBTClassifier(maxIter=3, featuresCol="scaled")),
+    "features alone": prepared,
+}
+
+
+def saved(model: Any, folder: Path) -> Path:
+    model.write().overwrite().save(str(folder))
+    return folder
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_model_answers_as_spark_in_any_batch(family: str, rows: Any, tmp_path: Path) -> None:
+    folder = saved(FAMILIES[family]().fit(rows), tmp_path / "model")
+    assert detect(folder).format == "spark"
+    report = compared(conversion(CONVERTER, folder, "spark", tmp_path / "to"), CONVERTER, family, rows=96)
+    assert report.within
+    assert report.batch_sizes[:2] == (1, 3)
+    assert not report.not_compared
+
+
+def answers(made: Conversion, **columns: list[Any]) -> dict[str, Any]:
+    """Of the converted model, its columns given by name."""
+    session = Session(made.model)
+    feed = {}
+    for spec in session.signature.inputs:
+        cells = np.array(columns[spec.name], object)
+        feed[spec.name] = (cells if spec.dtype == "BYTES" else cells.astype(np.float64)).reshape(-1, 1)
+    return session.run(feed)
+
+
+def test_a_pipeline_takes_its_columns_by_name_and_says_its_labels(rows: Any, tmp_path: Path) -> None:
+    made = conversion(CONVERTER, saved(tabular().fit(rows), tmp_path / "model"), "spark", tmp_path / "to")
+    signature = Session(made.model).signature
+    assert {spec.name: spec.dtype for spec in signature.inputs} == {"a": "FP64", "b": "FP64", "kind": "BYTES"}
+    assert sorted(made.manifest["labels"]) == ["no", "yes"]
+    given = answers(made, a=[0.1, 3.0], b=[0.0, 2.0], kind=["b", "never seen"])
+    assert set(given["answer"]) <= {"yes", "no"}
+    assert not np.isnan(given["probability"]).any()
+
+
+def test_numbers_alone_are_one_input_that_names_its_columns(rows: Any, tmp_path: Path) -> None:
+    stages = [
+        features.VectorAssembler(inputCols=["d", "a"], outputCol="x"),
+        regress.LinearRegression(featuresCol="x", **SIZE),
+    ]
+    folder = saved(Pipeline(stages=stages).fit(rows), tmp_path / "model")
+    made = conversion(CONVERTER, folder, "spark", tmp_path / "to")
+    assert made.manifest["input"] == [{"name": "input", "as": "columns", "columns": ["d", "a"]}]
+
+
+def test_a_row_that_spark_has_an_error_for_answers_nan_and_the_row_beside_it_answers(rows: Any, tmp_path: Path) -> None:
+    folder = saved(tabular(invalid="error").fit(rows), tmp_path / "model")
+    made = conversion(CONVERTER, folder, "spark", tmp_path / "to")
+    given = answers(made, a=[0.1, 0.1, np.nan], b=[0.0] * 3, kind=["b", "never seen", "b"])
+    assert np.isnan(given["prediction"]).tolist() == [False, True, True]
+    assert np.isnan(given["probability"]).any(axis=1).tolist() == [False, True, True]
+    assert given["answer"][1:].tolist() == ["", ""]
+
+
+def isolated(source: Path) -> Done:
+    with isolation.workplace() as work:
+        job = Job(
+            source=str(source), detected=detect(source), framework="spark", folder=str(work / "bundle"),
+            options=Options(), processes=True, rows=16,
+        )  # fmt: skip
+        return isolation.run(job, Limits(seconds=300))
+
+
+def test_all_of_it_runs_without_a_network_and_within_the_files_of_the_conversion(rows: Any, tmp_path: Path) -> None:
+    done = isolated(saved(tabular().fit(rows), tmp_path / "model"))
+    assert done.record.parity.within
+    assert {name for name, active, _ in done.layers if active} >= {"network namespace", "Landlock"}
+
+
+def test_a_saved_model_that_was_damaged_is_refused(rows: Any, tmp_path: Path) -> None:
+    folder = saved(classify.DecisionTreeClassifier(**THREE).fit(rows), tmp_path / "model")
+    data = next((folder / "data").glob("part-*.parquet"))
+    data.write_bytes(data.read_bytes()[:300])
+    for checksum in (folder / "data").glob(".*.crc"):
+        checksum.unlink()
+    with pytest.raises(RefusedError, match="Spark cannot"):
+        conversion(CONVERTER, folder, "spark", tmp_path / "to")
+
+
+def test_stages_that_leave_rows_out_or_have_no_onnx_are_refused_by_name(rows: Any, tmp_path: Path) -> None:
+    ways = {
+        "skip": (tabular(invalid="skip"), "handleInvalid='skip'"),
+        "texts": (features.HashingTF(inputCol="words", outputCol="hashed"), "HashingTF"),
+        "nested": (Pipeline(stages=[features.SQLTransformer(statement="SELECT * FROM __THIS__")]), "SQLTransformer"),
+        "bisecting": (cluster.BisectingKMeans(k=2), "BisectingKMeans"),
+    }
+    for name, (stage, sentence) in ways.items():
+        folder = saved(stage.fit(rows) if hasattr(stage, "fit") else stage, tmp_path / name)
+        refused(CONVERTER, folder, "spark", tmp_path / f"to-{name}", f"refused: {name}", sentence)
