@@ -47,14 +47,14 @@ def test_top_once_is_a_table_and_in_json_one_object(ingle: Ingle, model: str) ->
 def test_top_is_live_on_a_terminal_and_ends_at_ctrl_c(node: RunningNode, model: str) -> None:
     leader, follower = pty.openpty()
     environ = {**os.environ, "INGLE_DATA_DIR": str(node.data_dir), "TERM": "xterm", "COLUMNS": "80", "LINES": "24"}
+    # Whoever started the tests in the background had the interrupt ignored, and that is inherited.
+    command = ["env", "--default-signal=INT", *_MAIN, "top", "--interval", "0.1"]
     top = subprocess.Popen(
-        [*_MAIN, "top", "--interval", "0.1", "--model", "seen/*"],  # others' models may fill the screen
+        [*command, "--model", "seen/*"],  # others' models may fill the screen
         stdin=follower,
         stdout=follower,
         stderr=follower,
         env=environ,
-        # Whoever started the tests in the background had the interrupt ignored, and that is inherited.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # type: ignore[arg-type,return-value]
     )
     os.close(follower)
     seen = b""
