@@ -24,7 +24,7 @@ from appliance.core.data_lock import lock_data_folder
 from appliance.core.database import drop_snapshots
 from appliance.core.durable import disk_faults, write_durably
 from appliance.core.errors import IngleError, UnavailableError
-from appliance.core.machine import memory_bytes, raise_descriptor_limit
+from appliance.core.machine import bound_umask, memory_bytes, raise_descriptor_limit
 from appliance.core.names import name_from_stem
 from appliance.core.own_program import one_file_path
 from appliance.core.release import this_build
@@ -401,6 +401,7 @@ async def serve(settings: Settings, files: Sequence[Path]) -> Trial | None:
     set_up_allocator()
     set_up_logs()
     raise_descriptor_limit()
+    bound_umask()
     node = Node(settings)
     orders = _Orders(settings.data_dir)
     told = orders.came

@@ -81,11 +81,11 @@ static int remove_one(const char *path, const struct stat *about, int kind, stru
     return remove(path);
 }
 
-/* Removes a folder of this cache and all that is in it. */
+/* Removes a folder of this cache and all that is in it: twice, since sync_later() may write its word meanwhile. */
 static void remove_folder(int cache, const char *name) {
     char path[64 + NAME_MAX];
     snprintf(path, sizeof path, "/proc/self/fd/%d/%s", cache, name);
-    nftw(path, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+    for (int times = 0; times < 2; times++) nftw(path, remove_one, 16, FTW_DEPTH | FTW_PHYS);
 }
 
 static int lock_of(int cache, const char *digest) {

@@ -101,6 +101,7 @@ static void set_libraries(const char *program) {
 int main(int argc, char **argv) {
     char self[PATH_MAX] = "", program[2 * PATH_MAX];
     struct payload payload = find_payload("/proc/self/exe");
+    umask(umask(0) & 077);  /* one that takes this user's own rights would have it unpack what it cannot read */
     if (readlink("/proc/self/exe", self, sizeof self - 1) > 0) setenv("INGLE_ONE_FILE", self, 1);
     find_candidates(argc, argv);
     for (int i = 0; i < candidate_count; i++) {

@@ -24,6 +24,11 @@ def raise_descriptor_limit() -> int:
     return hard
 
 
+def bound_umask() -> None:
+    """What this process makes, its user can use and nobody else can write, whatever umask it was started with."""
+    os.umask((os.umask(0o077) & 0o077) | 0o022)
+
+
 def connections_allowed(limit: int) -> int:
     """How many callers' connections each of two fronts may have open where a process may have so many descriptors: the
     rest is for models and files.

@@ -25,6 +25,36 @@ def test_the_program_gets_its_words_and_knows_its_file(tiny: Path, tmp_path: Pat
     assert (program / "inner/deep/data").read_bytes() == b"1" * 3000
 
 
+@pytest.mark.parametrize("umask", ["000", "777"])
+def test_an_odd_umask_neither_opens_the_folder_to_others_nor_closes_it_to_the_user(
+    tiny: Path, tmp_path: Path, umask: str
+) -> None:
+    own = _own_folder(tmp_path)
+    shutil.copy(tiny, own / "ingle")
+    words = ("/bin/sh", "-c", f'umask {umask}; exec "$@"', "sh", str(own / "ingle"))
+    done = subprocess.run(
+        ["setpriv", "--reuid=4242", "--clear-groups", *words],
+        env={"PATH": os.environ["PATH"], "INGLE_CACHE_DIR": str(own / "cache")},
+        capture_output=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, b"1 \n")
+    assert [path for path in own.rglob("*") if path.stat().st_mode & 0o022] == []
+
+
+def _own_folder(tmp_path: Path) -> Path:
+    """Of user 4242, who may come by."""
+    if os.geteuid() != 0:
+        pytest.skip("another user's process needs root")
+    own = tmp_path / "own"
+    own.mkdir()
+    os.chown(own, 4242, 4242)
+    for parent in tmp_path.parents[: len(tmp_path.parents) - 1]:
+        parent.chmod(parent.stat().st_mode | 0o111)
+    tmp_path.chmod(0o711)
+    return own
+
+
 def test_the_second_start_unpacks_nothing(tiny: Path, tmp_path: Path) -> None:
     run(tiny, cache=tmp_path / "cache")
     (program,) = programs(tmp_path / "cache")

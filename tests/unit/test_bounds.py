@@ -1,9 +1,11 @@
 """What the gateway holds at once, what moves, and how descriptors are divided: pure, by tables."""
 
+import os
+
 import pytest
 
 from appliance.core.errors import BadInputError, UnavailableError
-from appliance.core.machine import connections_allowed
+from appliance.core.machine import bound_umask, connections_allowed
 from appliance.gateway.held import HeldBytes
 from appliance.gateway.peers import NOBODY
 from appliance.gateway.progress import LEAST_BYTES_PER_S, LOOK_S, PATIENCE_LOOKS, Progress, looked
@@ -66,3 +68,13 @@ def test_a_large_body_with_what_json_has_not_is_refused_and_not_parsed_by_python
     assert read_infer(small, None, "m", "", NOWHERE).call.tensors[0].name == "x"
     with pytest.raises(BadInputError, match="NaN and Infinity"):
         read_infer(small.replace(b"NaN", b"NaN" + b" " * 5_000_000), None, "m", "", NOWHERE)
+
+
+@pytest.mark.parametrize(("given", "taken"), [(0o000, 0o022), (0o777, 0o077), (0o027, 0o027), (0o277, 0o077)])
+def test_what_the_node_makes_is_its_users_and_written_by_nobody_else(given: int, taken: int) -> None:
+    before = os.umask(given)
+    try:
+        bound_umask()
+        assert os.umask(0o077) == taken
+    finally:
+        os.umask(before)
