@@ -34,7 +34,7 @@ from federation.transfer import Transfers
 if TYPE_CHECKING:
     from appliance.security.releases import Statement
 
-FOLDER = "program"
+FOLDER = "updates"  # `program` is where the one file may be unpacked (build/stub.c)
 LOST_S = 10.0  # without a peer in reach that has the file, until a fetch is given up
 KEPT_S = 7 * 24 * 3600.0  # what was fetched and not made use of
 LOOK_S = 1.0
