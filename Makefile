@@ -109,7 +109,7 @@ LEVEL ?= 19
 BUILD_FLAGS = --level $(LEVEL) $(if $(UPDATE_KEY),--update-key $(UPDATE_KEY))
 BUILD = $(if $(BASE),RUNTIME=$(RUNTIME) build/$(BASE).sh $(BIN)/python dist/base/$(BASE),$(BIN)/python build/binary.py)
 binary: $(STAMP) tools
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$(RUNTIME),build]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$(RUNTIME),build,text]'
 	$(BUILD) dist $(BUILD_FLAGS)
 	$(if $(SIGN),$(BIN)/python build/sign.py dist/ingle $(SIGN))
 
@@ -121,7 +121,7 @@ binary-again: binary
 
 # The one file, built quickly and tried in a bare root (as root, with debootstrap) beside the rest of tests/binary.
 test-binary: $(STAMP) tools
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$(RUNTIME),build]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$(RUNTIME),build,text]'
 	$(BIN)/python -m pytest tests/binary $(PYTEST_ARGS)
 
 clean:

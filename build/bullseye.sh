@@ -55,7 +55,7 @@ mkdir -p "$root/src"
 import sys, tomllib
 project = tomllib.load(open(sys.argv[1], "rb"))["project"]
 extras = project["optional-dependencies"]
-print(*project["dependencies"], *extras[sys.argv[2]], *extras["onnx"], *extras["build"], sep="\n")
+print(*project["dependencies"], *extras[sys.argv[2]], *extras["onnx"], *extras["text"], *extras["build"], sep="\n")
 ' "$source/pyproject.toml" "${RUNTIME:-cpu}" >"$root/wanted"
 platforms=$(for tag in 2_31 2_28 2_27 2_26 2_24 2_17; do echo "--platform manylinux_${tag}_x86_64"; done)
 "$python" -m pip download --quiet --dest "$root/wheels" --only-binary=:all: --python-version 3.11 \
