@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 import zmq
 
 from appliance.core.addresses import Address
+from appliance.core.beats import until_beat_s
 from appliance.core.requests import Buffer
 from federation.identity import Identity, node_id_of
 from federation.sockets import Context, DrivenSocket, Monitor, Unsent
@@ -18,7 +19,7 @@ from federation.tcp_end import TcpEnd
 from federation.wires import Tuning, secure
 
 _CONNECT_MS = 3000
-_LOOK_S = 0.25
+_LOOK_S = 0.2
 _CONNECTED = int(zmq.EVENT_CONNECTED)
 _BEGUN = int(zmq.EVENT_HANDSHAKE_SUCCEEDED)
 _ENDED = {
@@ -123,7 +124,8 @@ class DialledWire:
         if self._tcp is not None and self._tcp.unfinished_bytes(self._messages) > 2 * self._max_message_bytes:
             self.end("its message had no end")
         else:
-            self._look = asyncio.get_running_loop().call_later(_LOOK_S, self._look_after)
+            loop = asyncio.get_running_loop()
+            self._look = loop.call_later(until_beat_s(loop.time(), _LOOK_S), self._look_after)
 
     def _close(self) -> None:
         if self._look is not None:

@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 import zmq
 
 from appliance.core.addresses import Address
+from appliance.core.beats import until_beat_s
 from appliance.core.requests import Buffer
 from federation.identity import Identity
 from federation.sockets import Context, DrivenSocket, Monitor, Unsent
@@ -24,7 +25,7 @@ from federation.wires import Tuning, secure
 
 MAX_STRANGERS = 256  # connections whose first message has not come yet
 _STRANGER_S = 10.0
-_SWEEP_S = 0.25
+_SWEEP_S = 0.2
 _CAME = int(zmq.EVENT_ACCEPTED)
 _WENT = int(zmq.EVENT_DISCONNECTED)
 
@@ -132,7 +133,7 @@ class Listener:
             raise OSError(error.errno, f"cannot listen for other nodes on {address}: {error.strerror}") from None
         self._port = int(sock.get_string(zmq.LAST_ENDPOINT).rsplit(":", 1)[1])
         self._socket.drive()
-        self._sweep = asyncio.get_running_loop().call_later(_SWEEP_S, self._look_after)
+        self._look_after_later()
         return self._port
 
     def _read(self, frames: list[zmq.Frame]) -> None:
@@ -239,7 +240,11 @@ class Listener:
             if wire.is_endless(2 * self._tuning.max_message_bytes):
                 _log.warning("node %s is disconnected: its message had no end", wire.node_id)
                 wire.end()
-        self._sweep = asyncio.get_running_loop().call_later(_SWEEP_S, self._look_after)
+        self._look_after_later()
+
+    def _look_after_later(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._sweep = loop.call_later(until_beat_s(loop.time(), _SWEEP_S), self._look_after)
 
     def close(self) -> None:
         """Ends every connection."""

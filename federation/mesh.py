@@ -15,6 +15,7 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from appliance.core.addresses import Address, is_loopback
+from appliance.core.beats import until_beat_s
 from appliance.core.errors import BadInputError
 from appliance.core.requests import Buffer
 from federation.actions import Action, CatalogueChanged, Cut, Dial, Fault, PeerChanged, Send, StoreRegisters
@@ -379,7 +380,7 @@ class Mesh:
     # What the core wants.
 
     def _tick(self) -> None:
-        self._tick_handle = self._loop.call_later(TICK_S, self._tick)
+        self._tick_handle = self._loop.call_later(until_beat_s(self._loop.time(), TICK_S), self._tick)
         self._core.tick(time.monotonic())
         self._perform()
 

@@ -9,6 +9,7 @@ import logging
 from collections.abc import Iterable, Sequence
 
 from appliance.catalogue.catalogue import Catalogue
+from appliance.core.beats import until_beat_s
 from appliance.core.errors import UnavailableError
 from appliance.core.models import ModelVersion
 from appliance.core.own_program import one_file_path
@@ -143,7 +144,7 @@ class Meshed:
                 self.mesh.publish(self._own_state.look(), self._own_state.models())
             except Exception:  # peers route by what is told here: it goes on, whatever one turn found
                 _log.exception("a fault of ours in what peers are told")
-            await asyncio.sleep(PUBLISH_S)
+            await asyncio.sleep(until_beat_s(asyncio.get_running_loop().time(), PUBLISH_S))
 
     def _on_message(self, node_id: str, head: Head, body: list[Buffer]) -> None:
         if isinstance(head, MeshReply):

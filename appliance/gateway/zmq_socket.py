@@ -20,6 +20,7 @@ from typing import cast
 import zmq
 
 from appliance.core.addresses import Address
+from appliance.core.beats import until_beat_s
 from appliance.core.client_frames import MAX_PARTS, PART_FROM_BYTES, Fault, message_parts
 from appliance.core.errors import BadInputError
 from appliance.core.requests import Buffer
@@ -27,7 +28,7 @@ from appliance.gateway.zmq_peer import MAX_CALLS, Peer
 
 MAX_CONNECTIONS = 4096
 _MESSAGES_A_TURN = 64
-_WATCH_S = 0.25
+_WATCH_S = 0.2
 _HANDSHAKE_MS = 10_000
 _LINGER_MS = 1000
 _KEEPALIVE_S = (30, 10, 3)  # idle, between probes, and how many of them
@@ -124,7 +125,7 @@ class RouterSocket:
         self._port = int(self._socket.get_string(zmq.LAST_ENDPOINT).rsplit(":", 1)[1])
         self._loop.add_reader(self._monitor.FD, self._read_monitor)
         self._loop.add_reader(self._socket.FD, self._pump)
-        self._watch = self._loop.call_later(_WATCH_S, self._end_the_endless)
+        self._watch_later()
         self._read_monitor()
         self._pump()
         return self._port
@@ -266,7 +267,10 @@ class RouterSocket:
         for connection in self._connections.values():
             if connection.unfinished_bytes() > self._max_message_bytes:
                 connection.end("its message had no end")
-        self._watch = self._loop.call_later(_WATCH_S, self._end_the_endless)
+        self._watch_later()
+
+    def _watch_later(self) -> None:
+        self._watch = self._loop.call_later(until_beat_s(self._loop.time(), _WATCH_S), self._end_the_endless)
 
     async def close(self) -> None:
         """Ends every connection; answers that were sent have a second to leave."""

@@ -14,6 +14,7 @@ from functools import partial
 from typing import Protocol, cast
 
 from appliance.catalogue.profiles import Profiles
+from appliance.core.beats import until_beat_s
 from appliance.core.models import ModelVersion
 from appliance.core.names import ModelName
 from appliance.core.profile import Profile, ProfileKey
@@ -258,7 +259,7 @@ class Supervisor:
 
     async def _tick_for_ever(self) -> None:
         while True:
-            await asyncio.sleep(TICK_S)
+            await asyncio.sleep(until_beat_s(asyncio.get_running_loop().time(), TICK_S))
             try:
                 self._tick(time.monotonic())
             except Exception:  # all deadlines, starts and ends hang on this: it goes on, whatever one turn found
