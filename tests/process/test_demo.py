@@ -33,7 +33,9 @@ def test_the_demo_identifies_real_files_and_ends_by_itself_when_asked_to() -> No
 
 
 def test_the_demo_stays_up_until_interrupted_and_its_curl_line_is_true() -> None:
-    with subprocess.Popen(COMMAND, stdout=subprocess.PIPE, text=True) as process:
+    # Whoever started the tests in the background had the interrupt ignored, and that is inherited.
+    command = ["env", "--default-signal=INT", *COMMAND]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         shown = []
         for line in process.stdout:
