@@ -112,8 +112,8 @@ def sentence_head(model: Any, inputs: Sequence[str], folder: Folder) -> Head:
         raise RefusedError("its tokens are not pooled into one vector, which is what a sentence's embedding is")
     config = pooling.config
     ways = [way for way, key in _POOLING.items() if config.get(key)]
-    if isinstance(config.get("pooling_mode"), str):
-        ways = [way for way in _POOLING if way in config["pooling_mode"].split("+")]
+    if named := config.get("pooling_mode"):  # as its newer versions write it: one, or a list
+        ways = [way for way in _POOLING if way in ([named] if isinstance(named, str) else named)]
     if not ways or (folder.prompt and config.get("include_prompt") is False):
         raise RefusedError("its pooling is of a kind that is not known here (1_Pooling/config.json)")
     return Head(Sentence(model, inputs, ways, [_step(module) for module in rest]), ("embedding",))
