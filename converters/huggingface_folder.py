@@ -51,8 +51,6 @@ def read_folder(source: Path) -> Folder:
     config = _table(inner, "config.json")
     if not config:
         raise RefusedError("the folder has no config.json that can be read")
-    if "adapter_config.json" in inner.names and not _has_weights(inner):
-        raise RefusedError("it holds an adapter alone")
     sentence_files = ("sentence_bert_config.json", "sentence_roberta_config.json", "sentence_xlm-roberta_config.json")
     sentence: dict[str, Any] = next((found for name in sentence_files if (found := _table(inner, name))), {})
     return Folder(
@@ -63,10 +61,6 @@ def read_folder(source: Path) -> Folder:
         prompt=_prompt(content) if modules else "",
         processor=_table(inner, "preprocessor_config.json"),
     )
-
-
-def _has_weights(content: Content) -> bool:
-    return any(name.startswith(("model.safetensors", "model-", "pytorch_model")) for name in content.names)
 
 
 def _modules(content: Content) -> list[Module]:

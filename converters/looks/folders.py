@@ -29,11 +29,17 @@ def _tensorflow(_: Content, names: frozenset[str]) -> Detected | None:
 
 
 def _hugging_face(content: Content, names: frozenset[str]) -> Detected | None:
+    if (content.path / "config.json").is_symlink() and names & set(_WEIGHTS):
+        return refused("hugging-face-cache")
     config = content.json_entry("config.json")
     if isinstance(config, dict) and ("model_type" in config or "architectures" in config) and names & set(_WEIGHTS):
         return Detected(
             format="hugging-face", what="a Hugging Face folder", facts={"model_type": str(config.get("model_type", ""))}
         )
+    if "adapter_config.json" in names:
+        return refused("peft")
+    if isinstance(config, dict) and "model_type" in config and names & {"tf_model.h5", "flax_model.msgpack"}:
+        return refused("hugging-face-other")
     if "modules.json" in names and "config_sentence_transformers.json" in names:
         return Detected(
             format="hugging-face", what="a folder of sentence-transformers", facts={"model_type": "sentence"}

@@ -31,6 +31,12 @@ stablehlo | an MLIR or StableHLO program | give the function in its framework, a
 orbax | a folder of JAX or Flax weights (Orbax) | weights alone are no program: give the model as module:factory
     with --weights
 mlflow | an MLflow folder | give the model within it: the `artifact_path` in MLmodel says which file
+peft | an adapter of PEFT (LoRA and its kin) | it changes a model and is none: merge the two with
+    `model.merge_and_unload().save_pretrained("folder")`, and give that folder
+hugging-face-cache | a folder of links, as in Hugging Face's cache | links are not followed: fetch the files
+    themselves with `hf download NAME --local-dir folder`, and give that folder
+hugging-face-other | a Hugging Face folder with weights of TensorFlow or Flax alone | load it with `from_tf=True` or
+    `from_flax=True` in Transformers 4 and save_pretrained() it, which writes safetensors
 safetensors | a safetensors file | it has weights and no graph: give the folder with config.json, or the model as
     module:factory with --weights FILE
 torch-checkpoint | a PyTorch checkpoint | it has weights and perhaps a pickled class, no graph: save the whole

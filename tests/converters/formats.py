@@ -100,6 +100,8 @@ FOLDERS: dict[str, Files] = {
         "metadata/part-00000": b'{"class":"org.apache.spark.ml.classification.LogisticRegressionModel","uid":"x"}\n'
     },
     "hugging-face": {"config.json": b'{"model_type": "bert"}', "model.safetensors": b""},
+    "hugging-face-other": {"config.json": b'{"model_type": "bert"}', "tf_model.h5": b""},
+    "peft": {"adapter_config.json": b"{}", "adapter_model.safetensors": b""},
     "tfjs": {"model.json": FILES["tfjs"], "group1-shard1of1.bin": b""},
     "paddle-pir": {"inference.json": FILES["paddle-pir"], "inference.pdiparams": b""},
     "tf-checkpoint": {"checkpoint": b"", "model.index": b"", "model.data-00000-of-00001": b""},

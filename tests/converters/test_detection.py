@@ -148,5 +148,10 @@ def test_a_link_out_of_a_folder_is_not_read(tmp_path: Path) -> None:
     folder.mkdir()
     (folder / "config.json").symlink_to(secret)
     (folder / "model.safetensors").touch()
+    found = detect(folder)
+    assert (found.format, found.facts) == ("hugging-face-cache", {})
+    assert "--local-dir" in found.refusal
+    (folder / "config.json").unlink()
+    (folder / "model.json").symlink_to(secret)
     with pytest.raises(RefusedError):
         detect(folder)
