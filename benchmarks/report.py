@@ -42,11 +42,12 @@ ORDER = (
     "mesh_restart",
     "mesh_copies",
     "mesh_idle",
+    "conversion_costs",
     "binary",
     "soak",
 )
 # Those that only their own command runs: they take long, or need what must be built first.
-APART = frozenset(("binary", "soak"))
+APART = frozenset(("binary", "conversion_costs", "soak"))
 _HEAD = """# What was measured
 
 Written by `make bench`; each section also by its own command. Ratios are medians over interleaved rounds, with the

@@ -53,7 +53,7 @@ def _readable(job: Job) -> tuple[str, ...]:
     beside = [
         str(Path(path).parent)
         for path in given
-        if job.detected.format in ("onnx", "paddle-pir", "paddle-legacy", "tfjs")
+        if job.detected.format in ("onnx", "paddle-pir", "paddle-legacy", "tfjs", "tfjs-layers")
     ]
     libraries = filter(None, os.environ.get("LD_LIBRARY_PATH", "").split(os.pathsep))
     program = filter(None, (program_folder(), os.environ.get("JAVA_HOME", "")))

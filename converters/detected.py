@@ -8,7 +8,8 @@ class Detected(msgspec.Struct, frozen=True, kw_only=True):
 
     `refusal`: it is recognised and cannot be converted, and this sentence names the way out. `classes`: what loading it
     would import, by full name. `runs_code`: loading it runs what it brings, so it takes `--trust`, and `refusal` says
-    the safe way. `facts`: what a converter or a person may want to know of it.
+    the safe way. `facts`: what a converter or a person may want to know of it. `framework`: the converter's name, where
+    several take the format and it is known which is meant.
     """
 
     format: str
@@ -17,3 +18,4 @@ class Detected(msgspec.Struct, frozen=True, kw_only=True):
     classes: tuple[str, ...] = ()
     runs_code: bool = False
     facts: dict[str, str] = {}
+    framework: str = ""

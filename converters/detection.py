@@ -4,7 +4,7 @@ Runs in the command line's process. Each look takes a Content and says what it r
 is believed, so those that are surest come first. The words for formats, which converters list in `formats`:
 
     onnx tflite catboost catboost-json xgboost-json xgboost-ubjson lightgbm libsvm liblinear glm pmml
-    paddle-pir paddle-legacy saved-model frozen-graph keras hdf5-keras tfjs
+    paddle-pir paddle-legacy saved-model frozen-graph keras hdf5-keras tfjs tfjs-layers
     torchscript torch-export torch-checkpoint torch-legacy hugging-face spark skops pickle joblib
 
 and those of looks/refusals.py, which are recognised to say the way out.

@@ -47,9 +47,15 @@ def converter_of(detected: Detected, *, trusted: bool = False, name: str = "") -
         raise RefusedError(f"there is no converter '{name[:40]}': there are {', '.join(converters())}")
     if detected.refusal and not (trusted and detected.runs_code):
         raise RefusedError(f"this is {detected.what}: {detected.refusal}")
-    for converter in converters().values():
-        if detected.format in converter.formats and name in ("", converter.name):
-            return converter
+    name = name or detected.framework
+    found = [c for c in converters().values() if detected.format in c.formats and name in ("", c.name)]
+    if len(found) > 1:  # code that does not say whose it is: who is here, if that is one alone
+        found = [converter for converter in found if not converter.missing()] or found
+    if len(found) == 1:
+        return found[0]
+    if found:
+        names = " or ".join(f"--framework {converter.name}" for converter in found)
+        raise RefusedError(f"this is {detected.what}, and of which framework is not to be seen: say {names}")
     raise RefusedError(f"this is {detected.what}, which no converter here takes: export it to ONNX where it was made")
 
 

@@ -45,10 +45,11 @@ class Converted(NamedTuple):
 def what_is(model: str) -> Detected:
     """What a path, or `module:factory`, is. Raises NotFoundError, RefusedError."""
     from converters.detection import detect
+    from converters.looks.code import code
 
     if not Path(model).exists() and _CODE.fullmatch(model):
         module, _, factory = model.partition(":")
-        return Detected(format="code", what="a model given as code", facts={"module": module, "factory": factory})
+        return code(module, factory, Path.cwd())
     return detect(Path(model))
 
 

@@ -67,6 +67,26 @@ def safetensors(content: Content) -> Detected | None:
     return refused("safetensors") if b'"dtype"' in content.head or b"__metadata__" in content.head else None
 
 
+def jax_export(content: Content) -> Detected | None:
+    """A flatbuffer, whose root's table of fields lies just before it, with a StableHLO program within."""
+    root = int.from_bytes(content.head[:4], "little")
+    if not 8 <= root <= len(content.head) - 4 or content.size_bytes < 64:
+        return None
+    fields = root - int.from_bytes(content.head[root : root + 4], "little", signed=True)
+    if not 4 <= fields <= len(content.head) - 4:
+        return None
+    return refused("jax-export") if content.holds(b"StableHLO_v") or content.holds(b"ML\xefR") else None
+
+
+def flax_weights(content: Content) -> Detected | None:
+    """A msgpack table of texts, in which Flax keeps arrays as extension 1: (shape, dtype's name, bytes)."""
+    if re.match(rb"[\x81-\x8f][\xa1-\xbf]|\xde..[\xa1-\xbf\xd9]", content.head, re.DOTALL) and re.search(
+        rb"[\xc7-\xc9].{1,4}\x01\x93[\x90-\x9f].{0,80}?[\xa4-\xa8](b?float|u?int|bool)", content.head, re.DOTALL
+    ):
+        return refused("flax-weights")
+    return None
+
+
 def ubjson_of_xgboost(content: Content) -> Detected | None:
     """An object whose first key is `learner`, or which has it near its start."""
     if re.match(rb"\{(\$.)?(#.)?[LliIU]", content.head, re.DOTALL) and b"learner" in content.head[:4096]:
@@ -84,4 +104,4 @@ def darknet_weights(content: Content) -> Detected | None:
     return None
 
 
-LOOKS = (by_start, hdf5, safetensors, ubjson_of_xgboost, darknet_weights)
+LOOKS = (by_start, hdf5, safetensors, jax_export, flax_weights, ubjson_of_xgboost, darknet_weights)

@@ -27,6 +27,8 @@ tensorrt | a TensorRT engine | it is compiled for one GPU: give the ONNX file th
 ort | a model in onnxruntime's ORT format | give the ONNX file that it was made from
 jax-export | a serialised jax.export program | it holds compiled StableHLO: give the function itself as
     module:factory
+flax-weights | a file of Flax weights (msgpack) | weights alone are no program: give the model as module:factory
+    with --weights FILE
 stablehlo | an MLIR or StableHLO program | give the function in its framework, as module:factory or SavedModel
 orbax | a folder of JAX or Flax weights (Orbax) | weights alone are no program: give the model as module:factory
     with --weights
@@ -49,8 +51,6 @@ xgboost-binary | an XGBoost model in its old binary form | which XGBoost itself 
     version that wrote it and `save_model('model.json')`
 lightgbm-json | a LightGBM dump in JSON | it is for reading: save the model with `booster.save_model('model.txt')`
 xgboost-dump | an XGBoost dump | it is for reading: save the model with `booster.save_model('model.json')`
-tfjs-layers | a TensorFlow.js layers model | save the Keras model itself as .keras, or convert it to a graph model
-    with tensorflowjs_converter
 tf-checkpoint | a TensorFlow checkpoint | it has weights and no graph: save the whole model with
     `tf.saved_model.save(model, 'folder')`
 paddle-params | Paddle parameters alone | give the .json beside them

@@ -6,6 +6,7 @@ from converters.content import HEAD_BYTES, Content, parsed_json
 from converters.detected import Detected
 from converters.looks.refusals import refused
 
+_GRAPH, _LAYERS = "a TensorFlow.js graph model", "a TensorFlow.js layers model"
 _SPACE = b"\xef\xbb\xbf \t\r\n"
 
 
@@ -71,7 +72,9 @@ def json_text(content: Content) -> Detected | None:
 
 def _large(head: bytes) -> Detected | None:
     if re.search(rb'"format"\s*:\s*"graph-model"', head):
-        return Detected(format="tfjs", what="a TensorFlow.js graph model")
+        return Detected(format="tfjs", what=_GRAPH)
+    if re.search(rb'"format"\s*:\s*"layers-model"', head):
+        return Detected(format="tfjs-layers", what=_LAYERS)
     return None
 
 
@@ -83,7 +86,7 @@ def json_model(text: bytes) -> Detected | None:
     if "modelTopology" in table or table.get("format") in ("graph-model", "layers-model"):
         topology = table.get("modelTopology")
         layers = table.get("format") == "layers-model" or (isinstance(topology, dict) and "model_config" in topology)
-        return refused("tfjs-layers") if layers else Detected(format="tfjs", what="a TensorFlow.js graph model")
+        return Detected(format="tfjs-layers", what=_LAYERS) if layers else Detected(format="tfjs", what=_GRAPH)
     if "coefficients" in table and ("family" in table or "link" in table):
         return Detected(format="glm", what="a generalised linear model's coefficients")
     if "learner" in table:

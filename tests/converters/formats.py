@@ -85,6 +85,8 @@ FILES: dict[str, bytes] = {
     "tensorrt": b"ftrt" + bytes(40),
     "ort": b"\x20\0\0\0ORTM" + bytes(40),
     "stablehlo": b"ML\xefR" + bytes(40),
+    "jax-export": struct.pack("<IHHi", 8, 4, 4, 4) + bytes(60) + b"ML\xefR\rStableHLO_v1.9.0",
+    "flax-weights": b"\x81\xa6params\x81\xa6kernel\xc7\x11\x01\x93\x92\x01\x01\xa7float32\xc4\x04" + bytes(4),
     "lightgbm-json": b'{"name":"tree","version":"v4","tree_info":[]}',
     "tfjs": b'{"format": "graph-model", "modelTopology": {"node": []}, "weightsManifest": []}',
     "tfjs-layers": b'{"format": "layers-model", "modelTopology": {"model_config": {}}, "weightsManifest": []}',

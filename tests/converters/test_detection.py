@@ -12,9 +12,12 @@ from formats import FILES, FOLDERS, Planted, write_folder, zipped
 from onnx import TensorProto, helper
 
 from appliance.core.errors import NotFoundError, RefusedError
+from converters.detected import Detected
 from converters.detection import detect
+from converters.looks.code import code
 from converters.looks.pickles import classes_of
 from converters.looks.refusals import _WAYS
+from converters.registry import converter_of, converters
 
 REFUSED = {"saved-model-file", "npz", "html", "torch-checkpoint", "torch-legacy", "pickle", "joblib", *_WAYS}
 
@@ -155,3 +158,42 @@ def test_a_link_out_of_a_folder_is_not_read(tmp_path: Path) -> None:
     (folder / "model.json").symlink_to(secret)
     with pytest.raises(RefusedError):
         detect(folder)
+
+
+CODE = {
+    "import torch\nfrom torch import nn": "torch",
+    "import numpy\nfrom flax import nnx\nimport jax.numpy as jnp": "jax",
+    "def make():\n    import equinox": "jax",
+    "import torch, jax": "",
+    "from . import jax": "",
+    "import numpy": "",
+    "def broken(:": "",
+    "(" * 5000: "",
+}
+
+
+@pytest.mark.parametrize("source", CODE)
+def test_whose_a_model_given_as_code_is_its_imports_say_and_nothing_of_it_is_run(source: str, tmp_path: Path) -> None:
+    (tmp_path / "nets").mkdir()
+    for file in (tmp_path / "net.py", tmp_path / "nets" / "__init__.py"):
+        file.write_text(f"{source}\nopen({str(tmp_path / 'planted')!r}, 'w')\n")
+    for module in ("net", "nets"):
+        found = code(module, "make", tmp_path)
+        assert (found.format, found.framework) == ("code", CODE[source])
+    assert not (tmp_path / "planted").exists()
+    assert code("elsewhere", "make", tmp_path).framework == ""
+
+
+def test_code_of_no_seen_framework_is_for_the_one_that_is_installed_or_is_asked_about(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    unknown = Detected(format="code", what="a model given as code")
+    torch, jax = converters()["torch"], converters()["jax"]
+    monkeypatch.setattr(type(torch), "missing", lambda self: ("torch",))
+    monkeypatch.setattr(type(jax), "missing", lambda self: ())
+    assert converter_of(unknown) is jax
+    assert converter_of(unknown, name="torch") is torch
+    assert converter_of(Detected(format="code", what="code", framework="torch")) is torch
+    monkeypatch.setattr(type(jax), "missing", lambda self: ("jax",))
+    with pytest.raises(RefusedError, match="--framework jax or --framework torch"):
+        converter_of(unknown)
