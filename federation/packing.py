@@ -1,4 +1,4 @@
-"""What is said to one peer in one turn of the loop leaves as one message (PACK).
+"""What is said to one peer in one turn of the loop leaves as one message (PACK), and what is said alone at once.
 
 Runs in the gateway's event loop. A message is sealed by itself, and wakes ZeroMQ's thread, the peer's and the peer's
 loop: under load these cost more than the calls that are in it. Knows no heads; what is large leaves by itself, at once.
@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 
 from appliance.core.requests import Buffer
+from appliance.core.turns import AtTurnsEnd
 from federation.frames import PART_FROM_BYTES, pack_of
 from federation.wires import Wire
 
@@ -25,7 +26,8 @@ class Packer:
         self._loop = asyncio.get_running_loop()
         self._waiting: list[Buffer] = []
         self._size_bytes = 0
-        self._flush: asyncio.Handle | None = None
+        self._turn = AtTurnsEnd(self._leave)
+        self._again: asyncio.Handle | None = None
 
     def send(self, parts: Sequence[Buffer]) -> bool:
         """As Wire.send(). What was taken and cannot leave is lost only with the link."""
@@ -42,23 +44,20 @@ class Packer:
                 return False
         self._waiting.append(parts[0])
         self._size_bytes += size_bytes
-        if self._flush is None:
-            self._flush = self._loop.call_soon(self._turn_ends)
+        self._turn.one_more()
         return True
 
     def clear(self) -> None:
         """The link has ended, and what has not left with it."""
         self._waiting.clear()
         self._size_bytes = 0
-        if self._flush is not None:
-            self._flush.cancel()
-            self._flush = None
+        if self._again is not None:
+            self._again.cancel()
+            self._again = None
 
-    def _turn_ends(self) -> None:
-        self._flush = None
+    def _leave_again(self) -> None:
+        self._again = None
         self._leave()
-        if self._waiting:
-            self._flush = self._loop.call_later(_AGAIN_S, self._turn_ends)
 
     def _leave(self) -> None:
         """Sends what waits, as far as the connection takes it."""
@@ -71,6 +70,8 @@ class Packer:
                 count += 1
                 size_bytes += len(frame)
             if not wire.send([self._waiting[0] if count == 1 else pack_of(self._waiting[:count])]):
+                if self._again is None:
+                    self._again = self._loop.call_later(_AGAIN_S, self._leave_again)
                 return
             del self._waiting[:count]
             self._size_bytes -= size_bytes

@@ -4,7 +4,6 @@ Runs in the gateway's event loop. A peer's call runs here or nowhere: it is neve
 they may do, the node where it came in has seen to. Each answer tells how this node fares with the model by then.
 """
 
-import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
@@ -20,6 +19,7 @@ from appliance.core.errors import (
 from appliance.core.frames import Answer, AnswerForm
 from appliance.core.models import ModelVersion
 from appliance.core.requests import Buffer, CallRequest, SequenceStep
+from appliance.core.turns import AtTurnsEnd
 from appliance.gateway.routes import Route
 from appliance.gateway.waiter import Waiter
 from appliance.security.scopes import Principal, Scope
@@ -56,9 +56,9 @@ class MeshDesk:
         self._send = send
         self._fares = fares
         self._load = load
-        self._loop = asyncio.get_running_loop()
         self._calls: dict[str, dict[int, Waiter]] = {}
         self._replies: list[tuple[str, Route, MeshReply, bytes]] = []  # of this turn
+        self._turn = AtTurnsEnd(self._tell)
         self._principals: dict[str, Principal] = {}
 
     def invoke(self, node_id: str, asked: MeshInvoke, body: Sequence[Buffer]) -> None:
@@ -119,9 +119,8 @@ class MeshDesk:
             seconds.load,
             seconds.total,
         )
-        if not self._replies:
-            self._loop.call_soon(self._tell)
         self._replies.append((waiter.source, waiter.begun.route, reply, body))
+        self._turn.one_more()
 
     def _tell(self) -> None:
         """Sends a turn's replies. How this node fares is told once to each peer, for when all of them are done."""
