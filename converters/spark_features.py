@@ -112,12 +112,16 @@ def _assembler(graph: SparkGraph, stage: Any) -> None:
     graph.values[outputs_of(stage)[0]] = Value(name, len(origins), is_vector=True, origins=origins)
 
 
-def _affine(graph: SparkGraph, stage: Any, factors: Array, offsets: Array, marks: Sequence[Array] = ()) -> None:
-    """x * factor + offset."""
-    g, value = graph.g, graph.values[_inputs_of(stage)[0]]
+def _mark_all(graph: SparkGraph, value: Value, marks: Sequence[Array]) -> None:
     for numbers in marks:
         for at, number in enumerate(numbers):
             graph.mark(value, at, [number])
+
+
+def _affine(graph: SparkGraph, stage: Any, factors: Array, offsets: Array, marks: Sequence[Array] = ()) -> None:
+    """x * factor + offset."""
+    g, value = graph.g, graph.values[_inputs_of(stage)[0]]
+    _mark_all(graph, value, marks)
     name = value.name
     if (factors != 1).any():
         name = g.node("Mul", name, g.value(factors[None]))
@@ -134,9 +138,7 @@ def _over(numbers: Array) -> Array:
 def _shifted(graph: SparkGraph, stage: Any, centers: Array, factors: Array, marks: Sequence[Array]) -> None:
     """(x - center) * factor, in this order, as large centers cost digits otherwise."""
     g, value = graph.g, graph.values[_inputs_of(stage)[0]]
-    for numbers in marks:
-        for at, number in enumerate(numbers):
-            graph.mark(value, at, [number])
+    _mark_all(graph, value, marks)
     name = g.node("Sub", value.name, g.value(centers[None])) if centers.any() else value.name
     if (factors != 1).any():
         name = g.node("Mul", name, g.value(factors[None]))

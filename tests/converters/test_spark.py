@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 
 from appliance.core.errors import RefusedError
@@ -211,6 +212,17 @@ def test_numbers_alone_are_one_input_that_names_its_columns(rows: Any, tmp_path:
     assert made.manifest["input"] == [{"name": "input", "as": "columns", "columns": ["d", "a"]}]
 
 
+def test_a_column_that_is_a_vector_is_declared_or_asked_for(rows: Any, tmp_path: Path) -> None:
+    stages = [
+        features.VectorAssembler(inputCols=["features", "code"], outputCol="x"),
+        regress.DecisionTreeRegressor(featuresCol="x", **SIZE),
+    ]
+    folder = saved(Pipeline(stages=stages).fit(rows), tmp_path / "model")
+    refused(CONVERTER, folder, "spark", tmp_path / "no", "refused: a vector not declared", "takes a vector of 5")
+    made = conversion(CONVERTER, folder, "spark", tmp_path / "to", inputs=("features=FP64[n,4]",))
+    assert compared(made, CONVERTER, "a vector among the columns").within
+
+
 def test_a_row_that_spark_has_an_error_for_answers_nan_and_the_row_beside_it_answers(rows: Any, tmp_path: Path) -> None:
     folder = saved(tabular(invalid="error").fit(rows), tmp_path / "model")
     made = conversion(CONVERTER, folder, "spark", tmp_path / "to")
@@ -233,6 +245,21 @@ def test_all_of_it_runs_without_a_network_and_within_the_files_of_the_conversion
     done = isolated(saved(tabular().fit(rows), tmp_path / "model"))
     assert done.record.parity.within
     assert {name for name, active, _ in done.layers if active} >= {"network namespace", "Landlock"}
+
+
+def test_a_conversion_that_is_given_up_leaves_no_java_behind(rows: Any, tmp_path: Path) -> None:
+    folder = saved(classify.LinearSVC(maxIter=2, **TWO).fit(rows), tmp_path / "model")
+    with isolation.workplace() as work:
+        job = Job(
+            source=str(folder), detected=detect(folder), framework="spark", folder=str(work / "bundle"),
+            options=Options(), processes=True,
+        )  # fmt: skip
+        steps: list[str] = []
+        with pytest.raises(RefusedError, match="given up"):
+            isolation.run(job, Limits(seconds=6), on_step=steps.append)
+        left = [one.info for one in psutil.process_iter(["cmdline"]) if str(work) in str(one.info["cmdline"])]
+    assert steps
+    assert not left
 
 
 def test_a_saved_model_that_was_damaged_is_refused(rows: Any, tmp_path: Path) -> None:

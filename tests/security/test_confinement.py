@@ -1,6 +1,7 @@
 """What a model's code can do and cannot, tried in forks of a real zygote, on this kernel and on lesser ones."""
 
 import json
+import socket
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -174,3 +175,29 @@ def test_each_version_of_landlock_leaves_what_was_given_and_nothing_else(here: T
         [sys.executable, "-c", BY_ABI, *map(str, folders)], capture_output=True, text=True, check=False, timeout=60
     )
     assert done.returncode == 0, done.stderr
+
+
+OWN_LOOPBACK = """
+import socket, sys
+from appliance.sandbox import confine
+
+assert confine.leave_network().active and confine.raise_loopback()
+confine.forbid_new_privileges()
+assert confine.confine_files(["/usr", sys.base_prefix, *sys.path], tcp=True).active
+with socket.create_server(("127.0.0.1", 0)) as server:
+    socket.create_connection(server.getsockname(), timeout=5).close()
+try:
+    socket.create_connection(("127.0.0.1", int(sys.argv[1])), timeout=5)
+except ConnectionRefusedError:
+    print("nobody of the host's")
+"""
+
+
+def test_programs_that_may_talk_do_so_over_a_loopback_of_their_own(here: Tried) -> None:
+    assert here.layers["network namespace"][0]
+    with socket.create_server(("127.0.0.1", 0)) as outside:
+        port = str(outside.getsockname()[1])
+        done = subprocess.run(
+            [sys.executable, "-c", OWN_LOOPBACK, port], capture_output=True, text=True, check=False, timeout=60
+        )
+    assert done.stdout == "nobody of the host's\n", done.stderr

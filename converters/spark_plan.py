@@ -1,0 +1,154 @@
+"""Which of a pipeline's stages are needed for an answer, what comes in, what goes out: Spark's columns, stage by stage.
+
+In the process of a conversion alone. Stages are Spark's own objects, loaded.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from appliance.core.errors import RefusedError
+from converters import spark_features, spark_models
+from converters.declared import declared_inputs
+from converters.options import Options
+from converters.spark_features import is_set
+from converters.spark_folder import Stage
+from converters.spark_graph import SparkGraph
+
+# Those that take single columns, and those that take a vector and do not say how long it is.
+_OF_COLUMNS = (
+    "VectorAssembler", "StringIndexerModel", "IndexToString", "OneHotEncoderModel", "ImputerModel", "Bucketizer",
+    "Binarizer", "IsotonicRegressionModel",
+)  # fmt: skip
+_OF_A_VECTOR = (
+    "Normalizer", "VectorSlicer", "ChiSqSelectorModel", "UnivariateFeatureSelectorModel",
+    "VarianceThresholdSelectorModel",
+)  # fmt: skip
+_LENGTHS: dict[str, Callable[[Any], int]] = {
+    "StandardScalerModel": lambda stage: int(stage.mean.size),
+    "RobustScalerModel": lambda stage: int(stage.median.size),
+    "MinMaxScalerModel": lambda stage: int(stage.originalMin.size),
+    "MaxAbsScalerModel": lambda stage: int(stage.maxAbs.size),
+    "ElementwiseProduct": lambda stage: int(stage.getScalingVec().size),
+    "PCAModel": lambda stage: int(stage.pc.numRows),
+    "KMeansModel": lambda stage: len(stage.clusterCenters()[0]),
+    "GaussianMixtureModel": lambda stage: int(stage.gaussians[0].mean.size),
+}
+
+
+class Step:
+    """One stage, with the columns that it takes and makes."""
+
+    def __init__(self, saved: Stage, stage: Any) -> None:
+        self.kind, self.path, self.stage = saved.kind.rpartition(".")[2], saved.path, stage
+        self.is_model = self.kind in spark_models.MODELS or self.kind in spark_models.TREES
+        self.is_text = self.kind == "StringIndexerModel"
+        if self.is_model or self.kind.endswith("SelectorModel"):
+            self.takes = [str(stage.getFeaturesCol())]
+        elif is_set(stage, "inputCols"):
+            self.takes = [str(name) for name in stage.getInputCols()]
+        else:
+            self.takes = [str(stage.getInputCol())]
+        self.makes = spark_models.outputs_of(stage) if self.is_model else spark_features.outputs_of(stage)
+        if self.kind == "GeneralizedLinearRegressionModel" and is_set(stage, "linkPredictionCol"):
+            self.makes.append(str(stage.getLinkPredictionCol()))
+
+    def write(self, graph: SparkGraph, data: Callable[[Path], Sequence[Any]]) -> None:
+        """Adds its columns to the graph. `data` reads the rows that lie in a stage's folder."""
+        width, given = self.vector_width(), graph.values[self.takes[0]].width
+        if width and width != given:
+            raise RefusedError(
+                f"{self.kind} takes a vector of {width}, and the columns come to {given}: some of them are vectors "
+                "themselves, which a saved pipeline does not say; declare those: --input 'NAME=FP64[n,3]'"
+            )
+        if self.kind in spark_models.TREES:
+            spark_models.TREES[self.kind](graph, self.stage, data(self.path))
+        elif self.is_model:
+            spark_models.MODELS[self.kind](graph, self.stage)
+        else:
+            spark_features.FEATURES[self.kind](graph, self.stage)
+
+    def vector_width(self) -> int:
+        """How long the vector is that it takes; 0 where it takes single columns, or does not know."""
+        if self.kind in _LENGTHS:
+            return _LENGTHS[self.kind](self.stage)
+        if self.kind in _OF_COLUMNS or not hasattr(self.stage, "numFeatures"):
+            return 0
+        return max(0, int(self.stage.numFeatures))
+
+
+class Plan:
+    """Which stages are needed for what is answered, and the columns that come in."""
+
+    def __init__(self, steps: Sequence[Step], options: Options) -> None:
+        self.outputs = _wanted(steps)
+        needed, kept = set(self.outputs), []
+        for step in reversed(steps):
+            if needed & set(step.makes):
+                kept.append(step)
+                needed |= set(step.takes)
+        self.steps = kept[::-1]
+        self.dropped = [step for step in steps if step not in kept]
+        made: set[str] = set()
+        self.inputs: dict[str, int] = {}  # how long its vector is; 0: a single number or text
+        self.texts: set[str] = set()
+        for step in self.steps:
+            for column in step.takes:
+                if column not in made and column not in self.inputs:
+                    self.inputs[column] = step.vector_width()
+                    if step.kind in _OF_A_VECTOR and not self.inputs[column]:
+                        raise RefusedError(
+                            f"how long the vector is that {step.kind} takes cannot be told: save it with the stages "
+                            "before it"
+                        )
+                    if step.is_text:
+                        self.texts.add(column)
+            made |= set(step.makes)
+        for spec in declared_inputs(options.inputs):
+            if spec.name in self.inputs and len(spec.shape) == 2 and spec.shape[1] > 0:
+                self.inputs[spec.name] = spec.shape[1]
+        single = not self.texts and not any(self.inputs.values())
+        self.matrix = list(self.inputs) if single else []
+        self.all_steps = steps
+
+    def manifest(self) -> dict[str, Any]:
+        table: dict[str, Any] = {}
+        if self.matrix:
+            table["input"] = [{"name": "input", "as": "columns", "columns": self.matrix}]
+        labels, output = self._labels()
+        if labels and output in self.outputs:
+            table |= {"labels": labels, "output": [{"name": output, "labels": True}]}
+        return table
+
+    def _labels(self) -> tuple[list[str], str]:
+        """The names of the classes, which an indexer of the pipeline gave them, and the output with their shares."""
+        for step in reversed(self.steps):
+            if step.is_model and step.stage.hasParam("probabilityCol") and step.stage.hasParam("labelCol"):
+                for other in self.all_steps:
+                    if other.is_text and str(step.stage.getLabelCol()) in other.makes:
+                        place = other.makes.index(str(step.stage.getLabelCol()))
+                        return [str(label) for label in other.stage.labelsArray[place]], step.stage.getProbabilityCol()
+        return [], ""
+
+    def notes(self) -> tuple[str, ...]:
+        notes = ["rows for which Spark raises an error (what it does not know, or missing values) answer NaN"]
+        if self.texts:
+            notes.append(f"columns of texts: {', '.join(sorted(self.texts))[:300]}")
+        if self.dropped:
+            notes.append("left out, as no answer needs it: " + ", ".join(step.kind for step in self.dropped))
+        return tuple(notes)
+
+
+def _wanted(steps: Sequence[Step]) -> list[str]:
+    """What the predictors make, and what is made of that; without a predictor what no other stage takes."""
+    models = [step for step in steps if step.is_model]
+    if not models:
+        taken = {column for step in steps for column in step.takes}
+        return [column for step in steps for column in step.makes if column not in taken]
+    found = [column for step in models for column in step.makes]
+    for step in steps:
+        if not step.is_model and set(step.takes) & set(found):
+            found += step.makes
+    if not found:
+        raise RefusedError("the model makes no column: give its predictionCol a name")
+    return list(dict.fromkeys(found))
