@@ -142,8 +142,8 @@ def _naive_bayes(graph: SparkGraph, stage: Any) -> None:
             known = g.node("Or", g.node("Equal", value.name, g.value(0.0)), g.node("Equal", value.name, g.value(1.0)))
         else:
             raw = _linear(graph, stage, theta, pi if kind == "multinomial" else np.zeros_like(pi))
-            if kind == "complement":  # how unlikely the others are
-                raw = g.node("Log", g.node("Sub", g.value(1.0), _softmax(graph, raw)))
+            if kind == "complement":
+                raw = g.node("LogSoftmax", raw, axis=1)
             known = g.node("GreaterOrEqual", value.name, g.value(0.0))
         graph.wrong_where_any(g.node("Not", known))
         for source in graph.sources(value):
