@@ -14,6 +14,7 @@ from appliance.core.errors import RefusedError
 from converters.huggingface_folder import Folder, Module
 from converters.torch_inputs import line
 
+MASK_WORDS = 5
 _ACTIVATIONS = {"Identity": nn.Identity, "Tanh": nn.Tanh, "ReLU": nn.ReLU, "GELU": nn.GELU, "Sigmoid": nn.Sigmoid}
 # In the order in which sentence-transformers joins them.
 _POOLING = {
@@ -66,6 +67,22 @@ class Classes(_Named):
     def forward(self, *tensors: Any) -> tuple[Any, Any]:
         logits = self.answer(tensors).logits
         return logits, self.activation(logits)
+
+
+class Masked(_Named):
+    """The likeliest words for the first mask of each text, as numbers, best first, with their probabilities; these are
+    not a number where a text has no mask."""
+
+    def __init__(self, model: Any, inputs: Sequence[str], mask_id: int) -> None:
+        super().__init__(model, inputs)
+        self.mask_id = mask_id
+
+    def forward(self, *tensors: Any) -> tuple[Any, Any]:
+        logits = self.answer(tensors).logits
+        masks = (tensors[self.inputs.index("input_ids")] == self.mask_id).to(torch.int64)
+        place = masks.argmax(1)[:, None, None].expand(-1, 1, logits.shape[-1])
+        best = logits.gather(1, place).squeeze(1).softmax(-1).topk(MASK_WORDS)
+        return torch.where(masks.sum(1, keepdim=True) > 0, best.values, float("nan")), best.indices
 
 
 class Sentence(_Named):

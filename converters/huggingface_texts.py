@@ -17,7 +17,8 @@ from appliance.core.tensors import TensorSpec
 from converters.converter import Conversion, Feed, Say, require
 from converters.huggingface_export import ask, export
 from converters.huggingface_folder import Folder
-from converters.huggingface_heads import Head, Plain, class_head, labels_of, sentence_head
+from converters.huggingface_heads import Head, Masked, Plain, class_head, labels_of, sentence_head
+from converters.huggingface_words import IDS, WORDS, name_words, vocabulary
 from converters.options import Options
 from converters.rows import TEXTS
 from converters.torch_inputs import line, quiet
@@ -31,8 +32,8 @@ _VOCABULARIES = (
 DEFAULT_TOKENS = 512
 LONG_TOKENS = 1024  # above this a text that is cut is not among those that are compared: it would take minutes
 TASKS = (
-    "sequence classification, token classification, question answering, and models without a head (embeddings with "
-    "sentence-transformers' folder)"
+    "sequence classification, token classification, question answering, masked words, and models without a head "
+    "(embeddings with sentence-transformers' folder)"
 )
 # Scripts, quotes and invisible characters, which tokenizers treat each in their own way, and words special to some.
 _MORE = (
@@ -62,16 +63,20 @@ def converted_texts(model: Any, found: Folder, folder: Path, options: Options, s
     tokenizer, notes = _tokenizer(found, model)
     most = _most_tokens(tokenizer, model, found)
     inputs = _inputs(tokenizer, model)
-    head, names, offsets, manifest = _task(model, found, inputs)
+    head, names, offsets, manifest = _task(model, tokenizer, found, inputs)
     written = _written(tokenizer, found, folder, most)
     original = _Original(head, inputs, tokenizer, most, names, found, offsets)
     lowered = bool(found.modules and found.sentence.get("do_lower_case"))
     notes += [_LOWERED] if lowered else []
     texts = _texts(tokenizer, most, *([] if lowered else [_SPECIAL]))
+    if IDS in head.outputs:
+        texts = [f"{text} {tokenizer.mask_token} {text[::-1]}" for text in texts[:-1]] + texts[:1]
     say("translating it")
     trials = [original.tokens(texts[:4], texts[1:5]), original.tokens(texts[4:5], texts[:1])]
     specs = [TensorSpec(name, "INT64", (-1, -1)) for name in inputs]
     note = export(head.module, specs, head.outputs, folder / "model.onnx", options.opset, trials)
+    if IDS in head.outputs:
+        name_words(folder / "model.onnx", vocabulary(tokenizer, model))
     text = {"name": names.first, "as": "text", "tokenizer": written, "max_tokens": most}
     text |= {"pair": names.second} if names.second else {}
     text |= {"prefix": found.prompt} if found.prompt else {}
@@ -140,7 +145,7 @@ def _inputs(tokenizer: Any, model: Any) -> tuple[str, ...]:
     return names
 
 
-def _task(model: Any, found: Folder, inputs: Sequence[str]) -> tuple[Head, Pair, str, dict[str, Any]]:
+def _task(model: Any, tokenizer: Any, found: Folder, inputs: Sequence[str]) -> tuple[Head, Pair, str, dict[str, Any]]:
     """What it gives, how texts are called, the name of the offsets' output, and the rest of the manifest."""
     architecture, one = found.architecture, Pair("text")
     if found.modules:
@@ -155,6 +160,8 @@ def _task(model: Any, found: Folder, inputs: Sequence[str]) -> tuple[Head, Pair,
     if architecture.endswith("ForQuestionAnswering"):
         head = Head(Plain(model, inputs, ("start_logits", "end_logits")), ("start_logits", "end_logits"))
         return head, Pair("question", "context"), "offsets", {}
+    if architecture.endswith("ForMaskedLM"):
+        return Head(Masked(model, inputs, tokenizer.mask_token_id), ("scores", IDS)), one, "", {}
     if architecture.endswith(("Model", "Encoder")):
         outputs = ["last_hidden_state"]
         if _gives_pooler(model, inputs):
@@ -234,6 +241,10 @@ class _Original:
         pairs = feed[self._names.second].ravel().tolist() if self._names.second else []
         tokens = self.tokens(texts, pairs)
         answers = ask(self._head.module, self._inputs, self._head.outputs, tokens)
+        if IDS in answers:
+            numbers = answers.pop(IDS)
+            words = [self._tokenizer.decode([number]) for number in numbers.ravel().tolist()]
+            answers[WORDS] = np.array(words, object).reshape(numbers.shape)
         return answers | ({self._offsets: tokens[self._offsets]} if self._offsets else {})
 
 

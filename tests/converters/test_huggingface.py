@@ -223,6 +223,21 @@ def test_tokens_classes_come_with_their_places_as_the_pipelines_do(tmp_path: Pat
     ]
 
 
+def test_a_masked_word_is_guessed_as_the_pipeline_guesses_it(tmp_path: Path) -> None:
+    folder = saved(tmp_path / "from", "BertForMaskedLM", wordpiece(), **SMALL)
+    made = conversion(CONVERTER, folder, WORD, tmp_path / "to")
+    assert compared(made, CONVERTER, "BERT, masked words").within
+    outputs = session(made).run(
+        {"text": column("I [MASK] it!", "no mask", "Angela Merkel visited [MASK] City in July.")}
+    )
+    pipeline = transformers.pipeline("fill-mask", str(folder))
+    for row, text in ((0, "I [MASK] it!"), (2, "Angela Merkel visited [MASK] City in July.")):
+        wanted = pipeline(text)
+        assert outputs["words"][row].tolist() == [found["token_str"] for found in wanted]
+        assert np.allclose(outputs["scores"][row], [found["score"] for found in wanted], atol=1e-5)
+    assert np.isnan(outputs["scores"][1]).all()
+
+
 def sentence(folder: Path, *modules: tuple[str, dict[str, Any]], **settings: Any) -> Path:
     """A folder as sentence-transformers writes it."""
     saved(folder, "BertModel", wordpiece(), **SMALL)
