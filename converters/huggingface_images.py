@@ -1,9 +1,10 @@
 """Image models of Transformers: what their picture processor does, said as a manifest says it where that can be.
 
-In the process of a conversion alone. The processor's settings are read, and it is not run: its classes differ in what
-they resize with, and a model is compared on pixels.
+In the process of a conversion alone. The processor's settings are read, with the defaults of its class, and it is not
+run: a model is compared on pixels.
 """
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,8 @@ _CUTS_IN = "ConvNext"  # resizes by a share of its own where the size is small
 def converted_images(model: Any, found: Folder, folder: Path, options: Options, say: Say) -> Conversion:
     architecture = found.architecture
     require(architecture.endswith(_ENDINGS), f"this is a {architecture}: of image models, those for {TASKS} are taken")
-    height, width = _size(model.config, found.processor)
+    processor = _processor(found)
+    height, width = _size(model.config, processor)
     channels = int(getattr(model.config, "num_channels", 3))
     spec = TensorSpec(INPUT, "FP32", (-1, channels, height, width))
     head = _head(model, architecture, spec)
@@ -42,7 +44,7 @@ def converted_images(model: Any, found: Folder, folder: Path, options: Options, 
     manifest: dict[str, Any] = {}
     if head.scores:
         manifest |= {"labels": labels_of(model.config), "output": [{"name": head.scores, "labels": True}]}
-    declared, said = _declaration(found.processor, (height, width), channels)
+    declared, said = _declaration(processor, (height, width), channels)
     if declared:
         manifest["input"] = [{"name": INPUT, "as": "image", **declared}]
     return Conversion(
@@ -52,6 +54,23 @@ def converted_images(model: Any, found: Folder, folder: Path, options: Options, 
         manifest=manifest,
         notes=tuple(filter(None, (note, said))),
     )
+
+
+def _processor(found: Folder) -> dict[str, Any]:
+    """All its settings; none where the folder has none, or one that Transformers cannot make."""
+    from transformers import AutoImageProcessor
+
+    if not found.processor:
+        return {}
+    try:
+        made = AutoImageProcessor.from_pretrained(
+            str(found.model_folder), local_files_only=True, trust_remote_code=False
+        )
+        settings = json.loads(made.to_json_string())
+    except Exception:  # of json, of Transformers, and of libraries that its classes want
+        return {}
+    kind = type(made).__name__.removesuffix("Pil").removesuffix("Fast")
+    return {**settings, "image_processor_type": kind} if isinstance(settings, dict) else {}
 
 
 def _head(model: Any, architecture: str, spec: TensorSpec) -> Head:
@@ -100,7 +119,7 @@ def _declaration(processor: dict[str, Any], size: tuple[int, int], channels: int
     """The image input's declaration, or why there is none."""
     without = "the folder's picture processor cannot be said in a manifest, so the model takes numbers: "
     if not processor:
-        return {}, "the folder has no preprocessor_config.json, so the model takes numbers"
+        return {}, "the folder has no preprocessor_config.json that Transformers reads, so the model takes numbers"
     kind = _kind(processor)
     if channels not in (1, 3) or processor.get("rescale_offset") or processor.get("do_pad"):
         return {}, without + (kind or "its channels, offset or padding")
@@ -116,9 +135,9 @@ def _declaration(processor: dict[str, Any], size: tuple[int, int], channels: int
         declared["colour"] = "L"
     elif processor.get("do_flip_channel_order"):
         declared["colour"] = "BGR"
-    if processor.get("do_rescale", True):
+    if processor.get("do_rescale"):
         declared["scale"] = float(processor.get("rescale_factor", 1 / 255))
-    if processor.get("do_normalize", True) and processor.get("image_mean"):
+    if processor.get("do_normalize") and processor.get("image_mean"):
         declared["mean"] = [float(number) for number in processor["image_mean"]]
         declared["std"] = [float(number) for number in processor["image_std"]]
     return declared, ""
@@ -127,7 +146,7 @@ def _declaration(processor: dict[str, Any], size: tuple[int, int], channels: int
 def _resizing(processor: dict[str, Any], size: tuple[int, int], kind: str) -> dict[str, Any] | None:
     """`resize`, and `shorter` where the shorter side is first brought to another length; None: another way."""
     named = processor.get("size")
-    if not processor.get("do_resize", True):
+    if not processor.get("do_resize"):
         return None
     edge = named.get("shortest_edge") if isinstance(named, dict) else None
     if kind.startswith(_CUTS_IN) and isinstance(edge, int):

@@ -42,12 +42,14 @@ def told(node: RunningNode, name: str) -> Any:
 @pytest.fixture(scope="module", autouse=True)
 def models(node: RunningNode) -> None:
     labels = 'labels = ["good", "bad", "long"]\ntop_k = 2\n'
+    tagged = 'labels = ["GOOD", "BAD", "O"]\n[[output]]\nname = "words"\nlabels = true\n'
     pair = TEXT + 'pair = "other"\n'
     for name, upload in {
         "mean": text_bundle(),
         "labelled": text_bundle(manifest=labels + TEXT),
         "unmasked": text_bundle(UNMASKED),
         "each": text_bundle(EACH, TEXT + 'offsets = "offsets"\n'),
+        "tagged": text_bundle(EACH, tagged + TEXT + 'offsets = "offsets"\n'),
         "pair": text_bundle(manifest=pair),
         "fixed": text_bundle(MEAN.replace("[N,T]", "[N,5]")),
         "int32": text_bundle(MEAN.replace("int64[N,T]", "int32[N,T]")),
@@ -130,6 +132,11 @@ def test_offsets_say_where_in_its_text_a_token_lies(node: RunningNode) -> None:
     outputs = call(node, "each", ["🙂 days", "bad"]).json()["outputs"]
     assert outputs["offsets"] == [[[0, 0], [0, 1], [2, 5], [5, 6], [0, 0]], [[0, 0], [0, 3], [0, 0], [0, 0], [0, 0]]]
     assert outputs["words"][1] == [[0, 0, 0], [0, 2, 3], [0, 0, 0], [0, 0, 0], [0, 0, 0]]
+
+
+def test_the_parts_of_a_text_are_labelled_with_their_places(node: RunningNode) -> None:
+    told = call(node, "tagged", ["a 🙂 café", "days"]).json()
+    assert told["labels"] == [[{"label": "GOOD", "score": 1.0, "start": 2, "end": 3}], []]
 
 
 def test_a_model_of_pairs_wants_both(node: RunningNode) -> None:

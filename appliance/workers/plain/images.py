@@ -125,8 +125,9 @@ def _sized(picture: Image.Image, wanted: Frame, declared: ImageInput) -> Image.I
         return picture
     filling = Image.Resampling[declared.filter.upper()]
     if declared.resize == "crop":
+        if cuts:
+            return picture.resize((to_width, to_height), filling, box=_middle(picture.size, wanted, declared.shorter))
         scale = max(to_width / width, to_height / height)
-        scale = max(scale, declared.shorter / min(width, height)) if cuts else scale
         inner_width, inner_height = to_width / scale, to_height / scale
         left, top = (width - inner_width) / 2, (height - inner_height) / 2
         # Cut and scaled in one step: scaling all of a picture of 1 x 60,000 first would make a huge one.
@@ -140,6 +141,19 @@ def _sized(picture: Image.Image, wanted: Frame, declared: ImageInput) -> Image.I
         padded.paste(small, ((to_width - inner[0]) // 2, (to_height - inner[1]) // 2))
         return padded
     return picture.resize((to_width, to_height), filling)
+
+
+def _middle(size: tuple[int, int], wanted: Frame, shorter: int) -> tuple[float, float, float, float]:
+    """What of the picture is seen once its shorter side is scaled to `shorter` and the middle is cut out: as
+    Transformers and torchvision count whole pixels of the scaled picture, which is never made."""
+    scaled = [shorter if side == min(size) else int(shorter * side / min(size)) for side in size]
+    inner = (wanted.width, wanted.height)
+    first = [(whole - part) // 2 for whole, part in zip(scaled, inner, strict=True)]
+    left, top = (start * side / whole for start, side, whole in zip(first, size, scaled, strict=True))
+    right, bottom = (
+        (start + part) * side / whole for start, part, side, whole in zip(first, inner, size, scaled, strict=True)
+    )
+    return left, top, right, bottom
 
 
 def _scaled(pixels: Array, spec: TensorSpec, declared: ImageInput) -> Array:

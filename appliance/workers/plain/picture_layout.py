@@ -37,6 +37,8 @@ def frame(spec: TensorSpec, declared: ImageInput) -> Frame:
     first = _channels_first(spec, declared, channels)
     height, width = declared.size or _own_size(spec, declared, first)
     found = Frame(max(height, 0), max(width, 0), channels, first)
+    if declared.shorter and not max(found.height, found.width) <= declared.shorter * bool(found.height and found.width):
+        raise _wrong(spec, "shorter is at least as long as the sides of the size, which must be known")
     becomes = found.shape(found.height, found.width)
     if 0 not in becomes and picture_shape(spec, becomes) is None:
         raise _wrong(spec, f"one picture becomes {list(becomes)}, but the model takes {list(spec.shape)}")
