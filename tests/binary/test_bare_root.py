@@ -83,6 +83,14 @@ def test_tmp_may_be_noexec(root: Path) -> None:
         assert called(url, key) == {"y": [0.5]}
 
 
+def test_a_user_without_a_home_is_asked_where_the_data_is_to_be(root: Path) -> None:
+    homeless = ("/bin/busybox", "env", "-u", "HOME")
+    done = run_in(root, *homeless, "/opt/ingle", "serve")
+    assert (done.returncode, "--data-dir or INGLE_DATA_DIR" in done.stderr) == (2, True)
+    done = run_in(root, *homeless, "INGLE_DATA_DIR=/home/ann/data", "/opt/ingle", "models")
+    assert (done.returncode, "/home/ann/data/node.json" in done.stderr) == (5, True)
+
+
 def test_the_sandbox_holds_there(root: Path) -> None:
     done = run_in(root, "/opt/ingle", "doctor", "--json")
     verdicts = {finding["about"]: finding["verdict"] for finding in json.loads(done.stdout)}
@@ -115,7 +123,7 @@ def test_an_onnx_file_is_converted_into_a_bundle(root: Path) -> None:
 
 def test_the_licences_of_all_that_is_inside_are_there(root: Path) -> None:
     parts = {part["name"].lower(): part for part in json.loads(run_in(root, "/opt/ingle", "licenses", "--json").stdout)}
-    assert {"ingle", "python", "numpy", "onnxruntime", "libzstd-dev", "libc6-dev"} <= parts.keys()
+    assert {"ingle", "python", "numpy", "onnxruntime", "tokenizers", "libzstd-dev", "libc6-dev"} <= parts.keys()
     assert "BSD" in parts["libzstd-dev"]["texts"][0]
 
 
