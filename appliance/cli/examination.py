@@ -94,7 +94,10 @@ def _runtime() -> Iterator[Finding]:
     built = "CUDAExecutionProvider" in providers
     if driver and not built:
         yield Finding(
-            "gpu", "warn", "there is an NVIDIA driver, but the CPU's runtime is installed: install ingle[gpu]"
+            "gpu",
+            "warn",
+            "there is an NVIDIA driver, but this is the CPU's runtime: install ingle[gpu], or take the one file "
+            "that was built with RUNTIME=gpu",
         )
     elif lacking:
         yield Finding("gpu", "warn", f"the GPU's runtime is here, and models run on the CPU, since {lacking}")
