@@ -34,6 +34,7 @@ class Conversion(NamedTuple):
     values where it knows them, its categories, texts with accents and emoji. One feed, whose first axes are the batch
     and which is then run in parts too, or a list of feeds, each run as it is. None: they are made from the declared
     inputs, which reaches little of a tree and nothing of a vocabulary.
+    Where the manifest puts texts in the place of tokens, rows and `answer` have texts, too: the tokenizer is compared.
     `manifest` is a table as in manifest.toml: declarations of inputs (`as`, `columns`), `labels`, limits.
     `notes` are sentences for the report: what was repaired, what is approximate.
     """

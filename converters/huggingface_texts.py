@@ -176,7 +176,7 @@ def _gives_pooler(model: Any, inputs: Sequence[str]) -> bool:
     ones = torch.ones((1, 3), dtype=torch.int64)
     with quiet():
         found = model(**dict.fromkeys(inputs, ones), return_dict=True)
-    return "pooler_output" in found and not getattr(model, "ingle_pooler_missing", False)
+    return found.get("pooler_output") is not None
 
 
 def _is_of_pairs(found: Folder) -> bool:

@@ -87,7 +87,8 @@ def _loaded(architecture: str, folder: Path) -> Any:
             )  # fmt: skip
     except Exception as error:  # a dozen classes, of Transformers, safetensors and torch
         raise RefusedError(f"Transformers cannot load this folder: {type(error).__name__}: {line(error)}") from None
-    missing = sorted(name for name in report["missing_keys"] if "pooler" not in name)
+    # Of a model without a head the pooler alone may be missing: many were saved without the one that nobody trained.
+    missing = sorted(name for name in report["missing_keys"] if not name.startswith("pooler."))
     if missing:
         named = f"{', '.join(missing[:5])}{' and others' if len(missing) > 5 else ''}"
         raise RefusedError(
@@ -95,7 +96,7 @@ def _loaded(architecture: str, folder: Path) -> Any:
             "have been trained for another task than its config.json says"
         )
     if report["missing_keys"]:
-        model.ingle_pooler_missing = True
+        model.pooler = None
     return model.eval()
 
 

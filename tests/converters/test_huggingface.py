@@ -31,6 +31,8 @@ torch = pytest.importorskip("torch", reason="PyTorch is not installed: 'make tes
 transformers = pytest.importorskip("transformers", reason="Transformers is not installed: 'make test-nets' has it")
 tokenizers = pytest.importorskip("tokenizers")
 
+from safetensors.torch import load_file, save_file  # noqa: E402
+
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 WORD = "hugging-face"
@@ -112,7 +114,7 @@ def saved(folder: Path, architecture: str, tokenizer: Any = None, *, pickled: bo
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.ndim > 1:
-                parameter.mul_(4)
+                parameter.mul_(10 if architecture.startswith("MobileNet") else 4)  # smaller ones all but vanish there
     model.save_pretrained(folder)
     if pickled:
         torch.save(model.state_dict(), folder / "pytorch_model.bin")
@@ -184,6 +186,14 @@ def test_a_text_model_takes_texts_and_answers_as_transformers_does(family: str, 
     text = made.manifest["input"][0]
     assert (text["as"], text["tokenizer"]) == ("text", "tokenizer.json")
     assert 2 < text["max_tokens"] <= 1024
+
+
+def test_a_pooler_that_was_never_trained_is_no_output(tmp_path: Path) -> None:
+    folder = without(TEXT_MODELS["BERT, without a head"](tmp_path / "from"), "pooler")
+    made = conversion(CONVERTER, folder, WORD, tmp_path / "to")
+    report = compared(made, CONVERTER, "BERT, without a head or pooler")
+    assert report.within
+    assert [output.name for output in report.outputs] == ["last_hidden_state"]
 
 
 def session(made: Any) -> Session:
@@ -439,6 +449,14 @@ def changed(folder: Path, **settings: Any) -> Path:
     return folder
 
 
+def without(folder: Path, word: str) -> Path:
+    """The folder, less the weights with this word in their name."""
+    file = folder / "model.safetensors"
+    state = {name: tensor for name, tensor in load_file(file).items() if word not in name}
+    save_file(state, file, metadata={"format": "pt"})
+    return folder
+
+
 REFUSALS: dict[str, tuple[Callable[[Path], Path], str]] = {
     "a model that generates": (
         lambda to: saved(to, "GPT2LMHeadModel", bare_bytes(), n_embd=32, n_layer=1, n_head=4),
@@ -457,6 +475,9 @@ REFUSALS: dict[str, tuple[Callable[[Path], Path], str]] = {
     "another task than its weights": (
         lambda to: changed(TEXT_MODELS["BERT, without a head"](to), architectures=["BertForSequenceClassification"]),
         "has no weights for classifier.*random numbers",
+    ),
+    "a pooler that the head needs": (
+        lambda to: without(TEXT_MODELS["BERT, classes"](to), "pooler"), "no weights for bert.pooler",
     ),
     "an unknown class": (lambda to: changed(TEXT_MODELS["BERT, classes"](to), architectures=["Mine"]), "has no Mine"),
     "a recording's classes": (
