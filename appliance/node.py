@@ -47,6 +47,7 @@ from appliance.security.scopes import Principal, Scope
 from appliance.security.tls import CERTIFICATE_NAME, Tls, read_tls
 from appliance.settings import Settings
 from appliance.workers.devices import parse_device
+from appliance.workers.engine_cache import EngineCache
 from appliance.workers.gpu import Gpu
 from appliance.workers.graph_cache import GraphCache
 from appliance.workers.inspector import Inspector
@@ -100,7 +101,8 @@ class Node:
         providers = ("CPUExecutionProvider",)
         graphs = GraphCache(settings.data_dir / "cache", budget_bytes=settings.workers.graph_cache_bytes)
         self._optimiser = Optimiser(self._processes, graphs, data_bytes=data_bytes)
-        self._gpu = Gpu(self._processes, parse_device(settings.device), data_dir=settings.data_dir)
+        engines = EngineCache(settings.data_dir / "cache", budget_bytes=settings.workers.engine_cache_bytes)
+        self._gpu = Gpu(self._processes, parse_device(settings.device), engines, data_dir=settings.data_dir)
         self._supervisor = Supervisor(
             self._processes,
             settings.workers,
@@ -169,7 +171,7 @@ class Node:
             if not active:
                 _log.warning("models run without a layer of their sandbox, %s: %s", name, detail)
         await self._optimiser.start(self._catalogue.digests())
-        await self._gpu.start()
+        await self._gpu.start(self._catalogue.digests())
         await self._supervisor.start()
         loop = asyncio.get_running_loop()
         self._watching = [

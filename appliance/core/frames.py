@@ -140,7 +140,8 @@ class Loaded(msgspec.Struct, array_like=True):
     `from_graph`: it was loaded from a cached optimised graph; `graph_fault`: why one that was offered was not used.
     The rest is the word of a device's worker: which tenant this is of (0: the device itself, tried with a tiny model),
     whether memory was what lacked, what the load took of the device's memory, what is free (-1: not known), and
-    what was asked for and not got. `pid` is the worker's own: its word may be read before the zygote's."""
+    what was asked for and not got. `pid` is the worker's own: its word may be read before the zygote's. `engine_kind`:
+    with the device itself, what TensorRT's engines depend on there, as one word; empty where it cannot be told."""
 
     providers: list[str]
     load_ns: int
@@ -153,16 +154,19 @@ class Loaded(msgspec.Struct, array_like=True):
     free_bytes: int = -1
     note: str = ""
     pid: int = 0
+    engine_kind: str = ""
 
 
 class Load(msgspec.Struct, array_like=True):
-    """To the worker of a device: open this model beside the others, under this number. It answers LOADED."""
+    """To the worker of a device: open this model beside the others, under this number. It answers LOADED. `engines`:
+    the folder where its TensorRT engines are, or are to be; empty: they are not kept."""
 
     tenant: int
     folder: str
     manifest: Manifest
     threads: int
     max_batch: int
+    engines: str = ""
 
 
 class Unload(msgspec.Struct, array_like=True):
@@ -173,7 +177,8 @@ class Unload(msgspec.Struct, array_like=True):
 
 class Held(msgspec.Struct, array_like=True):
     """From the worker of a device: what a tenant holds of the device's memory after a run, and what is free (-1: not
-    known). `gone`: it holds nothing any more; `reason` says why, where nobody asked for that."""
+    known). `gone`: it holds nothing any more; `reason` says why, where nobody asked for that. Said too where a run has
+    built engines."""
 
     tenant: int
     used_bytes: int

@@ -19,8 +19,9 @@ _LIVES_EVERY_S = 0.1
 
 
 class DeviceHost(LinkedChild):
-    """From the fork to the end. `on_held(digest, bytes)` hears what a model was measured to hold; `on_lost(host,
-    suspects)` hears of the end, with the tenants that were loading or running, before its tenants' pools do."""
+    """From the fork to the end. `on_held(digest, bytes)` hears what a model was measured to hold; `on_built(tenant)`
+    that it may have built engines, and writes none just now; `on_lost(host, suspects)` hears of the end, with the
+    tenants that were loading or running, before its tenants' pools do."""
 
     def __init__(
         self,
@@ -28,6 +29,7 @@ class DeviceHost(LinkedChild):
         region: SharedRegion,
         *,
         on_held: Callable[[str, int], None],
+        on_built: Callable[[Tenant], None],
         on_unfit: Callable[[Tenant, str, bool], None],
         on_lost: Callable[["DeviceHost", list[Tenant]], None],
     ) -> None:
@@ -40,18 +42,26 @@ class DeviceHost(LinkedChild):
         self._blamed: Tenant | None = None
         self._outbox: list[bytes] = []
         self._on_held = on_held
+        self._on_built = on_built
         self._on_unfit = on_unfit
         self._on_lost = on_lost
         self._lived_s = 0.0
 
     # What is said to it.
 
-    def load(self, tenant: Tenant, load: Load, *, need_bytes: int, known_bytes: int) -> None:
-        """Has a model opened. It is reckoned with `need_bytes` until it is measured, and with no less than
-        `known_bytes`, what it came to before, until it has run."""
+    def expect(self, tenant: Tenant, *, need_bytes: int, known_bytes: int) -> None:
+        """A model is to be opened: load() it. It is reckoned with `need_bytes` until it is measured, and with no less
+        than `known_bytes`, what it came to before, until it has run."""
         self.tenants[tenant.number] = tenant
         tenant.known_bytes = known_bytes
         self.ledger.reckon(tenant.number, need_bytes)
+
+    def load(self, tenant: Tenant, load: Load) -> None:
+        """Has a model opened that was expected, unless it was given up or lost since."""
+        if self.tenants.get(tenant.number) is not tenant:
+            return
+        tenant.is_asked_for = True
+        tenant.started_s = time.monotonic()
         self._say(frame_start(Kind.LOAD, load, 0))
 
     def unload(self, tenant: Tenant) -> None:
@@ -116,6 +126,7 @@ class DeviceHost(LinkedChild):
             self._on_unfit(tenant, head.error, head.no_memory)
         else:
             self._measured(tenant, head.used_bytes, tenant.known_bytes)
+            self._on_built(tenant)
         self.ledger.set_free(head.free_bytes)
         tenant.on_frame(head, b"")
 
@@ -128,6 +139,7 @@ class DeviceHost(LinkedChild):
             tenant.gone(head.reason, asked_for=False)
         elif tenant is not None:
             self._measured(tenant, head.used_bytes, 0)
+            self._on_built(tenant)
         self.ledger.set_free(head.free_bytes)
 
     def _measured(self, tenant: Tenant, used_bytes: int, at_least_bytes: int) -> None:
@@ -150,7 +162,9 @@ class DeviceHost(LinkedChild):
         if not self.tried.done():
             self.tried.set_result(Loaded([], 0, f"its worker was lost: {self.end_reason}"))
         tenants = list(self.tenants.values())
-        busy = [tenant for tenant in tenants if tenant.in_flight or tenant.state == "starting"]
+        busy = [
+            tenant for tenant in tenants if tenant.in_flight or (tenant.state == "starting" and tenant.is_asked_for)
+        ]
         self._on_lost(self, [self._blamed] if self._blamed else busy)
         for tenant in tenants:
             tenant.blameless = self.blameless

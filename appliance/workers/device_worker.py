@@ -11,6 +11,7 @@ import os
 import re
 import socket
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -27,7 +28,8 @@ from appliance.core.frames import (
     frame_start,
 )
 from appliance.workers import runtime
-from appliance.workers.devices import CPU, Provider, attempts, with_options
+from appliance.workers.devices import CPU, TENSORRT, Provider, attempts, options_of_engines, with_options
+from appliance.workers.engines import engine_kind, is_engine_name, remove_engines
 from appliance.workers.spec import WorkerSpec
 from appliance.workers.stream import Frame, FrameStream
 from appliance.workers.tiny_model import IDENTITY_MODEL
@@ -39,17 +41,31 @@ _FIRST_RUNS = 4
 _LOOK_EVERY_RUNS = 64
 # A change of less is not worth a word.
 _NOTABLE_BYTES = 1024 * 1024
+# Beneath the folder of all engines: those of the tiny model.
+_TRIAL = "trial"
 _SOURCE = re.compile(r"^/\S+:\d+ [^(]*\([^)]*\) ")
 
 
 class _Tenant:
     """A model that is open here, and what it was measured to hold."""
 
-    def __init__(self, worker: Worker, used_bytes: int) -> None:
+    def __init__(self, worker: Worker, used_bytes: int, engines: Path | None) -> None:
         self.worker = worker
+        self.engines = engines
+        self.built = _look(engines)
         self.used_bytes = used_bytes
         self.told_bytes = used_bytes
         self.runs = 0
+
+
+def _look(engines: Path | None) -> set[tuple[str, int, int]]:
+    """The engines in a model's folder: a run with shapes that none is made for builds another, or one anew."""
+    found = set()
+    for path in engines.iterdir() if engines is not None else ():
+        if is_engine_name(path.name):
+            about = path.lstat()
+            found.add((path.name, about.st_size, about.st_mtime_ns))
+    return found
 
 
 def _words(error: Exception) -> str:
@@ -89,11 +105,13 @@ class DeviceWorker:
         """Opens a tiny model with what was asked for, and then with less, until a session gets a GPU."""
         lacking = runtime.load_libraries()
         reasons = []
+        trial = Path(self._spec.output, _TRIAL) if self._spec.output else None
         for names in attempts(self._spec.providers)[:-1]:
             try:
-                session = runtime.open_session(IDENTITY_MODEL, threads=1, providers=self._with_options(names))
-                session.run(None, {"x": np.zeros(1, np.float32)})
+                session = self._open_tiny(names, trial)
             except Exception as error:  # whatever a driver says
+                if names[0] == TENSORRT and trial is not None:
+                    remove_engines(trial)  # if that was why, the next start finds out
                 reasons.append(f"{names[0]}: {_words(error)}")
                 continue
             got = session.get_providers()
@@ -104,11 +122,20 @@ class DeviceWorker:
         note = "; ".join(reasons)
         if self._providers in ((), (CPU,)):
             return Loaded([CPU], 0, lacking or note or "no provider but the CPU's was asked for")
-        return Loaded(list(self._providers), 0, free_bytes=self._free_bytes(), note=note)
+        kind = self._engine_kind() if TENSORRT in self._providers else ""
+        return Loaded(list(self._providers), 0, free_bytes=self._free_bytes(), note=note, engine_kind=kind)
 
-    def _with_options(self, names: tuple[str, ...]) -> list[Provider]:
+    def _open_tiny(self, names: tuple[str, ...], engines: Path | None) -> Any:
+        session = runtime.open_session(IDENTITY_MODEL, threads=1, providers=self._with_options(names, engines))
+        session.run(None, {"x": np.zeros(1, np.float32)})
+        return session
+
+    def _engine_kind(self) -> str:
+        facts = runtime.engine_facts(self._spec.device_number)
+        return engine_kind(facts | options_of_engines()) if facts else ""
+
+    def _with_options(self, names: tuple[str, ...], engines: Path | None) -> list[Provider]:
         free_bytes = self._free_bytes()
-        engines = Path(self._spec.output) if self._spec.output else None
         limit_bytes = int(free_bytes * SHARE) if free_bytes > 0 else 0
         return with_options(names, number=self._spec.device_number, limit_bytes=limit_bytes, engines=engines)
 
@@ -137,20 +164,31 @@ class DeviceWorker:
             threads=load.threads,
             max_batch=load.max_batch,
         )
-        worker = Worker(spec, self._socket, self._region, self._with_options(self._providers))
-        loaded = worker.load()
+        engines = Path(load.engines) if load.engines else None
+        worker, loaded = self._opened(spec, engines)
+        if loaded.error and not loaded.no_memory and engines is not None and remove_engines(engines):
+            # What was kept may be why: damaged, or of another release than was believed.
+            worker, loaded = self._opened(spec, engines)
         loaded.tenant = load.tenant
-        if not loaded.error and loaded.providers == [CPU]:
-            loaded.error = "the session got the CPU alone"
-        if loaded.error:
-            del worker
-            gc.collect()
         after_bytes = self._free_bytes()
         loaded.free_bytes = after_bytes
         if not loaded.error:
             loaded.used_bytes = max(0, before_bytes - after_bytes)
-            self._tenants[load.tenant] = _Tenant(worker, loaded.used_bytes)
+            assert worker is not None
+            self._tenants[load.tenant] = _Tenant(worker, loaded.used_bytes, engines)
         self._say(Kind.LOADED, loaded)
+
+    def _opened(self, spec: WorkerSpec, engines: Path | None) -> tuple[Worker | None, Loaded]:
+        """The model's worker and how its load went; None where it did not open, and then it holds nothing."""
+        worker = Worker(spec, self._socket, self._region, self._with_options(self._providers, engines))
+        loaded = worker.load()
+        if not loaded.error and loaded.providers == [CPU]:
+            loaded.error = "the session got the CPU alone"
+        if not loaded.error:
+            return worker, loaded
+        del worker
+        gc.collect()
+        return None, loaded
 
     def _run(self, number: int, tenant: _Tenant) -> None:
         looks = tenant.runs < _FIRST_RUNS or tenant.runs % _LOOK_EVERY_RUNS == 0
@@ -158,14 +196,22 @@ class DeviceWorker:
         tenant.runs += 1
         tenant.worker.run_next()
         if tenant.worker.spent:
+            if tenant.worker.engine_is_broken and tenant.engines is not None:
+                remove_engines(tenant.engines)
             self._drop(number, tenant.worker.spent)
-        elif looks and before_bytes >= 0:
-            after_bytes = self._free_bytes()
+        elif looks:
+            self._look(number, tenant, before_bytes)
+
+    def _look(self, number: int, tenant: _Tenant, before_bytes: int) -> None:
+        """Tells what a run has changed, where it is worth a word."""
+        after_bytes = self._free_bytes()
+        if before_bytes >= 0:
             # Nobody else runs here meanwhile, so the difference is this model's, unless another program's.
             tenant.used_bytes = max(0, tenant.used_bytes + before_bytes - after_bytes)
-            if abs(tenant.used_bytes - tenant.told_bytes) >= _NOTABLE_BYTES:
-                tenant.told_bytes = tenant.used_bytes
-                self._say(Kind.HELD, Held(number, tenant.used_bytes, after_bytes))
+        built = _look(tenant.engines)
+        if abs(tenant.used_bytes - tenant.told_bytes) >= _NOTABLE_BYTES or built != tenant.built:
+            tenant.told_bytes, tenant.built = tenant.used_bytes, built
+            self._say(Kind.HELD, Held(number, tenant.used_bytes, after_bytes))
 
     def _drop(self, number: int, reason: str) -> None:
         if tenant := self._tenants.pop(number, None):

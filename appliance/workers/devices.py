@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from appliance.core.errors import BadInputError
+from appliance.workers.engines import PREFIX
 
 CPU, CUDA, TENSORRT = "CPUExecutionProvider", "CUDAExecutionProvider", "TensorrtExecutionProvider"
 Provider = tuple[str, dict[str, str]]
@@ -62,7 +63,8 @@ def attempts(providers: tuple[str, ...]) -> list[tuple[str, ...]]:
 
 
 def with_options(providers: tuple[str, ...], *, number: int, limit_bytes: int, engines: Path | None) -> list[Provider]:
-    """Each provider with its options, as onnxruntime takes them: texts. `limit_bytes` 0: no limit.
+    """Each provider with its options, as onnxruntime takes them: texts. `limit_bytes` 0: no limit. `engines`: the
+    folder of this model's engines; what TensorRT learns of kernels is kept beside it, for all models.
 
     Names and meaning: onnxruntime's pages on its CUDA and TensorRT execution providers.
     """
@@ -86,8 +88,15 @@ def _options(name: str, number: int, limit_bytes: int, engines: Path | None) -> 
             options |= {
                 "trt_engine_cache_enable": "1",
                 "trt_engine_cache_path": str(engines),
+                "trt_engine_cache_prefix": PREFIX,
                 "trt_timing_cache_enable": "1",
-                "trt_timing_cache_path": str(engines),
+                "trt_timing_cache_path": str(engines.parent),
             }
         return options
     return {}
+
+
+def options_of_engines() -> dict[str, str]:
+    """Those of TensorRT's options that an engine depends on: not where files lie, nor which of a box's GPUs it is."""
+    options = _options(TENSORRT, 0, 0, Path("engines", "model"))
+    return {name: value for name, value in options.items() if name != "device_id" and not name.endswith("_path")}

@@ -8,15 +8,19 @@ import asyncio
 import logging
 import time
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
 from pathlib import Path
+from typing import Any
 
-from appliance.core.frames import Load
+import msgspec
+
+from appliance.core.frames import Load, Loaded
 from appliance.core.manifest import Manifest
 from appliance.core.models import ModelVersion
 from appliance.workers.device_host import DeviceHost
-from appliance.workers.devices import Device, missing, providers_for
+from appliance.workers.devices import TENSORRT, Device, missing, providers_for
+from appliance.workers.engine_cache import EngineCache
 from appliance.workers.link import Link
 from appliance.workers.placement import MOST_ENDS, TOO_LARGE_S, Banned, Placed, place
 from appliance.workers.processes import Processes
@@ -32,18 +36,38 @@ _TRY_S = 60.0
 # The device is given up after so many ends of its worker with no answer between.
 _MOST_LOSSES = 4
 _ENGINE_BYTES = 4 * 1024**3
+# Where a box cannot say what its engines depend on: they are kept for itself alone.
+UNKNOWN_KIND = "0" * 16
 
 _log = logging.getLogger("ingle.workers")
 
 
-class Gpu:
-    """start(), then tenant_for() whenever a worker is wanted; note_for() says why it was none."""
+async def _none_elsewhere(_model: ModelVersion) -> None:
+    """Engines are had of nobody."""
 
-    def __init__(self, processes: Processes, device: Device, *, data_dir: Path) -> None:
+
+def _unheard(_models: list[ModelVersion]) -> None:
+    """Nobody listens."""
+
+
+class Gpu:
+    """start(), then tenant_for() whenever a worker is wanted; note_for() says why it was none.
+
+    With TensorRT, `engines` keeps what it builds. Before a model is loaded that has none, `seek_engines` is awaited,
+    which may put some there and raises nothing; `on_engines` hears whose may be others than before.
+    """
+
+    def __init__(self, processes: Processes, device: Device, engines: EngineCache, *, data_dir: Path) -> None:
         self._processes = processes
         self._device = device
         self._artifacts = data_dir / "artifacts"
-        self._engines = data_dir / "cache" / "engines"
+        self.engines = engines
+        self.engine_kind = ""  # where engines are kept: what they depend on here, as one word
+        self.seek_engines: Callable[[ModelVersion], Awaitable[None]] = _none_elsewhere
+        self.on_engines: Callable[[list[ModelVersion]], None] = _unheard
+        self._models: dict[str, ModelVersion] = {}  # by digest, those whose engines are kept
+        self._broken: set[str] = set()  # digests of models with whose engines the worker died
+        self._keeps = False
         self._host: DeviceHost | None = None
         self._fault = ""
         self._got: tuple[str, ...] = ()
@@ -72,21 +96,23 @@ class Gpu:
         left_bytes = self._host.ledger.left_bytes
         return -1 if left_bytes is None else max(0, left_bytes)
 
-    async def start(self) -> None:
+    async def start(self, digests: set[str]) -> None:
         """Starts the device's worker, where one was asked for and onnxruntime has what it takes, and hears what its
-        sessions really get. Raises nothing: without a GPU all models run on the CPU."""
+        sessions really get. Engines of other artifacts than `digests` are removed. Raises nothing: without a GPU all
+        models run on the CPU."""
         ready = self._processes.ready
         listed = ready.providers if ready else ()
         providers = providers_for(self._device, listed)
         if len(providers) == 1:
             self._fault = missing(self._device, listed)
         else:
-            for folder in (self._artifacts, self._engines):  # what is not there, a sandbox cannot allow
-                await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True, mode=0o700)
+            # What is not there, a sandbox cannot allow.
+            await asyncio.to_thread(self._artifacts.mkdir, parents=True, exist_ok=True, mode=0o700)
+            self._keeps = await asyncio.to_thread(self._open_engines, digests)
             host = self._start_host(providers)
             try:
                 tried = await asyncio.wait_for(asyncio.shield(host.tried), _TRY_S)
-                self._fault, self._note, self._got = tried.error, tried.note, tuple(tried.providers)
+                self._tried(tried)
             except TimeoutError:
                 self._fault = f"the GPU did not run a tiny model within {_TRY_S:.0f} s"
             if self._fault:
@@ -94,10 +120,32 @@ class Gpu:
         if self._device.kind != "cpu":
             (_log.warning if self._fault else _log.info)("models run on %s", self.summary)
 
+    def _open_engines(self, digests: set[str]) -> bool:
+        if not self.engines.budget_bytes:
+            return False
+        try:
+            self.engines.open(digests)
+        except OSError as error:
+            _log.warning("no engines of TensorRT are kept: %s", error)
+            return False
+        return True
+
+    def _tried(self, tried: Loaded) -> None:
+        self._fault, self._note, self._got = tried.error, tried.note, tuple(tried.providers)
+        if self._keeps and TENSORRT in self._got:
+            self.engine_kind = tried.engine_kind or UNKNOWN_KIND
+
     def _start_host(self, providers: tuple[str, ...]) -> DeviceHost:
         number = self._processes.next_number()
         region = SharedRegion(REGION_BYTES)
-        host = self._host = DeviceHost(number, region, on_held=self._held_by, on_unfit=self._unfit, on_lost=self._lost)
+        host = self._host = DeviceHost(
+            number,
+            region,
+            on_held=self._held_by,
+            on_built=self._built,
+            on_unfit=self._unfit,
+            on_lost=self._lost,
+        )
         spec = WorkerSpec(
             number=number,
             role="device",
@@ -107,7 +155,7 @@ class Gpu:
             max_batch=1,
             providers=providers,
             data_bytes=0,  # a driver maps what it likes; each model's own limit holds on the CPU
-            output=str(self._engines),
+            output=str(self.engines.folder) if self._keeps else "",
             file_bytes=_ENGINE_BYTES,
             device_number=self._device.number,
         )
@@ -118,9 +166,7 @@ class Gpu:
             connecting = asyncio.get_running_loop().create_unix_connection(
                 partial(Link, host.attach, host.on_frame, host.on_socket_closed), sock=sock
             )
-            task: asyncio.Task[object] = asyncio.ensure_future(connecting)
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._do(connecting)
         return host
 
     def tenant_for(
@@ -155,8 +201,56 @@ class Gpu:
         tenant.threads = threads
         load = Load(tenant.number, model.folder, model.manifest, threads, max_batch)
         known_bytes = self._held.get(model.digest, 0)
-        host.load(tenant, load, need_bytes=estimate_bytes(model.size_bytes, known_bytes), known_bytes=known_bytes)
+        host.expect(tenant, need_bytes=estimate_bytes(model.size_bytes, known_bytes), known_bytes=known_bytes)
+        if self.engine_kind:
+            self._do(self._load_with_engines(host, tenant, load, model))
+        else:
+            host.load(tenant, load)
         return tenant
+
+    async def _load_with_engines(self, host: DeviceHost, tenant: Tenant, load: Load, model: ModelVersion) -> None:
+        """Has the model loaded where its engines are, or will be."""
+        self._models[model.digest] = model
+        cache, kind, digest = self.engines, self.engine_kind, model.digest
+        try:
+            if digest in self._broken:
+                self._broken.discard(digest)
+                _log.warning("the engines of %s are built anew, since the GPU's worker died with them", model)
+                await asyncio.to_thread(cache.drop, kind, digest)
+            elif await asyncio.to_thread(cache.find, kind, digest) is None:
+                await self.seek_engines(model)
+            load = msgspec.structs.replace(load, engines=str(await asyncio.to_thread(cache.prepare, kind, digest)))
+        except OSError as error:
+            _log.warning("the engines of %s are not kept: %s", model, error)
+        host.load(tenant, load)
+
+    def _built(self, tenant: Tenant) -> None:
+        model = self._models.get(tenant.digest)
+        if self.engine_kind and model is not None:
+            self._do(self._look_at_engines(model))
+
+    async def _look_at_engines(self, model: ModelVersion) -> None:
+        in_use = [(self.engine_kind, digest) for digest in self._digests_in_use()]
+        gone = await asyncio.to_thread(self.engines.make_room, in_use)
+        self.on_engines([model, *(self._models[digest] for digest in gone if digest in self._models)])
+
+    def _digests_in_use(self) -> set[str]:
+        return {tenant.digest for tenant in self._host.tenants.values()} if self._host is not None else set()
+
+    def forget(self, model: ModelVersion) -> None:
+        """A version is gone; where its artifact went with it, so do its engines."""
+        if self.engine_kind:
+            self._do(asyncio.to_thread(self._forget_if_gone, model))
+
+    def _forget_if_gone(self, model: ModelVersion) -> None:
+        if not Path(model.folder).exists():
+            self._models.pop(model.digest, None)
+            self.engines.forget(model.digest)
+
+    def _do(self, work: Coroutine[Any, Any, Any]) -> None:
+        task: asyncio.Task[object] = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     def note_for(self, model: ModelVersion) -> str:
         return self._notes.get(model.digest, "")
@@ -209,6 +303,8 @@ class Gpu:
         self._losses += 1
         _log.warning("the worker of GPU %d was lost: %s", self._device.number, host.end_reason)
         for tenant in suspects:
+            if tenant.state == "starting":
+                self._broken.add(tenant.digest)
             self._ends[tenant.digest] += 1
             if self._ends[tenant.digest] >= MOST_ENDS:
                 self._banned[tenant.digest] = Banned(

@@ -7,6 +7,7 @@ Runs in forked children, after the fork. Knows nothing of calls, frames or what 
 import contextlib
 import ctypes
 import io
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from appliance.workers.gpu_libraries import lacking_words, library_folders
 
 # Weights below this stay in the graph's own file: a mapping takes a page at least.
 EXTERNAL_FROM_BYTES = 1024
+# CUDA's driver interface: cuDeviceGetAttribute()'s numbers, which never change.
+_COMPUTE_MAJOR, _COMPUTE_MINOR, _MULTIPROCESSORS = 75, 76, 16
 
 
 def open_session(
@@ -113,3 +116,55 @@ def _by_cuda(index: int) -> int | None:
             if cudart.cudaSetDevice(index) == 0 and cudart.cudaMemGetInfo(ctypes.byref(free), ctypes.byref(total)) == 0:
                 return free.value
     return None
+
+
+def engine_facts(index: int) -> dict[str, str]:
+    """What the engines that TensorRT builds on a GPU depend on, by name; empty where not all of it can be told.
+
+    NVIDIA promises an engine for the GPU's model and TensorRT's release that built it; the number of multiprocessors
+    and the memory tell slices of one model apart. The driver is not among them: TensorRT itself asks for one. No GPU
+    has run this.
+    """
+    gpu, release = _gpu_facts(index), _tensorrt_release()
+    if not gpu or not release:
+        return {}
+    return gpu | {
+        "tensorrt": release,
+        "onnxruntime": onnxruntime.__version__,
+        "cuda": str(getattr(onnxruntime, "cuda_version", "")),
+        "machine": os.uname().machine,
+    }
+
+
+def _gpu_facts(index: int) -> dict[str, str]:
+    """By the driver's own interface, which counts devices as the CUDA runtime does."""
+    name, memory = ctypes.create_string_buffer(256), ctypes.c_size_t()
+    device, number = ctypes.c_int(), ctypes.c_int()
+    with contextlib.suppress(OSError, AttributeError):
+        cuda = ctypes.CDLL("libcuda.so.1")
+        if (
+            cuda.cuInit(0)
+            or cuda.cuDeviceGet(ctypes.byref(device), index)
+            or cuda.cuDeviceGetName(name, len(name), device)
+            or cuda.cuDeviceTotalMem_v2(ctypes.byref(memory), device)
+        ):
+            return {}
+        facts = {"gpu": name.value.decode(errors="replace"), "memory_mib": str(memory.value >> 20)}
+        for what, attribute in (
+            ("major", _COMPUTE_MAJOR),
+            ("minor", _COMPUTE_MINOR),
+            ("multiprocessors", _MULTIPROCESSORS),
+        ):
+            if cuda.cuDeviceGetAttribute(ctypes.byref(number), attribute, device):
+                return {}
+            facts[what] = str(number.value)
+        return facts
+    return {}
+
+
+def _tensorrt_release() -> str:
+    """Of the library that onnxruntime has loaded, as the number that it has for it."""
+    for major in (10, 11, 8):
+        with contextlib.suppress(OSError, AttributeError):
+            return str(ctypes.CDLL(f"libnvinfer.so.{major}", mode=os.RTLD_NOLOAD | os.RTLD_NOW).getInferLibVersion())
+    return ""

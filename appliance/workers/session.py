@@ -51,9 +51,20 @@ def is_out_of_memory(error: Exception) -> bool:
     return isinstance(error, MemoryError) or any(word in str(error) for word in _NO_MEMORY)
 
 
-class OutOfMemoryError(WorkerFailedError):
-    """The run wanted more than the worker may have. What onnxruntime's arena took by then, it keeps: the worker is
-    of no more use."""
+# onnxruntime's words where TensorRT does not take a kept engine: at the load, or at a run that has new shapes.
+_BROKEN_ENGINE = "could not deserialize engine"
+
+
+class SpentError(WorkerFailedError):
+    """The session is of no more use."""
+
+
+class OutOfMemoryError(SpentError):
+    """The run wanted more than the worker may have. What onnxruntime's arena took by then, it keeps."""
+
+
+class BrokenEngineError(SpentError):
+    """A kept engine of TensorRT's is none. It was not built anew: the file is there."""
 
 
 class Session:
@@ -124,6 +135,8 @@ class Session:
                 raise OutOfMemoryError(
                     f"the model ran out of its worker's memory on this input: {self._reason(error)}"
                 ) from None
+            if _BROKEN_ENGINE in str(error):
+                raise BrokenEngineError(f"TensorRT does not take a kept engine: {self._reason(error)}") from None
             raise WorkerFailedError(f"the model failed on this input: {self._reason(error)}") from None
         for index, output in enumerate(outputs):
             if not isinstance(output, np.ndarray):  # an optional output that was left out

@@ -31,3 +31,6 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     graph_cache_bytes: Annotated[
         int, Meta(ge=0, description="disk that cached optimised graphs may take together; 0: none are kept")
     ] = 4 * 1024**3
+    engine_cache_bytes: Annotated[
+        int, Meta(ge=0, description="disk that the engines which TensorRT built may take together; 0: none are kept")
+    ] = 16 * 1024**3

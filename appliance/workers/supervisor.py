@@ -147,6 +147,7 @@ class Supervisor:
             pool.close()
             self._closing.add(pool)
         self._optimiser.forget(model)
+        self._gpu.forget(model)
 
     def profile(self, model: ModelVersion) -> Profile | None:
         """What was measured of this version's artifact, by this node or before its last start."""

@@ -52,6 +52,7 @@ class Tenant(Replica):
         self.shares_process = True
         self.digest = digest
         self.known_bytes = 0  # of the device's memory, what it came to when it ran before
+        self.is_asked_for = False  # its host was told to load it
         self._host = host
         self._on_answered = on_answered
         self.pid = host.pid

@@ -36,7 +36,7 @@ from appliance.workers.devices import Provider
 from appliance.workers.opening import open_model
 from appliance.workers.outputs import OutputWriter, Written
 from appliance.workers.plain.content import tensors_from_content
-from appliance.workers.session import OutOfMemoryError
+from appliance.workers.session import BrokenEngineError, OutOfMemoryError, SpentError
 from appliance.workers.spec import WorkerSpec
 from appliance.workers.states import States
 from appliance.workers.stream import FrameStream
@@ -80,6 +80,7 @@ class Worker:
         self._gain = BatchGain()
         self.waiting: list[Pending] = []
         self.spent = ""  # why this model must not take another call
+        self.engine_is_broken = False  # which is why it is spent
 
     def serve(self) -> None:
         """Says that the model is loaded, or why not, then answers calls. Returns when the gateway has gone."""
@@ -202,8 +203,9 @@ class Worker:
         falls on the call that has it."""
         try:
             return self._run_together(run)
-        except OutOfMemoryError as error:
+        except SpentError as error:
             self.spent = error.sentence
+            self.engine_is_broken = isinstance(error, BrokenEngineError)
             # Calls that ran together are not answered: another worker is given them one by one. Nor is one for which a
             # device has no room: the CPU may have it.
             return [] if len(run) > 1 or self._on_device else [_failure(run[0].invoke, error)]

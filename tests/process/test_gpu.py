@@ -22,15 +22,21 @@ MIB = 1024 * 1024
 StartGpu = Callable[..., RunningNode]
 
 
+def pretend_gpu(folder: Path, **settings: object) -> Path:
+    """A folder to be put first on PYTHONPATH; for the settings see fake_runtime.py."""
+    shutil.copytree(Path(__file__).with_name("fake_gpu"), folder)
+    usual = {"vram_bytes": 1024 * MIB, "times": 1.0, "says": "cuda", "gpu": "Pretended 4090", "engine_bytes": 3000}
+    (folder / "gpu.json").write_text(json.dumps(usual | settings))
+    return folder
+
+
 @pytest.fixture
 def on_gpu(nodes: Callable[..., RunningNode], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StartGpu:
     """Starts a node on a box with a pretended GPU: `on_gpu(vram_bytes=...)`."""
 
     def start(*flags: str, vram_bytes: int = 1024 * MIB, times: float = 1.0, says: str = "cuda") -> RunningNode:
-        folder = tmp_path / "fake_gpu"
-        shutil.copytree(Path(__file__).with_name("fake_gpu"), folder)
-        (folder / "gpu.json").write_text(json.dumps({"vram_bytes": vram_bytes, "times": times, "says": says}))
-        monkeypatch.setenv("PYTHONPATH", str(folder))
+        gpu = pretend_gpu(tmp_path / "fake_gpu", vram_bytes=vram_bytes, times=times, says=says)
+        monkeypatch.setenv("PYTHONPATH", str(gpu))
         return nodes(*flags)
 
     return start

@@ -51,6 +51,7 @@ OTHER_VALUES = {
     "workers.sequences": "5",
     "workers.sequence_idle_s": "2.5",
     "workers.graph_cache": "1GiB",
+    "workers.engine_cache": "2GiB",
 }
 each_setting = pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: setting.key)
 
