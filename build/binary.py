@@ -13,6 +13,7 @@ import os
 import shutil
 import subprocess
 import sys
+import zipfile
 from importlib import metadata
 from pathlib import Path
 
@@ -41,7 +42,17 @@ def freeze(work: Path) -> Path:
     folders = ["--distpath", str(work / "frozen"), "--workpath", str(work)]
     command = [sys.executable, "-m", "PyInstaller", "--noconfirm", "--log-level", "WARN", *folders]
     subprocess.run([*command, str(BUILD / "ingle.spec")], cwd=ROOT, env=environment, check=True)
+    in_order(work / "frozen" / "ingle" / "_internal" / "base_library.zip")
     return work / "frozen" / "ingle"
+
+
+def in_order(library: Path) -> None:
+    """Sorts what Python itself starts with: PyInstaller writes it in an order that differs from run to run."""
+    with zipfile.ZipFile(library) as written:
+        modules = {name: written.read(name) for name in sorted(written.namelist())}
+    with zipfile.ZipFile(library, "w") as ordered:
+        for name, content in modules.items():
+            ordered.writestr(zipfile.ZipInfo(name), content)
 
 
 def runtime() -> str:
