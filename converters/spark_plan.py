@@ -8,13 +8,18 @@ from pathlib import Path
 from typing import Any
 
 from appliance.core.errors import RefusedError
-from converters import spark_features, spark_models
+from converters import spark_features, spark_vectors
 from converters.declared import declared_inputs
 from converters.options import Options
+from converters.spark_classifiers import CLASSIFIERS, TREE_CLASSIFIERS
+from converters.spark_clusters import CLUSTERINGS
 from converters.spark_features import is_set
 from converters.spark_folder import Stage
 from converters.spark_graph import SparkGraph
+from converters.spark_regressors import REGRESSORS, TREE_REGRESSORS
 
+_MODELS = {**CLASSIFIERS, **REGRESSORS, **CLUSTERINGS}
+_TREES = {**TREE_CLASSIFIERS, **TREE_REGRESSORS}
 # Those that take single columns, and those that take a vector and do not say how long it is.
 _OF_COLUMNS = (
     "VectorAssembler", "StringIndexerModel", "IndexToString", "OneHotEncoderModel", "ImputerModel", "Bucketizer",
@@ -41,7 +46,7 @@ class Step:
 
     def __init__(self, saved: Stage, stage: Any) -> None:
         self.kind, self.path, self.stage = saved.kind.rpartition(".")[2], saved.path, stage
-        self.is_model = self.kind in spark_models.MODELS or self.kind in spark_models.TREES
+        self.is_model = self.kind in _MODELS or self.kind in _TREES
         self.is_text = self.kind == "StringIndexerModel"
         if self.is_model or self.kind.endswith("SelectorModel"):
             self.takes = [str(stage.getFeaturesCol())]
@@ -49,7 +54,7 @@ class Step:
             self.takes = [str(name) for name in stage.getInputCols()]
         else:
             self.takes = [str(stage.getInputCol())]
-        self.makes = spark_models.outputs_of(stage) if self.is_model else spark_features.outputs_of(stage)
+        self.makes = spark_vectors.outputs_of(stage) if self.is_model else spark_features.outputs_of(stage)
         if self.kind == "GeneralizedLinearRegressionModel" and is_set(stage, "linkPredictionCol"):
             self.makes.append(str(stage.getLinkPredictionCol()))
 
@@ -61,10 +66,10 @@ class Step:
                 f"{self.kind} takes a vector of {width}, and the columns come to {given}: some of them are vectors "
                 "themselves, which a saved pipeline does not say; declare those: --input 'NAME=FP64[n,3]'"
             )
-        if self.kind in spark_models.TREES:
-            spark_models.TREES[self.kind](graph, self.stage, data(self.path))
+        if self.kind in _TREES:
+            _TREES[self.kind](graph, self.stage, data(self.path))
         elif self.is_model:
-            spark_models.MODELS[self.kind](graph, self.stage)
+            _MODELS[self.kind](graph, self.stage)
         else:
             spark_features.FEATURES[self.kind](graph, self.stage)
 

@@ -9,7 +9,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image, ImageDraw, ImageFont
 
 from appliance.core.errors import RefusedError
 from converters import isolation
@@ -152,13 +154,27 @@ def real(name: str) -> Path:
     return Path(found.submodule_search_locations[0]) / "models" / name
 
 
+def written(*_: Any) -> dict[str, Any]:
+    """Pictures with words on them, of a size and values as PP-OCR takes them: noise has nothing for it to find."""
+    pictures = []
+    for height in (20, 36):
+        picture = Image.new("RGB", (320, 160), "white")
+        font = ImageFont.load_default(height)
+        ImageDraw.Draw(picture).text((12, 40), "Ingle 42 words", fill="black", font=font)
+        pictures.append((np.asarray(picture, np.float32) / 255 - 0.5) / 0.5)
+    return {"x": np.ascontiguousarray(np.stack(pictures).transpose(0, 3, 1, 2))}
+
+
 @pytest.mark.parametrize("name", REAL)
 def test_a_published_model_of_paddle_2_answers_as_before(name: str, tmp_path: Path) -> None:
     folder = real(name)
     assert detect(folder).format == detect(folder / "inference.pdmodel").format == "paddle-legacy"
     made = conversion(CONVERTER, folder, "paddle-legacy", tmp_path / "to")
-    assert compared(made, CONVERTER, f"PP-OCR: {name}", rows=4).within
     assert "Paddle 2" in made.notes[0]
+    if "det" in name:
+        made = made._replace(rows=written)
+        assert made.answer(written())["fetch_name_0"].max() > 0.8  # it finds the words
+    assert compared(made, CONVERTER, f"PP-OCR: {name}", rows=4).within
 
 
 def test_a_programs_own_path_is_as_good_as_its_folder_and_all_of_it_runs_confined(tmp_path: Path) -> None:
