@@ -157,6 +157,11 @@ class MeshCore:
         if member is not None and self._membership.heard(member, now_s):
             self._outbox.peer_changed(node_id)
 
+    def called(self, node_id: str, now_s: float) -> None:
+        """A call goes to this node: whether it lives matters again."""
+        if (member := self._membership.get(node_id)) is not None:
+            member.called_s = now_s
+
     def heard_load(
         self, node_id: str, key: str, model_state: ModelState | None, load: Load | None, now_s: float
     ) -> None:
@@ -372,8 +377,7 @@ class MeshCore:
             talk.hint_s = math.inf
             self._outbox.send(member.node_id, self.hello())
         probed_s, heartbeat_s = now_s - talk.probed_s, self._settings.heartbeat_s
-        # A peer that said anything lately need not be asked; half of its time is left for its answer.
-        is_silent = now_s - member.heard_s >= max(heartbeat_s, self._settings.suspect_s / 2)
+        is_silent = self._membership.is_to_be_asked(member, now_s, heartbeat_s)
         if probed_s >= ROUND_TRIP_S or (is_silent and probed_s >= heartbeat_s):
             self._probe(member, talk, now_s)
         if talk.way.rtt_s:
@@ -405,6 +409,7 @@ class MeshCore:
 
     def _probe(self, member: Member, talk: Talk, now_s: float) -> None:
         talk.probed_s = now_s
+        self._membership.asked(member, now_s)
         self._outbox.send(member.node_id, Probe(talk.way.probe(now_s)))
 
     # State.

@@ -5,6 +5,9 @@ mDNS whether somebody lives.
                      │                   │  └─ silent suspect_s ──▶ ▲                                 │
                      └─ no link: dead    └─ DRAIN ─▶ draining ──────┘    a link's end: dead at once   └─ link up: alive
 
+Silence counts where an answer is owed. A peer with which calls are exchanged is asked as soon as it is silent; one with
+which none are, now and then: that its process stands still, or that the way is cut, ZeroMQ's heartbeats find.
+
 A link's HELLO with a higher incarnation than was known: the node started anew, and nothing of before holds. With a
 lower one it is of a link that is gone, or of a copy of that node's data folder: passed over, until the one that is
 known has been dead for STALE_S (a restored backup may count from a lower number).
@@ -19,6 +22,7 @@ from federation.peer import Peer, PeerStanding
 MAX_PEERS = 1000
 DEAD_AFTER = 3  # times suspect_s
 JOINING_S = 5.0
+RESTS_S = 2.0  # after the last call; and so long may a peer be silent that rests, before it is asked
 STALE_S = 60.0
 FORGET_S = 24 * 3600.0
 _FIRST_DIAL_S = 0.25
@@ -69,6 +73,8 @@ class Member:
         self.draining = False
         self.leaving = False
         self.heard_s = now_s  # when it said something, or, without a link, when that ended
+        self.owes_since_s: float | None = None  # when it was asked first what it has not answered
+        self.called_s = now_s  # when a call last went to it or came from it
         self.dials = 0
         self.dial_s = now_s
 
@@ -82,6 +88,12 @@ class Member:
             return False
         self.peer.standing, self.peer.since_s = standing, now_s
         return True
+
+    def silent_s(self, now_s: float, suspect_s: float) -> float:
+        """For how long it has been silent though it was asked; who is asked has been silent for half of `suspect_s`."""
+        if self.owes_since_s is None:
+            return 0.0
+        return min(now_s - self.heard_s, now_s - self.owes_since_s + suspect_s / 2)
 
     def unlinked_s(self, now_s: float) -> float:
         return 0.0 if self.linked else now_s - self.heard_s
@@ -129,6 +141,7 @@ class Membership:
         if verdict == "lower":
             return verdict
         member.linked, member.heard_s, member.dials = True, now_s, 0
+        member.owes_since_s, member.called_s = None, now_s
         member.incarnation = hello.incarnation
         self.greeted(member, hello)
         member.leaving = False
@@ -148,12 +161,26 @@ class Membership:
     def heard(self, member: Member, now_s: float) -> bool:
         """It said something. Whether it now stands otherwise."""
         member.heard_s = max(member.heard_s, now_s)
+        member.owes_since_s = None
         return member.linked and member.stand("draining" if member.draining else "alive", now_s)
+
+    def is_to_be_asked(self, member: Member, now_s: float, heartbeat_s: float) -> bool:
+        """Whether it has been silent for so long that it is asked whether it lives. A peer that said anything lately
+        need not be; half of its time is left for its answer."""
+        rests = now_s - member.called_s >= RESTS_S
+        patience_s = max(heartbeat_s, self._suspect_s / 2)
+        return now_s - member.heard_s >= (max(RESTS_S, patience_s) if rests else patience_s)
+
+    def asked(self, member: Member, now_s: float) -> None:
+        """It was asked what it answers at once."""
+        if member.owes_since_s is None:
+            member.owes_since_s = now_s
 
     def judge(self, member: Member, now_s: float) -> PeerStanding:
         """How it stands now: the caller performs the change, and cuts the link of one that is found dead."""
         if member.linked:
-            return standing_by_silence(now_s - member.heard_s, self._suspect_s, draining=member.draining)
+            silent_s = member.silent_s(now_s, self._suspect_s)
+            return standing_by_silence(silent_s, self._suspect_s, draining=member.draining)
         if member.peer.standing == "joining" and now_s - member.peer.since_s < JOINING_S:
             return "joining"
         return "dead"
@@ -162,6 +189,8 @@ class Membership:
         """This node itself stood still: nobody was silent meanwhile."""
         for member in self.linked():
             member.heard_s = min(now_s, member.heard_s + slept_s)
+            if member.owes_since_s is not None:
+                member.owes_since_s = min(now_s, member.owes_since_s + slept_s)
 
     def is_to_be_dialled(self, member: Member, now_s: float) -> bool:
         """Whether a dial is due, which is then counted."""

@@ -337,6 +337,7 @@ class Mesh:
     def _on_message(self, node_id: str, head: Head, body: list[Buffer], size_bytes: int) -> None:
         now_s = time.monotonic()
         if isinstance(head, _CALLS):
+            self._core.called(node_id, now_s)
             self._core.heard(node_id, now_s)
             self._perform()
             self.on_call(node_id, head, body)
@@ -430,6 +431,8 @@ class Mesh:
 
     def send(self, node_id: str, head: Head, body: Sequence[Buffer] = ()) -> bool:
         """Says something to a peer. False where there is no link to it, or it has left too much unread."""
+        if isinstance(head, MeshInvoke):
+            self._core.called(node_id, time.monotonic())
         return self._links.send(node_id, head, body)
 
     def send_bulk(self, node_id: str, head: Head, body: Sequence[Buffer] = ()) -> bool:

@@ -150,6 +150,50 @@ def test_a_silent_peer_is_probed_then_suspect_then_cut_and_dialled_again(linked:
     assert Dial(introduction_of(2)) in linked.actions
 
 
+def rest(linked: Alone, seconds: float) -> int:
+    """No call goes on the link for so long, and the peer answers what it is asked; how often it was asked."""
+    asked = 0
+    for _ in range(round(seconds / TICK_S)):
+        linked.pass_time(TICK_S)
+        for sent in linked.sent(Probe):
+            assert isinstance(sent.head, Probe)
+            asked += not sent.pad_bytes
+            linked.hear(B, Probed(sent.head.number))
+    return asked
+
+
+def test_a_peer_with_which_no_calls_are_exchanged_is_asked_every_two_seconds(linked: Alone) -> None:
+    rest(linked, 60.0)
+    assert rest(linked, 20.0) in (9, 10)
+    assert linked.standing() == "alive"
+
+
+def test_one_that_rests_and_does_not_answer_is_suspect_soon_after_it_was_asked(linked: Alone) -> None:
+    rest(linked, 60.0)
+    linked.core.heard(B, linked.now_s)
+    linked.pass_time(1.9)
+    assert not linked.sent(Probe)
+    linked.pass_time(0.2)
+    assert linked.sent(Probe)
+    assert linked.standing() == "alive"
+    linked.pass_time(0.4)
+    assert linked.standing() == "suspect"
+    linked.pass_time(1.6)
+    assert linked.standing() == "dead"
+
+
+def test_one_that_rests_is_asked_as_soon_as_a_call_goes_to_it(linked: Alone) -> None:
+    rest(linked, 60.0)
+    linked.core.heard(B, linked.now_s)
+    linked.pass_time(1.0)
+    linked.core.called(B, linked.now_s)
+    linked.pass_time(0.1)
+    assert linked.sent(Probe)
+    assert linked.standing() == "alive"
+    linked.pass_time(0.4)
+    assert linked.standing() == "suspect"
+
+
 def test_a_suspect_that_says_anything_is_alive(linked: Alone) -> None:
     linked.pass_time(1.0)
     assert linked.standing() == "suspect"
