@@ -101,7 +101,7 @@ def test_a_model_of_an_npm_package_answers_as_before_or_is_refused_by_its_operat
         assert compared(conversion(CONVERTER, path, "tfjs", tmp_path / "to"), CONVERTER, family(name), rows=4).within
 
 
-# Equals in another order; sounds of constant numbers, whose loudness is scaled to the rounding that is left of it.
+# Equals in another order; quiet parts of sounds, whose rounding a logarithm makes large.
 OTHERWISE = (f"{HUMAN}/centernet.json", "spotify-basic-pitch-1.0.1/model/model.json")
 
 
