@@ -18,7 +18,7 @@ JOBS ?= 2
 # The stamp's name carries the runtime: changing it, or pyproject.toml, installs anew.
 STAMP := $(VENV)/.installed-$(RUNTIME)
 
-.PHONY: install demo test test-converters test-nets check bench clean tools java binary binary-again test-binary
+.PHONY: install demo test test-converters test-nets check bench bench-conversions clean tools java binary binary-again test-binary
 
 install: $(STAMP)
 
@@ -100,6 +100,12 @@ check: $(STAMP)
 # As root, or those of the mesh fail: their nodes are in network namespaces.
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks
+
+# What conversions cost against the bare libraries, in the environments that `test-converters` and `test-nets` made.
+bench-conversions: $(STAMP)
+	@test ! -x .venv-converters/bin/python || .venv-converters/bin/python -m pip install --quiet \
+		--disable-pip-version-check --no-deps 'onnxmltools==1.16.0'
+	$(BIN)/python -m benchmarks.conversion_costs
 
 # What the one file's stub is made with: Debian's packages, installed where this may install them.
 tools:

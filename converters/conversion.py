@@ -18,11 +18,7 @@ from converters import registry
 from converters.conversion_files import MODEL, RECORD, TABLE, VECTORS
 from converters.converter import Conversion, Converter
 from converters.job import Job
-from converters.parity import check
 from converters.report import ConversionRecord
-from converters.samples import read_sample
-from converters.session import Session
-from converters.vectors import test_vectors
 
 
 def convert(job: Job, say: Callable[[str], None]) -> ConversionRecord:
@@ -37,6 +33,12 @@ def convert(job: Job, say: Callable[[str], None]) -> ConversionRecord:
     manifest = manifest_from_table(made.manifest)  # what a node would refuse must not be packed
     precision = _reduce(made, job, say)
     say("opening it in onnxruntime")
+    # Not before: what compares is no part of a conversion's cost.
+    from converters.parity import check
+    from converters.samples import read_sample
+    from converters.session import Session
+    from converters.vectors import test_vectors
+
     session = Session(made.model, manifest)
     sample = read_sample(Path(job.sample), session.signature, made.manifest) if job.sample else None
     say("comparing it with the original")
