@@ -10,6 +10,7 @@ import requests
 import tritonclient.grpc as grpc_client
 import tritonclient.http as http_client
 
+from appliance.client import Client
 from tests.conftest import RunningNode
 from tests.text_models import EACH, MEAN, TEXT, UNMASKED, changed, text_bundle
 
@@ -108,7 +109,26 @@ def test_a_model_says_that_it_takes_texts_with_an_example(node: RunningNode) -> 
     said = told(node, "mean")
     assert [(spec["name"], spec["dtype"], spec["shape"]) for spec in said["inputs"]] == [("text", "BYTES", [-1, 1])]
     assert said["accepts"] == ["text/plain", "application/json"]
-    assert call(node, "mean", said["example"]["body"], said["example"]["content_type"]).ok
+
+
+@pytest.mark.parametrize("name", ["mean", "labelled", "tagged", "pair", "sample"])
+def test_the_example_that_a_model_of_texts_shows_is_one_it_takes(node: RunningNode, name: str) -> None:
+    example = told(node, name)["example"]
+    answer = call(node, name, example["body"], example["content_type"])
+    assert answer.ok, answer.text
+
+
+def test_v2s_generate_takes_a_text(node: RunningNode) -> None:
+    asked = {"text": "good day"}
+    answer = requests.post(f"{node.url}/v2/models/texts/mean/generate", json=asked, headers=node.headers, timeout=60)
+    assert answer.json()["embedding"] == GOOD_DAY
+
+
+def test_the_python_client_sends_texts_over_both_wires(node: RunningNode) -> None:
+    for address in (node.url, f"tcp://{node.zmq}"):
+        with Client(address, node.admin_key) as client:
+            answer = client.infer("texts/mean", {"text": np.array([["good day"], ["bad"]], object)})
+        assert np.asarray(answer.outputs["embedding"]).tolist()[0] == GOOD_DAY
 
 
 def test_calls_share_a_run_where_the_mask_keeps_rows_apart(node: RunningNode) -> None:
