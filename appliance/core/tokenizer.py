@@ -24,8 +24,16 @@ _HALF_A_PAIR = re.compile("[\ud800-\udfff]")
 _PADDING = ("[PAD]", "<pad>", "<|pad|>", "<|endoftext|>")
 
 
+class Row(NamedTuple):
+    """Of one text, as long as it is. `offsets` are (first, after the last) characters of the text itself."""
+
+    ids: list[int]
+    types: list[int]
+    offsets: list[tuple[int, int]]
+
+
 class Tokens(NamedTuple):
-    """Of each text, all of one length. `offsets` are (first, after the last) characters of the text itself."""
+    """Of several texts, all filled up to one length."""
 
     ids: list[list[int]]
     mask: list[list[int]]
@@ -49,6 +57,10 @@ class Tokenizer:
 
     def tokens(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> Tokens:
         """The texts' tokens, filled up to the longest. Raises BadInputError, TooLargeError."""
+        return self.filled(self.rows(texts, pairs))
+
+    def rows(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> list[Row]:
+        """Each text's own tokens. Raises BadInputError, TooLargeError."""
         for text in (*texts, *(pairs or ())):
             if len(text) > MAX_CHARACTERS:
                 raise TooLargeError(
@@ -56,30 +68,31 @@ class Tokenizer:
                 )
             if not text.isascii() and _HALF_A_PAIR.search(text):
                 raise BadInputError("the text holds half of a UTF-16 pair, which is no text")
-        found = [
-            self._one(self._prefix + text, pairs[index] if pairs is not None else None)
-            for index, text in enumerate(texts)
-        ]
-        longest = max(self._length, max((len(row[0]) for row in found), default=0))
+        second = [None] * len(texts) if pairs is None else pairs
+        return [self._row(self._prefix + text, pair) for text, pair in zip(texts, second, strict=True)]
+
+    def filled(self, rows: Sequence[Row]) -> Tokens:
+        """The rows, filled up to the longest of them."""
+        longest = max(self._length, max((len(row.ids) for row in rows), default=0))
         left, pad_id, pad_type = self._padding
         ids, mask, types, offsets = [], [], [], []
-        for row in found:
-            missing = longest - len(row[0])
-            ids.append(_filled(row[0], [pad_id] * missing, left))
-            mask.append(_filled([1] * len(row[0]), [0] * missing, left))
-            types.append(_filled(row[1], [pad_type] * missing, left))
+        for row in rows:
+            missing = longest - len(row.ids)
+            ids.append(_filled(row.ids, [pad_id] * missing, left))
+            mask.append(_filled([1] * len(row.ids), [0] * missing, left))
+            types.append(_filled(row.types, [pad_type] * missing, left))
             if self._shown:
-                offsets.append(_filled(row[2], [(0, 0)] * missing, left))
+                offsets.append(_filled(row.offsets, [(0, 0)] * missing, left))
         return Tokens(ids, mask, types, offsets)
 
-    def _one(self, text: str, pair: str | None) -> tuple[list[int], list[int], list[tuple[int, int]]]:
+    def _row(self, text: str, pair: str | None) -> Row:
         """One at a time: of several long texts the library would hold all, with what it cuts off."""
         try:
             encoding = self._inner.encode(text) if pair is None else self._inner.encode(text, pair)
-            row = encoding.ids, encoding.type_ids, encoding.offsets if self._shown else []
+            row = Row(encoding.ids, encoding.type_ids, encoding.offsets if self._shown else [])
         except BaseException as error:
             raise _reported(error, BadInputError, "the tokenizer fails on this text") from None
-        if not row[0]:
+        if not row.ids:
             raise BadInputError("the text is empty, and this model's tokenizer makes no token of nothing")
         return row
 

@@ -20,7 +20,7 @@ def open_model(spec: WorkerSpec, providers: Sequence[str | Provider]) -> tuple[M
     Raises RefusedError or OutOfMemoryError where the model itself does not open.
     """
     session, from_graph, fault = _open_session(spec, providers)
-    return for_callers(session, spec.manifest, Path(spec.folder)), from_graph, fault
+    return for_callers(session, spec.manifest, Path(spec.folder), together=spec.max_batch), from_graph, fault
 
 
 def _open_session(spec: WorkerSpec, providers: Sequence[str | Provider]) -> tuple[Session, bool, str]:
