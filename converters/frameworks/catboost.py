@@ -18,7 +18,7 @@ from converters.options import Options
 
 if TYPE_CHECKING:
     from converters.graph import Graph
-    from converters.trees import Columns, Ensemble, Node
+    from converters.trees import Columns, Ensemble, Node, Split
 
 BINARY = ("Logloss", "CrossEntropy")
 SEVERAL_TRUE = ("MultiLogloss", "MultiCrossEntropy")
@@ -102,17 +102,15 @@ class _Model:
         depth = len(splits)
         require(depth <= 16 and len(values) == (self.targets << depth), "a tree has other leaves than its depth says")
         weights = values.reshape(-1, self.targets)
+        questions: list[Node] = []
+        for level in range(depth):  # from the last question down to the first: leaves then stand in order
+            asked = self._split(splits[depth - 1 - level], columns, true=0, false=0)
+            places = range((1 << level) - 1, (2 << level) - 1)
+            questions += [asked._replace(true=2 * at + 2, false=2 * at + 1) for at in places]
         for target in range(self.targets):
-            nodes: list[Node] = []
-            for level in range(depth):  # from the last question down to the first: leaves then stand in order
-                first = (1 << level) - 1
-                for at in range(1 << level):
-                    below = 2 * (first + at) + 1
-                    nodes.append(self._split(splits[depth - 1 - level], columns, true=below + 1, false=below))
-            nodes += [float(weight) for weight in weights[:, target]]
-            ensemble.add(nodes, target)
+            ensemble.add([*questions, *map(float, weights[:, target])], target)
 
-    def _split(self, split: dict[str, Any], columns: "Columns", *, true: int, false: int) -> "Node":
+    def _split(self, split: dict[str, Any], columns: "Columns", *, true: int, false: int) -> "Split":
         from converters.trees import Split
 
         require(split.get("split_type", "FloatFeature") == "FloatFeature", "the model splits on more than numbers")
