@@ -151,7 +151,9 @@ class Node:
         if (mesh := parse_address(settings.mesh)) is not None:
             own_state = OwnState(self._supervisor, self._scheduler, lambda: self._gpu.free_bytes)
             translator = Translator(self._processes, data_bytes=data_bytes)
-            self._mesh = NodeMesh(settings, mesh, identity, self.dataplane, self._catalogue, own_state, translator)
+            self._mesh = NodeMesh(
+                settings, mesh, identity, self.dataplane, self._catalogue, own_state, translator, self._gpu
+            )
         self.mesh_address: Address | None = None
         self.bulk_address: Address | None = None
         self._saving: asyncio.Task[None] | None = None

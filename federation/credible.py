@@ -54,6 +54,7 @@ def credible_hello(hello: Hello) -> bool:
         and len(hello.tls_fingerprint) <= 256
         and 0 <= hello.unix_s < _MAX_INTEGER  # false for NaN
         and (hello.program is None or _credible_program(hello.program))
+        and len(hello.engine_kind) <= MAX_KEY_CHARS
     )
 
 

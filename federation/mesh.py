@@ -222,6 +222,16 @@ class Mesh:
         self._me = replace(self._me, program=program)
         self._show_myself()
 
+    @property
+    def engine_kind(self) -> str:
+        """As set_engine_kind() said; empty before."""
+        return self._me.engine_kind
+
+    def set_engine_kind(self, kind: str) -> None:
+        """What TensorRT's engines depend on here, where peers of the same kind may have this node's."""
+        self._me = replace(self._me, engine_kind=kind)
+        self._show_myself()
+
     def _show_myself(self) -> None:
         self._me = replace(self._me, introduction=self.introduction)
         self._core.greet(self._me, time.monotonic())

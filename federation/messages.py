@@ -80,7 +80,8 @@ class Hello(msgspec.Struct, array_like=True):
     """The first message on a link, each way, and again when something in it changes. `incarnation` grows with each
     start of the node. `http`, `grpc`, `zmq` are ports, 0 for a front that is off. `peers`: some of those whom the
     sender has links with. `unix_s`: the sender's clock when it sent this; 0 where it does not tell. `program`: what
-    it runs from; None where that is no signed one file. `packs`: it reads PACK.
+    it runs from; None where that is no signed one file. `packs`: it reads PACK. `engine_kind`: one word for all that
+    TensorRT's engines depend on there but the model; empty where it neither gives nor takes any.
     """
 
     protocol: int
@@ -97,6 +98,7 @@ class Hello(msgspec.Struct, array_like=True):
     unix_s: float = 0.0
     program: Program | None = None
     packs: bool = False
+    engine_kind: str = ""
 
 
 class Pack(msgspec.Struct, array_like=True):
@@ -120,10 +122,19 @@ class Load(msgspec.Struct, array_like=True, frozen=True):
     temperature_c: float = -1.0
 
 
+class Engines(msgspec.Struct, array_like=True, frozen=True):
+    """What TensorRT has built for one version on the sender's GPU, which peers with its `engine_kind` may fetch: an
+    artifact of these files."""
+
+    digest: str
+    size_bytes: int
+
+
 class ModelState(msgspec.Struct, array_like=True, frozen=True):
     """One version on one node. `replicas`: loaded workers (0: cold there). `backlog_s`: how long a call that came now
     would wait for its run. `run_s`: seconds of one run by rows, rounded up to a power of two. `cold_start_s`: what a
-    first call would wait more; 0 where it was never measured. `refused`: why it cannot be called there now."""
+    first call would wait more; 0 where it was never measured. `refused`: why it cannot be called there now. `engines`:
+    None where there are none to be had."""
 
     replicas: int = 0
     backlog_s: float = 0.0
@@ -131,6 +142,7 @@ class ModelState(msgspec.Struct, array_like=True, frozen=True):
     cold_start_s: float = 0.0
     p95_s: float = 0.0  # of its calls lately, from arrival to answer on that node
     refused: str = ""
+    engines: Engines | None = None
 
 
 class State(msgspec.Struct, array_like=True):

@@ -22,6 +22,9 @@ class MeshSettings(msgspec.Struct, frozen=True, kw_only=True):
     spread: Annotated[
         bool, Meta(description="models whose calls are slow are copied to and loaded on more nodes, unasked")
     ] = True
+    engines: Annotated[
+        bool, Meta(description="engines that TensorRT built are had of nodes with a like GPU, and given to them")
+    ] = True
     heartbeat_s: Annotated[float, Meta(gt=0, description="how often links are looked at")] = 0.25
     suspect_s: Annotated[
         float, Meta(gt=0, description="a peer that has been silent for so long is suspect; three times that: dead")

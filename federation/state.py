@@ -1,22 +1,25 @@
 """What nodes say of how they fare: this node's states, numbered and sent where they changed enough, and a peer's, put
 together again. Pure; knows neither links nor who is alive.
 
-"Enough", against what was told last: a model that came or went, other replicas, another word of refusal; its backlog by
+"Enough", against what was told last: a model that came or went, other replicas, another word of refusal, other engines;
+its backlog by
 5 ms and a fifth; run times, cold starts and the p95 by a tenth; of the load the backlog by 5 ms and a fifth, calls in
 flight by two and a fifth, memory by 16 MiB and a twentieth, the share of the cores by 0.1, power by 5 W and a tenth,
 temperature by 2 degrees. What differs less is told with the next state that is sent for another reason.
 """
 
 import math
+import re
 from collections.abc import Mapping
 
-from federation.messages import Load, ModelState, State
+from federation.messages import Engines, Load, ModelState, State
 
 LEAST_INTERVAL_S = 0.1
 # A node with more models than these tells of the loaded ones first; of the others a call finds out.
 MAX_MODELS = 10_000
 MAX_RUN_TIMES = 32
 _MAX_KEY = 512
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 # What a reply said of its model holds so long, if no state says otherwise: by then its sender has told what changed
 # enough, and what it did not tell is as it was told before.
 _PIGGYBACK_S = 0.5
@@ -30,6 +33,7 @@ def model_changed_enough(told: ModelState, now: ModelState) -> bool:
     return (
         now.replicas != told.replicas
         or now.refused != told.refused
+        or now.engines != told.engines
         or _moved(told.backlog_s, now.backlog_s, least=0.005, share=0.2)
         or now.run_s.keys() != told.run_s.keys()
         or any(_moved(told.run_s[rows], run_s, least=0.0, share=0.1) for rows, run_s in now.run_s.items())
@@ -57,7 +61,16 @@ def _moved(told: float, now: float, *, least: float, share: float) -> bool:
 def credible_model(state: ModelState) -> bool:
     """Can a model be in this state at all? What cannot is not put before the router."""
     numbers = (state.replicas, state.backlog_s, state.cold_start_s, state.p95_s, *state.run_s.values())
-    return len(state.run_s) <= MAX_RUN_TIMES and len(state.refused) <= 1000 and all(map(_is_quantity, numbers))
+    return (
+        len(state.run_s) <= MAX_RUN_TIMES
+        and len(state.refused) <= 1000
+        and all(map(_is_quantity, numbers))
+        and (state.engines is None or _credible_engines(state.engines))
+    )
+
+
+def _credible_engines(engines: Engines) -> bool:
+    return _DIGEST.fullmatch(engines.digest) is not None and 0 < engines.size_bytes < 2**53
 
 
 def credible_load(load: Load) -> bool:

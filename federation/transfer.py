@@ -40,6 +40,10 @@ class Transfers:
         """Peers are given this artifact too, from now on."""
         self._given[digest] = held
 
+    def take_back(self, digest: str) -> None:
+        """They are given it no more."""
+        self._given.pop(digest, None)
+
     def on_bulk(self, node_id: str, head: Head, body: list[Buffer]) -> None:
         """What a peer said on its bulk link."""
         match head:

@@ -420,7 +420,8 @@ class NodeDescription(msgspec.Struct):
     since `standing_for_s`. `http`, `grpc` and `mesh`: where each is reached, empty where it is off or not known.
     `warm`: the first of the `warm_models` loaded versions that the caller may call, the busiest first.
     `outside`: it is no node, but a Triton server that was added by its address; its `load` is not known. `program`:
-    null where it does not run from a signed one file.
+    null where it does not run from a signed one file. `engine_kind`: nodes of the same can use each other's engines of
+    TensorRT, of which this one has some for `engines` models; empty where it shares none.
     """
 
     name: str
@@ -445,6 +446,8 @@ class NodeDescription(msgspec.Struct):
     warm: list[WarmModel] = []
     outside: bool = False
     program: ProgramDescription | None = None
+    engine_kind: str = ""
+    engines: int = 0
 
 
 class OtherNode(msgspec.Struct):

@@ -89,7 +89,9 @@ class MeshApi:
             this.node_id, this.addresses, this.tags = own.node_id, own.addresses, sight.mesh.tags
             this.mesh = _front(own.addresses, own.mesh_port)
             this.load = _load(sight.figures.load())
-            this.warm_models, this.warm = warm_of(sight.figures.models(), principal)
+            models = sight.figures.models()
+            this.warm_models, this.warm = warm_of(models, principal)
+            this.engine_kind, this.engines = sight.mesh.engine_kind, _engines(models)
         if dataplane.programs is not None:
             this.program = dataplane.programs.own()
         return this
@@ -121,7 +123,13 @@ def describe_peer(peer: Peer, principal: Principal, now_s: float) -> NodeDescrip
         warm_models=warm_models,
         warm=warm,
         outside=peer.outside,
+        engine_kind=hello.engine_kind,
+        engines=_engines(peer.models),
     )
+
+
+def _engines(models: Mapping[str, ModelState]) -> int:
+    return sum(state.engines is not None for state in models.values())
 
 
 def warm_of(models: Mapping[str, ModelState], principal: Principal) -> tuple[int, list[WarmModel]]:

@@ -24,10 +24,12 @@ from appliance.gateway.mesh_keys import MeshKeys
 from appliance.gateway.mesh_orders import Orders
 from appliance.gateway.programs import Programs
 from appliance.gateway.remote_calls import RemoteCalls
+from appliance.gateway.shared_engines import SharedEngines
 from appliance.gateway.tritons import Holders, Tritons
 from appliance.routing.copying import Place
 from appliance.routing.own_state import OwnState
 from appliance.routing.router import Router
+from appliance.workers.gpu import Gpu
 from appliance.workers.translator import Translator
 from federation.mesh import Mesh
 from federation.messages import Cancel, Head, MeshFault, MeshInvoke, MeshReply, Order, Ordered, Register
@@ -49,6 +51,7 @@ class Meshed:
         own_state: OwnState,
         settings: MeshSettings,
         translator: Translator,
+        gpu: Gpu,
     ) -> None:
         self.mesh = mesh
         self._dataplane = dataplane
@@ -98,6 +101,8 @@ class Meshed:
         )
         self.keys = MeshKeys(dataplane.keys, mesh)
         self.programs = Programs(mesh, self.copies.transfers, catalogue.folder, one_file_path(), this_build())
+        self._engines = SharedEngines(catalogue, mesh, self.copies.transfers, gpu, told=own_state.engines)
+        self._shares_engines = settings.engines
         self.orders.acts |= self.copies.acts()
         self.orders.acts["warm"] = self._warm
         self._publishing: asyncio.Task[None] | None = None
@@ -114,6 +119,8 @@ class Meshed:
         self.keys.start()
         self.tritons.start()
         self.programs.start()
+        if self._shares_engines:
+            self._engines.start()
         self._dataplane.programs = self.programs
         self._dataplane.remote = self.calls
         self._dataplane.deployer.copies = self.copies
@@ -132,6 +139,7 @@ class Meshed:
         self.orders.stop()
         self.loads.stop()
         self.programs.stop()
+        self._engines.stop()
         self.copies.stop()
         self.catalogue.stop()
         self.keys.stop()

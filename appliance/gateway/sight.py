@@ -25,6 +25,10 @@ class KnownMesh(Protocol):
     def tags(self) -> list[str]:
         """Words that this node is known by."""
 
+    @property
+    def engine_kind(self) -> str:
+        """What TensorRT's engines depend on here; empty where they are not shared."""
+
     def peers(self) -> list[Peer]:
         """All that are known but this node."""
 

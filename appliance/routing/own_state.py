@@ -7,17 +7,19 @@ import time
 from collections.abc import Callable
 
 import psutil
+from msgspec.structs import replace
 
 from appliance.core.models import ModelVersion
 from appliance.observability.box import power_w, temperature_c
 from appliance.routing.scheduler import Scheduler
 from appliance.workers.pool import Pool
 from appliance.workers.supervisor import Supervisor
-from federation.messages import Load, ModelState, model_key
+from federation.messages import Engines, Load, ModelState, model_key
 
 # Of models without a worker, so many that were used last are told: what they take to start. Others are guessed.
 _COLD_TOLD = 500
 _LOOK_S = 2.0  # between two looks at the processors
+_NOTHING = ModelState()
 _SENSORS_S = 10.0  # between two at the sensors, whose files have to be searched for
 
 
@@ -27,6 +29,8 @@ def key_of(model: ModelVersion) -> str:
 
 
 class OwnState:
+    """`engines`: what peers may have of those that TensorRT built here, by model_key(); whoever shares them says."""
+
     def __init__(self, supervisor: Supervisor, scheduler: Scheduler, device_free_bytes: Callable[[], int]) -> None:
         self._supervisor = supervisor
         self._scheduler = scheduler
@@ -37,9 +41,16 @@ class OwnState:
         self._power_w = self._temperature_c = -1.0
         self._load = Load()
         self._cold: dict[str, ModelState] = {}
+        self.engines: dict[str, Engines] = {}
 
     def of(self, model: ModelVersion) -> ModelState:
         """One version, as a call that came now would find it. `cold_start_s` is 0 where it was never started here."""
+        state = self._of(model)
+        if self.engines and (engines := self.engines.get(key_of(model))) is not None:
+            return replace(state, engines=engines)
+        return state
+
+    def _of(self, model: ModelVersion) -> ModelState:
         pool = self._supervisor.existing_pool(model)
         if pool is None:
             profile = self._supervisor.profile(model)
@@ -47,7 +58,7 @@ class OwnState:
         return of_pool(pool)
 
     def models(self) -> dict[str, ModelState]:
-        """Those that are warm, starting or waited for, and the last that were."""
+        """Those that are warm, starting or waited for, the last that were, and those of which there are engines."""
         told = {}
         for pool in self._supervisor.active_pools():
             if not pool.closed:
@@ -58,7 +69,10 @@ class OwnState:
             self._cold[key] = ModelState(run_s=state.run_s, cold_start_s=state.cold_start_s)
         while len(self._cold) > _COLD_TOLD:
             del self._cold[next(iter(self._cold))]
-        return self._cold | told
+        states = self._cold | told
+        for key, engines in self.engines.items():
+            states[key] = replace(states.get(key, _NOTHING), engines=engines)
+        return states
 
     def load(self) -> Load:
         """The node as it was at the last look()."""

@@ -240,12 +240,13 @@ class Gpu:
     def forget(self, model: ModelVersion) -> None:
         """A version is gone; where its artifact went with it, so do its engines."""
         if self.engine_kind:
-            self._do(asyncio.to_thread(self._forget_if_gone, model))
+            self._do(self._forget(model))
 
-    def _forget_if_gone(self, model: ModelVersion) -> None:
-        if not Path(model.folder).exists():
+    async def _forget(self, model: ModelVersion) -> None:
+        if not await asyncio.to_thread(Path(model.folder).exists):
             self._models.pop(model.digest, None)
-            self.engines.forget(model.digest)
+            await asyncio.to_thread(self.engines.forget, model.digest)
+        self.on_engines([model])
 
     def _do(self, work: Coroutine[Any, Any, Any]) -> None:
         task: asyncio.Task[object] = asyncio.get_running_loop().create_task(work)

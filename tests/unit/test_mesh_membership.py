@@ -299,6 +299,7 @@ def test_this_nodes_own_id_elsewhere_is_told_of_and_not_dialled(alone: Alone) ->
         pytest.param(B, with_program(statement=bytes(10**5)), id="an endless statement"),
         pytest.param(B, with_program(signature=b""), id="a program without a signature"),
         pytest.param(B, Hello(PROTOCOL, "0.1", introduction_of(2), 1, unix_s=float("nan")), id="no time"),
+        pytest.param(B, Hello(PROTOCOL, "0.1", introduction_of(2), 1, engine_kind="k" * 999), id="an endless kind"),
     ],
 )
 def test_a_hello_that_cannot_be_meant_opens_no_link(alone: Alone, node_id: str, hello: Hello) -> None:

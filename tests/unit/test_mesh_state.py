@@ -3,7 +3,7 @@
 import pytest
 
 from federation.estimates import LEAST_BYTES, MAX_OUTSTANDING, ROUND_TRIPS, Estimates
-from federation.messages import Load, ModelState, State
+from federation.messages import Engines, Load, ModelState, State
 from federation.state import (
     MAX_MODELS,
     HeardState,
@@ -31,6 +31,7 @@ MIB = 1024 * 1024
         (ModelState(1, 0.1, WARM.run_s, 1.2, 0.02), True),
         (ModelState(1, 0.1, WARM.run_s, 1.0, 0.03), True),
         (ModelState(1, 0.1, WARM.run_s, 1.0, 0.02, "set aside"), True),
+        (ModelState(1, 0.1, WARM.run_s, 1.0, 0.02, engines=Engines("e" * 64, 5)), True),
     ],
 )
 def test_a_models_state_is_told_where_it_changed_enough(now: ModelState, enough: bool) -> None:
@@ -170,6 +171,9 @@ NAN, INF = float("nan"), float("inf")
         ModelState(p95_s=INF),
         ModelState(run_s=dict.fromkeys(range(33), 1.0)),
         ModelState(refused="x" * 2000),
+        ModelState(engines=Engines("../" + "e" * 61, 5)),
+        ModelState(engines=Engines("e" * 64, 0)),
+        ModelState(engines=Engines("e" * 64, 2**60)),
     ],
 )
 def test_a_state_that_cannot_be_is_not_believed(heard: HeardState, state: ModelState) -> None:

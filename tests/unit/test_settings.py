@@ -31,6 +31,7 @@ OTHER_VALUES = {
     "federation.tags": "gpu,line-3",
     "federation.advertise": "10.0.0.3",
     "federation.hedge_share": "0.1",
+    "federation.engines": "false",
     "federation.spread": "false",
     "federation.heartbeat_s": "0.5",
     "federation.suspect_s": "1.5",
