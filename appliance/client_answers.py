@@ -441,6 +441,8 @@ class MeshNode(msgspec.Struct):
     warm: list[WarmModel] = []
     outside: bool = False
     program: Program | None = None
+    engine_kind: str = ""
+    engines: int = 0
 
 
 class MeshServer(msgspec.Struct):
