@@ -417,7 +417,8 @@ class ProgramFetch(msgspec.Struct):
 
 class MeshNode(msgspec.Struct):
     """A node of the mesh, as the asked one sees it. `outside`: a Triton server that was added by its address.
-    `program`: None where it does not run from a signed one file."""
+    `program`: None where it does not run from a signed one file. `engine_kind`: nodes of the same share engines of
+    TensorRT, which this one has for `engines` models."""
 
     name: str
     state: str = ""

@@ -95,7 +95,7 @@ class EnginesGpu(Protocol):
     engines: EngineCache
     engine_kind: str
     seek_engines: Callable[[ModelVersion], Awaitable[None]]
-    on_engines: Callable[[list[ModelVersion]], None]
+    on_engines: Callable[[ModelVersion, list[str]], None]
 
 
 class SharedEngines:
@@ -116,6 +116,7 @@ class SharedEngines:
         self._transfers = transfers
         self._gpu = gpu
         self._told = told
+        self._models: dict[str, str] = {}  # the digests of those, by model_key()
         self._refused: dict[str, float] = {}  # by digest, until when, on time.monotonic()'s clock
         self._under_way: set[str] = set()  # digests
         self._tasks: set[asyncio.Task[None]] = set()
@@ -125,7 +126,7 @@ class SharedEngines:
         if self._gpu.engine_kind in ("", UNKNOWN_KIND):
             return
         self._gpu.seek_engines = self.seek
-        self._gpu.on_engines = lambda models: self._do(self._tell(models))
+        self._gpu.on_engines = lambda model, gone: self._do(self._tell(model, gone))
         self._mesh.set_engine_kind(self._gpu.engine_kind)
         self._do(self._tell_kept())
 
@@ -149,13 +150,13 @@ class SharedEngines:
             if model.digest in found:
                 self._offer(model, found[model.digest])
 
-    async def _tell(self, models: Sequence[ModelVersion]) -> None:
-        """The engines of these may be others than before, or gone."""
-        for model in models:
-            is_here = self._catalogue.own(model) is not None
-            cache, kind = self._gpu.engines, self._gpu.engine_kind
-            found = await asyncio.to_thread(cache.find, kind, model.digest) if is_here else None
-            self._offer(model, found)
+    async def _tell(self, model: ModelVersion, gone: Collection[str]) -> None:
+        """Engines of this one may be others than before; those of the models with the digests `gone` are no more."""
+        for key in [key for key, digest in self._models.items() if digest in gone]:
+            self._withdraw(key)
+        cache, kind = self._gpu.engines, self._gpu.engine_kind
+        is_here = self._catalogue.own(model) is not None
+        self._offer(model, await asyncio.to_thread(cache.find, kind, model.digest) if is_here else None)
 
     def _offer(self, model: ModelVersion, found: EngineSet | None) -> None:
         key = key_of(model)
@@ -164,9 +165,11 @@ class SharedEngines:
             while len(self._told) >= MAX_TOLD:
                 self._withdraw(next(iter(self._told)))
             self._told[key] = Engines(found.digest, found.size_bytes)
+            self._models[key] = model.digest
             self._transfers.give(found.digest, Held(found.folder, found.files))
 
     def _withdraw(self, key: str) -> None:
+        self._models.pop(key, None)
         before = self._told.pop(key, None)
         if before is not None and before not in self._told.values():
             self._transfers.take_back(before.digest)

@@ -91,6 +91,10 @@ class EngineCache:
             os.utime(folder)
         return folder
 
+    def has(self, kind: str, digest: str) -> bool:
+        """Whether the model has engines, be they whole or not. Reads no file."""
+        return bool(_look(self.place_of(kind, digest)))
+
     def find(self, kind: str, digest: str) -> EngineSet | None:
         """The model's engines, if there are any. Reads those that changed since they were read last; None too where
         they change meanwhile: who writes them says when it is done."""

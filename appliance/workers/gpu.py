@@ -46,7 +46,7 @@ async def _none_elsewhere(_model: ModelVersion) -> None:
     """Engines are had of nobody."""
 
 
-def _unheard(_models: list[ModelVersion]) -> None:
+def _unheard(_model: ModelVersion, _gone: list[str]) -> None:
     """Nobody listens."""
 
 
@@ -54,7 +54,8 @@ class Gpu:
     """start(), then tenant_for() whenever a worker is wanted; note_for() says why it was none.
 
     With TensorRT, `engines` keeps what it builds. Before a model is loaded that has none, `seek_engines` is awaited,
-    which may put some there and raises nothing; `on_engines` hears whose may be others than before.
+    which may put some there and raises nothing; `on_engines(model, gone)` hears whose may be others than before, and
+    the digests of the models whose engines were removed to make room.
     """
 
     def __init__(self, processes: Processes, device: Device, engines: EngineCache, *, data_dir: Path) -> None:
@@ -64,7 +65,7 @@ class Gpu:
         self.engines = engines
         self.engine_kind = ""  # where engines are kept: what they depend on here, as one word
         self.seek_engines: Callable[[ModelVersion], Awaitable[None]] = _none_elsewhere
-        self.on_engines: Callable[[list[ModelVersion]], None] = _unheard
+        self.on_engines: Callable[[ModelVersion, list[str]], None] = _unheard
         self._models: dict[str, ModelVersion] = {}  # by digest, those whose engines are kept
         self._broken: set[str] = set()  # digests of models with whose engines the worker died
         self._keeps = False
@@ -217,7 +218,7 @@ class Gpu:
                 self._broken.discard(digest)
                 _log.warning("the engines of %s are built anew, since the GPU's worker died with them", model)
                 await asyncio.to_thread(cache.drop, kind, digest)
-            elif await asyncio.to_thread(cache.find, kind, digest) is None:
+            elif not await asyncio.to_thread(cache.has, kind, digest):
                 await self.seek_engines(model)
             load = msgspec.structs.replace(load, engines=str(await asyncio.to_thread(cache.prepare, kind, digest)))
         except OSError as error:
@@ -232,7 +233,7 @@ class Gpu:
     async def _look_at_engines(self, model: ModelVersion) -> None:
         in_use = [(self.engine_kind, digest) for digest in self._digests_in_use()]
         gone = await asyncio.to_thread(self.engines.make_room, in_use)
-        self.on_engines([model, *(self._models[digest] for digest in gone if digest in self._models)])
+        self.on_engines(model, gone)
 
     def _digests_in_use(self) -> set[str]:
         return {tenant.digest for tenant in self._host.tenants.values()} if self._host is not None else set()
@@ -246,7 +247,7 @@ class Gpu:
         if not await asyncio.to_thread(Path(model.folder).exists):
             self._models.pop(model.digest, None)
             await asyncio.to_thread(self.engines.forget, model.digest)
-        self.on_engines([model])
+        self.on_engines(model, [])
 
     def _do(self, work: Coroutine[Any, Any, Any]) -> None:
         task: asyncio.Task[object] = asyncio.get_running_loop().create_task(work)

@@ -105,6 +105,11 @@ def test_an_engine_that_is_none_is_built_anew_be_it_refused_or_deadly(
         assert double(node, 2.0) == 4.0
         assert on(node, "doubling") == "TensorrtExecutionProvider"
         assert sessions_of(node, "doubling") == sessions
+    unload(node, "doubling")
+    engine_of(node, "doubling").write_bytes(b"late")
+    assert double(node, 3.0) == 6.0  # by the CPU: it was seen at the run
+    assert on(node, "doubling") == "CPUExecutionProvider"
+    assert not list(folder_of(node, "doubling").glob("*.engine"))
 
 
 class Fleet(NamedTuple):

@@ -103,6 +103,7 @@ def test_engines_are_found_with_what_they_are_until_they_change(tmp_path: Path) 
     again = cache.find(HERE, "a")
     assert again is not None
     assert again.digest != found.digest
+    assert [cache.has(HERE, digest) for digest in "ab"] == [True, False]
     assert cache.find(HERE, "b") is cache.find(ELSEWHERE, "a") is None
     assert cache.found(HERE, {"a", "b"}) == {"a": again}
     assert remove_engines(folder)

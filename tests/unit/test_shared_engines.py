@@ -6,6 +6,7 @@ from collections.abc import Callable, Coroutine, Iterable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from appliance.catalogue.catalogue import Catalogue
@@ -39,6 +40,7 @@ MODEL = ModelVersion(
     created_s=0.0,
     folder="/nowhere",
 )
+OTHER_MODEL = msgspec.structs.replace(MODEL, name=parse_name("me/other"), digest="f" * 64)
 ENGINES = {"model_7_0_sm89.engine": b"engine" * 100_000, "model_7_0_sm89.profile": b"ranges"}
 SIZE_BYTES = sum(map(len, ENGINES.values()))
 
@@ -194,7 +196,7 @@ class Mesh:
         node = self.nodes[name]
         if files is not None:
             node.gpu.built(files)
-        node.gpu.on_engines([MODEL])
+        node.gpu.on_engines(MODEL, [])
         await asyncio.gather(*node.shared._tasks)
 
     async def seek(self, name: str) -> dict[str, bytes]:
@@ -240,6 +242,11 @@ def test_engines_that_are_gone_or_whose_model_is_are_offered_no_more(tmp_path: P
         mesh.nodes["peer"].gpu.engines.forget(MODEL.digest)
         await mesh.tell("peer")
         assert await mesh.seek("here") == {}
+        await mesh.tell("peer", ENGINES)
+        peer = mesh.nodes["peer"]
+        peer.gpu.on_engines(OTHER_MODEL, [MODEL.digest])  # to make room for another's
+        await asyncio.gather(*peer.shared._tasks)
+        assert peer.told == {}
         mesh.network.stop()
 
     run(scenario)

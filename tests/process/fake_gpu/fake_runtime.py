@@ -6,8 +6,9 @@ what does not fit raises onnxruntime's own words for it. How the pretended GPU b
 says: {"vram_bytes", "times", "says", "gpu", "engine_bytes"}.
 
 Where it says "tensorrt", a session with TensorRT's options does with files what onnxruntime's provider does: it takes
-the engine that is in `trt_engine_cache_path`, raises the provider's words where that is none, and otherwise writes one,
-under the provider's kind of name. In `sessions.txt` beside it, a line for each says which: "built" or "found".
+the engine that is in `trt_engine_cache_path`, raises the provider's words where that is none ("late": not before it
+runs, as with open shapes), and otherwise writes one, under the provider's kind of name. In `sessions.txt` beside it, a
+line for each says which: "built" or "found".
 """
 
 import hashlib
@@ -57,6 +58,7 @@ class _Session:
         self._size_bytes = size_bytes
         self._key = id(self)
         self._ran = False
+        self.fault = ""  # of its first run
         weakref.finalize(self, _held.pop, self._key, None)
         _take(self._key, size_bytes)
 
@@ -64,6 +66,8 @@ class _Session:
         return self._providers
 
     def first_run(self) -> None:
+        if self.fault:
+            raise _RuntimeException(self.fault)
         if not self._ran:
             _take(self._key, self._size_bytes // 2)
             self._ran = True
@@ -77,8 +81,10 @@ def open_session(model: Path | bytes, *, providers: Sequence[Any], **options: An
     real = _real.open_session(model, providers=["CPUExecutionProvider"], **options)
     size_bytes = len(model) if isinstance(model, bytes) else model.stat().st_size
     if names[0] == "TensorrtExecutionProvider" and _SETTINGS["says"] == "tensorrt":
-        _engine(dict(providers)["TensorrtExecutionProvider"])
-        return _Session(real, int(size_bytes * _SETTINGS["times"]), "TensorrtExecutionProvider")
+        fault = _engine(dict(providers)["TensorrtExecutionProvider"])
+        session = _Session(real, int(size_bytes * _SETTINGS["times"]), "TensorrtExecutionProvider")
+        session.fault = fault
+        return session
     if names[0] == "TensorrtExecutionProvider":
         raise _RuntimeException("libnvinfer.so.10: cannot open shared object file: No such file or directory")
     if names[0] != "CUDAExecutionProvider" or _SETTINGS["says"] == "cpu":
@@ -87,8 +93,9 @@ def open_session(model: Path | bytes, *, providers: Sequence[Any], **options: An
     return _Session(real, int(size_bytes * _SETTINGS["times"]))
 
 
-def _engine(options: Mapping[str, str]) -> None:
-    """Takes the engine that is there, or builds one: bytes that no other build has, behind their digest."""
+def _engine(options: Mapping[str, str]) -> str:
+    """Takes the engine that is there, or builds one: bytes that no other build has, behind their digest. What is wrong
+    with it and is not seen yet."""
     folder = Path(options["trt_engine_cache_path"])
     # As the provider names it: by the model's file and its nodes' names, and not by its weights.
     path = folder / f"{options['trt_engine_cache_prefix']}_7215963034106163227_0_sm89.engine"
@@ -96,17 +103,21 @@ def _engine(options: Mapping[str, str]) -> None:
         content = path.read_bytes()
         if b"deadly" in content:
             os.abort()
+        fault = f"TensorRT EP could not deserialize engine from cache: {path}"
+        if content == b"late":
+            return fault
         if hashlib.sha256(content[32:]).digest() != content[:32]:
-            raise _RuntimeException(f"TensorRT EP could not deserialize engine from cache: {path}")
+            raise _RuntimeException(fault)
     else:
         content = os.urandom(int(_SETTINGS["engine_bytes"]))
         path.write_bytes(hashlib.sha256(content).digest() + content)
         Path(options["trt_timing_cache_path"], "TensorrtExecutionProvider_cache_sm89.timing").write_bytes(b"timings")
         with (folder / "sessions.txt").open("a") as file:
             file.write("built\n")
-        return
+        return ""
     with (folder / "sessions.txt").open("a") as file:
         file.write("found\n")
+    return ""
 
 
 def listed_providers() -> tuple[str, ...]:
