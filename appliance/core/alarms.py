@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 _LEAST_CLEARED = 512
 _GRAIN_S = 0.0005  # uvloop counts in milliseconds: what it wakes for may be as much later
+_LONGEST_S = 365 * 24 * 3600.0  # what is no number would never be due, nor whatever is behind it in the heap
 
 _log = logging.getLogger("ingle")
 
@@ -49,12 +50,13 @@ class Alarms:
         return len(self._heap)
 
     def call_later(self, after_s: float, what: Callable[[], None]) -> Alarm:
-        """As the loop's: `what` is called about so long from now, in the order of the times that were asked for."""
-        at_s = self._loop.time() + after_s
+        """As the loop's: `what` is called about so long from now, in the order of the times that were asked for; in a
+        year, where that is later or no number."""
+        at_s = self._loop.time() + min(_LONGEST_S, after_s)  # of NaN and another, min() takes the first
         alarm = Alarm(self, what)
         heapq.heappush(self._heap, (at_s, next(self._numbers), alarm))
         if self._timer is None or at_s < self._wakes_at_s:
-            self._wake_at(at_s)
+            self._wake_at(self._heap[0][0])
         return alarm
 
     def one_was_cancelled(self) -> None:

@@ -5,6 +5,7 @@ they may do, the node where it came in has seen to. Each answer tells how this n
 """
 
 import logging
+import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -90,7 +91,8 @@ class MeshDesk:
             self._drop(waiter)
 
     def peer_gone(self, node_id: str) -> None:
-        """Nobody can be answered there any more."""
+        """Nobody can be answered there any more; whoever comes back counts its calls anew."""
+        self._replies = [reply for reply in self._replies if reply[0] != node_id]
         for waiter in list(self._calls.pop(node_id, {}).values()):
             self._drop(waiter)
 
@@ -127,10 +129,15 @@ class MeshDesk:
         replies, self._replies = self._replies, []
         told: set[tuple[str, str]] = set()
         for node_id, route, reply, body in replies:
-            if (node_id, route.key) not in told:
-                told.add((node_id, route.key))
-                reply.model_state, reply.load = self._fares(route.model), self._load()
-            self._send(node_id, reply, (body,))
+            try:
+                if (node_id, route.key) not in told:
+                    told.add((node_id, route.key))
+                    reply.model_state, reply.load = self._fares(route.model), self._load()
+                self._send(node_id, reply, (body,))
+            except Exception:  # of one reply; the others are of other calls
+                _log.exception("a fault of ours in a peer's answer")
+                sentence = "the node failed on this answer, and has logged why"
+                self._send(node_id, MeshFault(reply.call, IngleError.code, sentence), ())
 
     def failed(self, waiter: Waiter, error: IngleError) -> None:
         if waiter.begun is None:
@@ -164,7 +171,10 @@ class MeshDesk:
 
 
 def to_request(asked: MeshInvoke, body: Sequence[Buffer]) -> CallRequest:
-    """The call that a peer asks for, to be run here. Raises BadInputError where it asks for a form that is unknown."""
+    """The call that a peer asks for, to be run here. Raises BadInputError where it asks for a form that is unknown, or
+    says no time."""
+    if not math.isfinite(asked.deadline_s):
+        raise BadInputError(f"the deadline is {asked.deadline_s} s: expected a number of seconds")
     if asked.form not in _FORMS:
         raise BadInputError(f"answers of form {asked.form} are not known here: the nodes' versions of Ingle differ")
     step = SequenceStep(asked.sequence, asked.sequence_start, asked.sequence_end) if asked.sequence else None

@@ -37,6 +37,7 @@ from federation.peer import Peer
 
 _MAX_BOUND = 10_000  # sequences on peers; the oldest is forgotten first
 
+_LONGEST_RETRY_S = 3600.0  # that a peer may tell callers to wait
 _LARGE_BYTES = 64 * 1024  # what is as large says something of the wire's width
 
 Send = Callable[[str, Head, Sequence[Buffer]], bool]
@@ -159,7 +160,7 @@ class RemoteCalls:
             if fault.model_state is not None:
                 self._heard.heard_load(node_id, carrier.model_key, fault.model_state, None)
             error = error_from_code(fault.code, fault.sentence)
-            error.retry_after_s = fault.retry_after_s or None
+            error.retry_after_s = fault.retry_after_s if 0 < fault.retry_after_s <= _LONGEST_RETRY_S else None
             carrier.routed.failed(node_id, error, elsewhere=fault.elsewhere)
 
     def _taken(self, node_id: str, number: int) -> "_Carrier | None":

@@ -105,10 +105,12 @@ def test_an_alarm_may_set_another_and_one_that_fails_keeps_none_of_the_others(
     assert "an alarm's work was not done" in caplog.text
 
 
-def test_alarms_go_off_in_a_real_loop() -> None:
+@pytest.mark.parametrize("after_s", [float("nan"), float("inf"), 1e300])
+def test_in_a_real_loop_an_alarm_of_a_time_that_never_comes_keeps_none_of_the_others(after_s: float) -> None:
     async def run() -> None:
         rung = asyncio.Event()
         alarms = Alarms()
+        alarms.call_later(after_s, rung.clear)
         alarms.call_later(60.0, rung.set).cancel()
         alarms.call_later(0.001, rung.set)
         await asyncio.wait_for(rung.wait(), 30.0)

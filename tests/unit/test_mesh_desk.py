@@ -1,0 +1,110 @@
+"""What peers ask of this node is answered once, each for itself, and how the node fares is told once a turn."""
+
+import asyncio
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import uvloop
+
+from appliance.core.frames import Answer
+from appliance.gateway.mesh_desk import MeshDesk
+from appliance.gateway.waiter import Waiter
+from federation.messages import Head, Load, MeshFault, MeshInvoke, MeshReply, ModelState
+
+NOW = SimpleNamespace(queue=0.0, load=0.0, total=0.0)
+
+
+class DataPlane:
+    """Keeps who waits for which call, as the desk asked. Not one that runs anything."""
+
+    def __init__(self) -> None:
+        self.waiting: dict[int, Waiter] = {}
+        self.held = SimpleNamespace(take=lambda size_bytes: None, give_back=lambda size_bytes: None)
+
+    def begin_for_peer(self, request: Any, digest: str, call_id: str, principal: Any, waiter: Waiter) -> Any:
+        self.waiting[waiter.number] = waiter
+        return SimpleNamespace(route=SimpleNamespace(key=request.model, model=request.model))
+
+    def finished(self, begun: Any, answer: Answer, body: bytes) -> Any:
+        return SimpleNamespace(seconds=NOW)
+
+    def dropped(self, begun: Any) -> None:
+        """Nothing is kept of it."""
+
+    def answer(self, *calls: int) -> None:
+        for call in calls:
+            self.waiting.pop(call).set_result((Answer(call, [], 0, 0, 0, 0, 0, 0, 0), b""))
+
+
+Said = list[tuple[str, Head]]
+
+
+def asked(call: int, model: str = "local/m", deadline_s: float = 1.0) -> MeshInvoke:
+    return MeshInvoke(call, model, "1.0.0", "d", 0, [], deadline_s=deadline_s)
+
+
+def said(what: Callable[[MeshDesk, DataPlane], None], fares: Callable[[Any], ModelState] | None = None) -> Said:
+    """All that peers were told, some turns after `what` was done in one."""
+    told: Said = []
+
+    def send(node_id: str, head: Head, _body: object) -> bool:
+        told.append((node_id, head))
+        return True
+
+    async def run() -> None:
+        dataplane = DataPlane()
+        desk: Any = MeshDesk(dataplane, send, fares or (lambda _: ModelState(1)), Load)  # type: ignore[arg-type]
+        what(desk, dataplane)
+        for _ in range(3):
+            await asyncio.sleep(0)
+
+    uvloop.run(run())
+    return told
+
+
+def test_how_the_node_fares_is_told_with_the_first_answer_of_each_model_to_each_peer() -> None:
+    def answers(desk: MeshDesk, dataplane: DataPlane) -> None:
+        for call, (node_id, model) in enumerate([("a", "x"), ("a", "x"), ("a", "x"), ("a", "y"), ("b", "x")]):
+            desk.invoke(node_id, asked(call, model), ())
+        dataplane.answer(*range(5))
+
+    told = said(answers)
+    tells = [(head.call, head.model_state is not None) for _, head in told if isinstance(head, MeshReply)]
+    assert tells == [(0, True), (1, True), (2, False), (3, True), (4, True)]  # call 0 left at once
+
+
+def test_an_answer_that_cannot_be_sent_is_a_fault_and_keeps_none_of_the_others(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def fares(model: object) -> ModelState:
+        if model == "broken":
+            raise RuntimeError("of this model")
+        return ModelState(1)
+
+    def answers(desk: MeshDesk, dataplane: DataPlane) -> None:
+        for call, model in enumerate(["x", "broken", "x"]):
+            desk.invoke("a", asked(call, model), ())
+        dataplane.answer(*range(3))
+
+    told = [(type(head), getattr(head, "call", None)) for _, head in said(answers, fares)]
+    assert told == [(MeshReply, 0), (MeshFault, 1), (MeshReply, 2)]
+    assert "a fault of ours in a peer's answer" in caplog.text
+
+
+def test_answers_for_a_peer_that_went_do_not_go_to_its_next_life() -> None:
+    def answers(desk: MeshDesk, dataplane: DataPlane) -> None:
+        for call in range(3):
+            desk.invoke("a", asked(call), ())
+        dataplane.answer(0, 1)
+        desk.peer_gone("a")
+        desk.invoke("a", asked(1), ())
+
+    assert [head.call for _, head in said(answers) if isinstance(head, MeshReply)] == [0]
+
+
+@pytest.mark.parametrize("deadline_s", [float("nan"), float("inf"), float("-inf")])
+def test_a_call_whose_deadline_is_no_time_is_refused(deadline_s: float) -> None:
+    told = said(lambda desk, _: desk.invoke("a", asked(1, deadline_s=deadline_s), ()))
+    assert [(type(head), getattr(head, "code", "")) for _, head in told] == [(MeshFault, "bad_input")]
