@@ -96,6 +96,8 @@ def open_session(model: Path | bytes, *, providers: Sequence[Any], **options: An
 def _engine(options: Mapping[str, str]) -> str:
     """Takes the engine that is there, or builds one: bytes that no other build has, behind their digest. What is wrong
     with it and is not seen yet."""
+    if "trt_engine_cache_enable" not in options:
+        return ""
     folder = Path(options["trt_engine_cache_path"])
     # As the provider names it: by the model's file and its nodes' names, and not by its weights.
     path = folder / f"{options['trt_engine_cache_prefix']}_7215963034106163227_0_sm89.engine"
