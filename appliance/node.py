@@ -46,6 +46,7 @@ from appliance.security.keys import KeyRing
 from appliance.security.scopes import Principal, Scope
 from appliance.security.tls import CERTIFICATE_NAME, Tls, read_tls
 from appliance.settings import Settings
+from appliance.workers.device_engines import DeviceEngines
 from appliance.workers.devices import parse_device
 from appliance.workers.engine_cache import EngineCache
 from appliance.workers.gpu import Gpu
@@ -101,7 +102,9 @@ class Node:
         providers = ("CPUExecutionProvider",)
         graphs = GraphCache(settings.data_dir / "cache", budget_bytes=settings.workers.graph_cache_bytes)
         self._optimiser = Optimiser(self._processes, graphs, data_bytes=data_bytes)
-        engines = EngineCache(settings.data_dir / "cache", budget_bytes=settings.workers.engine_cache_bytes)
+        engines = DeviceEngines(
+            EngineCache(settings.data_dir / "cache", budget_bytes=settings.workers.engine_cache_bytes)
+        )
         self._gpu = Gpu(self._processes, parse_device(settings.device), engines, data_dir=settings.data_dir)
         self._supervisor = Supervisor(
             self._processes,
@@ -152,7 +155,7 @@ class Node:
             own_state = OwnState(self._supervisor, self._scheduler, lambda: self._gpu.free_bytes)
             translator = Translator(self._processes, data_bytes=data_bytes)
             self._mesh = NodeMesh(
-                settings, mesh, identity, self.dataplane, self._catalogue, own_state, translator, self._gpu
+                settings, mesh, identity, self.dataplane, self._catalogue, own_state, translator, engines
             )
         self.mesh_address: Address | None = None
         self.bulk_address: Address | None = None

@@ -18,7 +18,7 @@ from appliance.gateway.meshed import Meshed
 from appliance.gateway.sight import Sight
 from appliance.routing.own_state import OwnState
 from appliance.settings import Settings
-from appliance.workers.gpu import Gpu
+from appliance.workers.device_engines import DeviceEngines
 from appliance.workers.translator import Translator
 from federation.discovery import Discovery
 from federation.identity import Identity
@@ -47,7 +47,7 @@ class NodeMesh:
         catalogue: Catalogue,
         own_state: OwnState,
         translator: Translator,
-        gpu: Gpu,
+        engines: DeviceEngines,
     ) -> None:
         """Raises BadInputError where the key or the addresses to advertise are none, IngleError where what the data
         folder keeps of the mesh is damaged."""
@@ -68,7 +68,7 @@ class NodeMesh:
             max_body_bytes=settings.gateway.max_body_bytes,
         )
         self._own_state = own_state
-        self._meshed = Meshed(dataplane, catalogue, self._mesh, own_state, settings.federation, translator, gpu)
+        self._meshed = Meshed(dataplane, catalogue, self._mesh, own_state, settings.federation, translator, engines)
         self._identity = identity
         self._discovery: Discovery | None = None
         self._membership: MeshMembership | None = None

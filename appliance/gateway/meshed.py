@@ -29,7 +29,7 @@ from appliance.gateway.tritons import Holders, Tritons
 from appliance.routing.copying import Place
 from appliance.routing.own_state import OwnState
 from appliance.routing.router import Router
-from appliance.workers.gpu import Gpu
+from appliance.workers.device_engines import DeviceEngines
 from appliance.workers.translator import Translator
 from federation.mesh import Mesh
 from federation.messages import Cancel, Head, MeshFault, MeshInvoke, MeshReply, Order, Ordered, Register
@@ -51,7 +51,7 @@ class Meshed:
         own_state: OwnState,
         settings: MeshSettings,
         translator: Translator,
-        gpu: Gpu,
+        engines: DeviceEngines,
     ) -> None:
         self.mesh = mesh
         self._dataplane = dataplane
@@ -101,7 +101,7 @@ class Meshed:
         )
         self.keys = MeshKeys(dataplane.keys, mesh)
         self.programs = Programs(mesh, self.copies.transfers, catalogue.folder, one_file_path(), this_build())
-        self._engines = SharedEngines(catalogue, mesh, self.copies.transfers, gpu, told=own_state.engines)
+        self._engines = SharedEngines(catalogue, mesh, self.copies.transfers, engines, told=own_state.engines)
         self._shares_engines = settings.engines
         self.orders.acts |= self.copies.acts()
         self.orders.acts["warm"] = self._warm

@@ -11,7 +11,7 @@ import asyncio
 import logging
 import shutil
 import time
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Collection, Coroutine, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -19,8 +19,8 @@ from appliance.catalogue.catalogue import Catalogue
 from appliance.core.errors import IngleError, UnavailableError
 from appliance.core.models import ModelVersion
 from appliance.routing.own_state import key_of
-from appliance.workers.engine_cache import EngineCache, EngineSet
-from appliance.workers.gpu import UNKNOWN_KIND
+from appliance.workers.device_engines import UNKNOWN_KIND, DeviceEngines
+from appliance.workers.engine_cache import EngineSet
 from federation.fetching import Progress
 from federation.landing import ARTIFACT_FOLDER
 from federation.messages import Engines
@@ -89,15 +89,6 @@ class EnginesMesh(Protocol):
     def set_engine_kind(self, kind: str) -> None: ...
 
 
-class EnginesGpu(Protocol):
-    """What is asked of workers.gpu.Gpu."""
-
-    engines: EngineCache
-    engine_kind: str
-    seek_engines: Callable[[ModelVersion], Awaitable[None]]
-    on_engines: Callable[[ModelVersion, list[str]], None]
-
-
 class SharedEngines:
     """start() once the mesh is up and the device was tried. `told` is filled with what peers may have, by
     model_key()."""
@@ -107,14 +98,14 @@ class SharedEngines:
         catalogue: Catalogue,
         mesh: EnginesMesh,
         transfers: Transfers,
-        gpu: EnginesGpu,
+        engines: DeviceEngines,
         *,
         told: dict[str, Engines],
     ) -> None:
         self._catalogue = catalogue
         self._mesh = mesh
         self._transfers = transfers
-        self._gpu = gpu
+        self._engines = engines
         self._told = told
         self._models: dict[str, str] = {}  # the digests of those, by model_key()
         self._refused: dict[str, float] = {}  # by digest, until when, on time.monotonic()'s clock
@@ -123,11 +114,11 @@ class SharedEngines:
 
     def start(self) -> None:
         """Does nothing where no engines are kept, or the box cannot say what they depend on."""
-        if self._gpu.engine_kind in ("", UNKNOWN_KIND):
+        if self._engines.kind in ("", UNKNOWN_KIND):
             return
-        self._gpu.seek_engines = self.seek
-        self._gpu.on_engines = lambda model, gone: self._do(self._tell(model, gone))
-        self._mesh.set_engine_kind(self._gpu.engine_kind)
+        self._engines.seek = self.seek
+        self._engines.on_change = lambda model, gone: self._do(self._tell(model, gone))
+        self._mesh.set_engine_kind(self._engines.kind)
         self._do(self._tell_kept())
 
     def stop(self) -> None:
@@ -144,7 +135,7 @@ class SharedEngines:
     async def _tell_kept(self) -> None:
         """What earlier runs of the node have built."""
         held = [version for entry in self._catalogue.held() for version in entry.versions]
-        cache, kind = self._gpu.engines, self._gpu.engine_kind
+        cache, kind = self._engines.cache, self._engines.kind
         found = await asyncio.to_thread(cache.found, kind, {model.digest for model in held})
         for model in held:
             if model.digest in found:
@@ -154,7 +145,7 @@ class SharedEngines:
         """Engines of this one may be others than before; those of the models with the digests `gone` are no more."""
         for key in [key for key, digest in self._models.items() if digest in gone]:
             self._withdraw(key)
-        cache, kind = self._gpu.engines, self._gpu.engine_kind
+        cache, kind = self._engines.cache, self._engines.kind
         is_here = self._catalogue.own(model) is not None
         self._offer(model, await asyncio.to_thread(cache.find, kind, model.digest) if is_here else None)
 
@@ -201,10 +192,10 @@ class SharedEngines:
         now_s = time.monotonic()
         self._refused = {digest: until_s for digest, until_s in self._refused.items() if until_s > now_s}
         return choose(
-            self._gpu.engine_kind,
+            self._engines.kind,
             key_of(model),
             self._mesh.peers(),
-            most_bytes=min(MAX_BYTES, self._gpu.engines.budget_bytes),
+            most_bytes=min(MAX_BYTES, self._engines.cache.budget_bytes),
             refused=self._refused,
         )
 
@@ -214,7 +205,7 @@ class SharedEngines:
         self._refused[digest] = time.monotonic() + REFUSED_S
 
     async def _take(self, model: ModelVersion, wanted: Wanted) -> None:
-        cache, kind = self._gpu.engines, self._gpu.engine_kind
+        cache, kind = self._engines.cache, self._engines.kind
         folder = cache.incoming / wanted.digest
         try:
             files = await self._fetched(key_of(model), wanted, folder)
@@ -235,7 +226,7 @@ class SharedEngines:
                 done_bytes, moved_s = progress.done_bytes, time.monotonic()
 
         def holders() -> list[str]:
-            offers = [(peer, _offered(self._gpu.engine_kind, key, peer)) for peer in self._mesh.peers()]
+            offers = [(peer, _offered(self._engines.kind, key, peer)) for peer in self._mesh.peers()]
             return [peer.node_id for peer, offer in offers if offer is not None and offer.digest == wanted.digest]
 
         fetch = asyncio.ensure_future(

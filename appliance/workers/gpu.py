@@ -8,7 +8,7 @@ import asyncio
 import logging
 import time
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,9 @@ import msgspec
 from appliance.core.frames import Load, Loaded
 from appliance.core.manifest import Manifest
 from appliance.core.models import ModelVersion
+from appliance.workers.device_engines import DeviceEngines
 from appliance.workers.device_host import DeviceHost
 from appliance.workers.devices import TENSORRT, Device, missing, providers_for
-from appliance.workers.engine_cache import EngineCache
 from appliance.workers.link import Link
 from appliance.workers.placement import MOST_ENDS, TOO_LARGE_S, Banned, Placed, place
 from appliance.workers.processes import Processes
@@ -36,39 +36,18 @@ _TRY_S = 60.0
 # The device is given up after so many ends of its worker with no answer between.
 _MOST_LOSSES = 4
 _ENGINE_BYTES = 4 * 1024**3
-# Where a box cannot say what its engines depend on: they are kept for itself alone.
-UNKNOWN_KIND = "0" * 16
 
 _log = logging.getLogger("ingle.workers")
 
 
-async def _none_elsewhere(_model: ModelVersion) -> None:
-    """Engines are had of nobody."""
-
-
-def _unheard(_model: ModelVersion, _gone: list[str]) -> None:
-    """Nobody listens."""
-
-
 class Gpu:
-    """start(), then tenant_for() whenever a worker is wanted; note_for() says why it was none.
+    """start(), then tenant_for() whenever a worker is wanted; note_for() says why it was none."""
 
-    With TensorRT, `engines` keeps what it builds. Before a model is loaded that has none, `seek_engines` is awaited,
-    which may put some there and raises nothing; `on_engines(model, gone)` hears whose may be others than before, and
-    the digests of the models whose engines were removed to make room.
-    """
-
-    def __init__(self, processes: Processes, device: Device, engines: EngineCache, *, data_dir: Path) -> None:
+    def __init__(self, processes: Processes, device: Device, engines: DeviceEngines, *, data_dir: Path) -> None:
         self._processes = processes
         self._device = device
         self._artifacts = data_dir / "artifacts"
         self.engines = engines
-        self.engine_kind = ""  # where engines are kept: what they depend on here, as one word
-        self.seek_engines: Callable[[ModelVersion], Awaitable[None]] = _none_elsewhere
-        self.on_engines: Callable[[ModelVersion, list[str]], None] = _unheard
-        self._models: dict[str, ModelVersion] = {}  # by digest, those whose engines are kept
-        self._broken: set[str] = set()  # digests of models with whose engines the worker died
-        self._keeps = False
         self._host: DeviceHost | None = None
         self._fault = ""
         self._got: tuple[str, ...] = ()
@@ -109,7 +88,7 @@ class Gpu:
         else:
             # What is not there, a sandbox cannot allow.
             await asyncio.to_thread(self._artifacts.mkdir, parents=True, exist_ok=True, mode=0o700)
-            self._keeps = await asyncio.to_thread(self._open_engines, digests)
+            await self.engines.open(digests)
             host = self._start_host(providers)
             try:
                 tried = await asyncio.wait_for(asyncio.shield(host.tried), _TRY_S)
@@ -121,20 +100,10 @@ class Gpu:
         if self._device.kind != "cpu":
             (_log.warning if self._fault else _log.info)("models run on %s", self.summary)
 
-    def _open_engines(self, digests: set[str]) -> bool:
-        if not self.engines.budget_bytes:
-            return False
-        try:
-            self.engines.open(digests)
-        except OSError as error:
-            _log.warning("no engines of TensorRT are kept: %s", error)
-            return False
-        return True
-
     def _tried(self, tried: Loaded) -> None:
         self._fault, self._note, self._got = tried.error, tried.note, tuple(tried.providers)
-        if self._keeps and TENSORRT in self._got:
-            self.engine_kind = tried.engine_kind or UNKNOWN_KIND
+        if TENSORRT in self._got:
+            self.engines.found_kind(tried.engine_kind)
 
     def _start_host(self, providers: tuple[str, ...]) -> DeviceHost:
         number = self._processes.next_number()
@@ -156,7 +125,7 @@ class Gpu:
             max_batch=1,
             providers=providers,
             data_bytes=0,  # a driver maps what it likes; each model's own limit holds on the CPU
-            output=str(self.engines.folder) if self._keeps else "",
+            output=str(self.engines.cache.folder) if self.engines.is_open else "",
             file_bytes=_ENGINE_BYTES,
             device_number=self._device.number,
         )
@@ -203,51 +172,25 @@ class Gpu:
         load = Load(tenant.number, model.folder, model.manifest, threads, max_batch)
         known_bytes = self._held.get(model.digest, 0)
         host.expect(tenant, need_bytes=estimate_bytes(model.size_bytes, known_bytes), known_bytes=known_bytes)
-        if self.engine_kind:
+        if self.engines.kind:
             self._do(self._load_with_engines(host, tenant, load, model))
         else:
             host.load(tenant, load)
         return tenant
 
     async def _load_with_engines(self, host: DeviceHost, tenant: Tenant, load: Load, model: ModelVersion) -> None:
-        """Has the model loaded where its engines are, or will be."""
-        self._models[model.digest] = model
-        cache, kind, digest = self.engines, self.engine_kind, model.digest
-        try:
-            if digest in self._broken:
-                self._broken.discard(digest)
-                _log.warning("the engines of %s are built anew, since the GPU's worker died with them", model)
-                await asyncio.to_thread(cache.drop, kind, digest)
-            elif not await asyncio.to_thread(cache.has, kind, digest):
-                await self.seek_engines(model)
-            load = msgspec.structs.replace(load, engines=str(await asyncio.to_thread(cache.prepare, kind, digest)))
-        except OSError as error:
-            _log.warning("the engines of %s are not kept: %s", model, error)
-        host.load(tenant, load)
+        folder = await self.engines.folder_for(model)
+        host.load(tenant, msgspec.structs.replace(load, engines=folder))
 
     def _built(self, tenant: Tenant) -> None:
-        model = self._models.get(tenant.digest)
-        if self.engine_kind and model is not None:
-            self._do(self._look_at_engines(model))
-
-    async def _look_at_engines(self, model: ModelVersion) -> None:
-        in_use = [(self.engine_kind, digest) for digest in self._digests_in_use()]
-        gone = await asyncio.to_thread(self.engines.make_room, in_use)
-        self.on_engines(model, gone)
-
-    def _digests_in_use(self) -> set[str]:
-        return {tenant.digest for tenant in self._host.tenants.values()} if self._host is not None else set()
+        if self.engines.kind and self._host is not None:
+            in_use = {each.digest for each in self._host.tenants.values()}
+            self._do(self.engines.built(tenant.digest, in_use))
 
     def forget(self, model: ModelVersion) -> None:
         """A version is gone; where its artifact went with it, so do its engines."""
-        if self.engine_kind:
-            self._do(self._forget(model))
-
-    async def _forget(self, model: ModelVersion) -> None:
-        if not await asyncio.to_thread(Path(model.folder).exists):
-            self._models.pop(model.digest, None)
-            await asyncio.to_thread(self.engines.forget, model.digest)
-        self.on_engines(model, [])
+        if self.engines.kind:
+            self._do(self.engines.forget(model))
 
     def _do(self, work: Coroutine[Any, Any, Any]) -> None:
         task: asyncio.Task[object] = asyncio.get_running_loop().create_task(work)
@@ -306,7 +249,7 @@ class Gpu:
         _log.warning("the worker of GPU %d was lost: %s", self._device.number, host.end_reason)
         for tenant in suspects:
             if tenant.state == "starting":
-                self._broken.add(tenant.digest)
+                self.engines.are_broken(tenant.digest)
             self._ends[tenant.digest] += 1
             if self._ends[tenant.digest] >= MOST_ENDS:
                 self._banned[tenant.digest] = Banned(

@@ -18,6 +18,7 @@ from appliance.core.versions import parse_version
 from appliance.gateway import shared_engines
 from appliance.gateway.shared_engines import SharedEngines, Wanted, choose, is_worth_waiting
 from appliance.routing.own_state import key_of
+from appliance.workers.device_engines import UNKNOWN_KIND, DeviceEngines
 from appliance.workers.engine_cache import EngineCache
 from appliance.workers.engines import engine_kind
 from federation.messages import Chunk, Engines, Hello, Introduction, ModelState
@@ -119,24 +120,22 @@ def test_a_load_waits_for_a_fetch_only_while_that_promises_to_be_done_soon(
     assert said == is_worth
 
 
-class Gpu:
-    """What is asked of workers.gpu.Gpu."""
+class Device:
+    """A node's engines, as its device's worker writes them."""
 
     def __init__(self, folder: Path, kind: str) -> None:
-        self.engines = EngineCache(folder, budget_bytes=10**9)
-        self.engines.open({MODEL.digest})
-        self.engine_kind = kind
-        self.seek_engines: Callable[..., Any] = lambda _: None
-        self.on_engines: Callable[..., None] = lambda _: None
+        self.engines = DeviceEngines(EngineCache(folder, budget_bytes=10**9))
+        self.engines.cache.open({MODEL.digest})
+        self.engines.kind = kind
 
     def built(self, files: dict[str, bytes]) -> None:
-        folder = self.engines.prepare(self.engine_kind, MODEL.digest)
+        folder = self.engines.cache.prepare(self.engines.kind, MODEL.digest)
         for name, content in files.items():
             (folder / name).write_bytes(content)
 
     def has(self) -> dict[str, bytes]:
         """All that is in the folder from which the model is loaded."""
-        folder = self.engines.place_of(self.engine_kind, MODEL.digest)
+        folder = self.engines.cache.place_of(self.engines.kind, MODEL.digest)
         return {path.name: path.read_bytes() for path in folder.iterdir()} if folder.exists() else {}
 
 
@@ -157,13 +156,15 @@ class Node:
 
     def __init__(self, mesh: "Mesh", name: str, kind: str) -> None:
         self.name = name
-        self.gpu = Gpu(mesh.folder / name / "cache", kind)
+        self.device = Device(mesh.folder / name / "cache", kind)
         self.told: dict[str, Engines] = {}
         self.kind = ""
         self.catalogue = OneModel()
         self._mesh = mesh
         catalogue: Catalogue = self.catalogue  # type: ignore[assignment]
-        self.shared = SharedEngines(catalogue, self, mesh.network.nodes[name].transfers, self.gpu, told=self.told)
+        self.shared = SharedEngines(
+            catalogue, self, mesh.network.nodes[name].transfers, self.device.engines, told=self.told
+        )
         self.shared.start()
 
     def set_engine_kind(self, kind: str) -> None:
@@ -195,17 +196,17 @@ class Mesh:
         """Has a node build engines, and say so."""
         node = self.nodes[name]
         if files is not None:
-            node.gpu.built(files)
-        node.gpu.on_engines(MODEL, [])
+            node.device.built(files)
+        node.device.engines.on_change(MODEL, [])
         await asyncio.gather(*node.shared._tasks)
 
     async def seek(self, name: str) -> dict[str, bytes]:
         """What a node has after it asked for engines; nothing of the fetch is left, and nobody is given any of it."""
         node = self.nodes[name]
-        await node.gpu.seek_engines(MODEL)
-        assert list(node.gpu.engines.incoming.iterdir()) == []
+        await node.device.engines.seek(MODEL)
+        assert list(node.device.engines.cache.incoming.iterdir()) == []
         assert not self.network.nodes[name].transfers._fetches
-        return node.gpu.has()
+        return node.device.has()
 
 
 def run(scenario: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -239,12 +240,12 @@ def test_engines_that_are_gone_or_whose_model_is_are_offered_no_more(tmp_path: P
         assert mesh.nodes["peer"].told == mesh.network.nodes["peer"].transfers._given == {}
         mesh.nodes["peer"].catalogue.is_here = True
         await mesh.tell("peer")
-        mesh.nodes["peer"].gpu.engines.forget(MODEL.digest)
+        mesh.nodes["peer"].device.engines.cache.forget(MODEL.digest)
         await mesh.tell("peer")
         assert await mesh.seek("here") == {}
         await mesh.tell("peer", ENGINES)
         peer = mesh.nodes["peer"]
-        peer.gpu.on_engines(OTHER_MODEL, [MODEL.digest])  # to make room for another's
+        peer.device.engines.on_change(OTHER_MODEL, [MODEL.digest])  # to make room for another's
         await asyncio.gather(*peer.shared._tasks)
         assert peer.told == {}
         mesh.network.stop()
@@ -254,10 +255,10 @@ def test_engines_that_are_gone_or_whose_model_is_are_offered_no_more(tmp_path: P
 
 def test_nothing_is_shared_where_it_is_not_known_what_engines_depend_on(tmp_path: Path) -> None:
     async def scenario() -> None:
-        mesh = Mesh(tmp_path, blind=shared_engines.UNKNOWN_KIND, cpu="")
+        mesh = Mesh(tmp_path, blind=UNKNOWN_KIND, cpu="")
         for node in mesh.nodes.values():
             assert node.kind == ""
-            assert node.gpu.seek_engines != node.shared.seek
+            assert node.device.engines.seek != node.shared.seek
         mesh.network.stop()
 
     run(scenario)
@@ -267,7 +268,7 @@ def test_bytes_that_are_not_those_of_the_digest_are_refused_and_not_asked_for_ag
     async def scenario() -> None:
         mesh = Mesh(tmp_path, here=KIND, liar=KIND)
         await mesh.tell("liar", ENGINES)
-        engine = mesh.nodes["liar"].gpu.engines.place_of(KIND, MODEL.digest) / "model_7_0_sm89.engine"
+        engine = mesh.nodes["liar"].device.engines.cache.place_of(KIND, MODEL.digest) / "model_7_0_sm89.engine"
         engine.write_bytes(b"Engine" * 100_000)
         assert await mesh.seek("here") == {}
         said = len(mesh.network.said)
@@ -337,7 +338,7 @@ def test_a_fault_of_ours_fails_no_load(tmp_path: Path, monkeypatch: pytest.Monke
         def fails(*_: object) -> None:
             raise ZeroDivisionError
 
-        monkeypatch.setattr(mesh.nodes["here"].gpu.engines, "take", fails)
+        monkeypatch.setattr(mesh.nodes["here"].device.engines.cache, "take", fails)
         assert await mesh.seek("here") == {}
         mesh.network.stop()
 
