@@ -17,6 +17,8 @@ from federation.messages import KIND_OF, Head, MeshInvoke, Pack
 MAX_PARTS = 1024  # of a message
 # Below this a copy costs less than a part of its own.
 PART_FROM_BYTES = 32 * 1024
+MAX_PACK_BYTES = PART_FROM_BYTES - 1024  # of the messages in a PACK, so that it is one part
+MAX_PACKED = 256  # messages: all are dealt with in one turn of the loop
 
 _encode = msgspec.msgpack.Encoder().encode
 _PACK = _encode(Pack())
@@ -52,10 +54,16 @@ def pack_of(frames: Sequence[Buffer]) -> bytes:
 
 
 def packed(body: Sequence[Buffer]) -> Iterator[memoryview]:
-    """The messages of a PACK, in their order. Raises BrokenMessageError where one has not all its bytes."""
+    """The messages of a PACK, in their order. Raises BrokenMessageError where it is too large, there are too many, or
+    one has not all its bytes; those before it were given."""
     view = memoryview(body[0]) if body else memoryview(b"")
-    start = 0
+    if len(view) > MAX_PACK_BYTES:
+        raise BrokenMessageError(f"a pack has {len(view)} bytes: at most {MAX_PACK_BYTES} are taken")
+    start = count = 0
     while start < len(view):
+        count += 1
+        if count > MAX_PACKED:
+            raise BrokenMessageError(f"a pack has more than {MAX_PACKED} messages")
         if len(view) - start < PREFIX_SIZE:
             raise BrokenMessageError(f"a pack ends with {len(view) - start} bytes that are no message")
         _, _, _, head_size, body_size = PREFIX.unpack_from(view, start)

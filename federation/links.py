@@ -5,6 +5,7 @@ that did not come from a node which is allowed at that moment. Knows HELLO, and 
 """
 
 import asyncio
+import logging
 from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
@@ -33,6 +34,8 @@ _UNSENT_BYTES = 64 * 1024 * 1024
 _UNSENT_MESSAGES = 1000
 # linux/ip.h, IPTOS_LOWDELAY: for queues on the way that tell calls from transfers.
 _LOW_DELAY = 0x10
+
+_log = logging.getLogger("ingle.mesh")
 
 
 class LinkEvents(msgspec.Struct, frozen=True):
@@ -224,7 +227,10 @@ class Links:
             for one, its_bodies, size_bytes in link.read_pack(bodies):
                 if wire not in link.said:
                     break  # what came before it ended the connection
-                self._heard(link, one, its_bodies, size_bytes)
+                try:
+                    self._heard(link, one, its_bodies, size_bytes)
+                except Exception:  # of one message; the others are of other calls
+                    _log.exception("a message was not dealt with")
         else:
             self._heard(link, head, bodies, sum(map(len, frames)))
 
@@ -252,7 +258,6 @@ class Links:
             link.attempts.pop(wire.address, None)
         else:
             wire.send(message_parts(self._hello(wire.node_id)))
-        link.packer.packs = hello.packs
         candidate = link.said[wire] = Candidate(hello.incarnation, wire.dialled)
         if link.wire is None:
             self._up(link, wire, hello)
@@ -279,6 +284,7 @@ class Links:
 
     def _up(self, link: PeerLink, wire: AnyWire, hello: Hello) -> None:
         link.wire = wire
+        link.packer.packs = hello.packs
         link.trouble = ""
         link.give_up_attempts("there is another link", but=lambda attempt: attempt.begun)
         self._bulk.dial(link)

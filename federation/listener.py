@@ -258,4 +258,4 @@ class Listener:
 
 def _is_later(routing_id: bytes, before: bytes) -> bool:
     """Whether a routing id was given after another; the counter wraps around."""
-    return (int.from_bytes(routing_id[1:], "big") - int.from_bytes(before[1:], "big")) % 2**32 < 2**31
+    return 0 < (int.from_bytes(routing_id[1:], "big") - int.from_bytes(before[1:], "big")) % 2**32 < 2**31

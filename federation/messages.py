@@ -103,7 +103,8 @@ class Hello(msgspec.Struct, array_like=True):
 
 class Pack(msgspec.Struct, array_like=True):
     """Several messages of a link in one, in their order: the body is their frames, one after another. Sent only to who
-    `packs`, after HELLO; holds neither another PACK nor a message of more than one part."""
+    `packs`, after HELLO; holds neither another PACK nor a message of more than one part, and at most 256 messages of
+    31 KiB together."""
 
 
 # How each fares: every node is the authority on itself.

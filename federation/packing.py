@@ -9,10 +9,9 @@ from collections.abc import Callable, Sequence
 
 from appliance.core.requests import Buffer
 from appliance.core.turns import AtTurnsEnd
-from federation.frames import PART_FROM_BYTES, pack_of
+from federation.frames import MAX_PACK_BYTES, MAX_PACKED, pack_of
 from federation.wires import Wire
 
-_MAX_PACK_BYTES = PART_FROM_BYTES - 1024  # so that it is one part
 _MAX_WAITING_BYTES = 4 * 1024 * 1024
 _AGAIN_S = 0.005
 
@@ -35,10 +34,10 @@ class Packer:
         size_bytes = sum(map(len, parts))
         if wire is None or not wire.has_room(size_bytes):
             return False
-        if len(parts) > 1 or size_bytes >= _MAX_PACK_BYTES or not self.packs:
+        if len(parts) > 1 or size_bytes >= MAX_PACK_BYTES or not self.packs:
             self._leave()
             return not self._waiting and wire.send(parts)  # order is kept
-        if self._size_bytes + size_bytes > _MAX_PACK_BYTES:
+        if self._size_bytes + size_bytes > MAX_PACK_BYTES:
             self._leave()
             if self._size_bytes + size_bytes > _MAX_WAITING_BYTES:
                 return False
@@ -65,7 +64,7 @@ class Packer:
         while self._waiting and wire is not None:
             count, size_bytes = 0, 0
             for frame in self._waiting:
-                if count and size_bytes + len(frame) > _MAX_PACK_BYTES:
+                if count == MAX_PACKED or (count and size_bytes + len(frame) > MAX_PACK_BYTES):
                     break
                 count += 1
                 size_bytes += len(frame)

@@ -11,12 +11,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
+import pytest
 import uvloop
 import zmq
 
 from appliance.core.addresses import Address
 from federation.identity import new_identity
-from federation.listener import AcceptedWire, Listener
+from federation.listener import AcceptedWire, Listener, _is_later
 from federation.sockets import Context
 from federation.zap import Gate
 from tests.mesh.meshed import until
@@ -117,3 +118,19 @@ def test_a_first_message_belongs_to_the_connection_it_came_on_though_its_descrip
         context.destroy(linger=0)
 
     uvloop.run(run())
+
+
+@pytest.mark.parametrize(
+    ("routing_id", "before", "is_later"),
+    [
+        (6, 5, True),
+        pytest.param(5, 5, False, id="what an ended connection said is not the next one's"),
+        (4, 5, False),
+        (2, 2**32 - 3, True),
+        (2**32 - 3, 2, False),
+    ],
+)
+def test_of_two_connections_with_one_descriptor_the_later_is_the_one_that_is_open(
+    routing_id: int, before: int, is_later: bool
+) -> None:
+    assert _is_later(*(b"\0" + number.to_bytes(4, "big") for number in (routing_id, before))) == is_later

@@ -493,6 +493,42 @@ def test_broken_and_unknown_messages_of_a_member_are_passed_over(tmp_path: Path)
     uvloop.run(run())
 
 
+def test_a_message_that_is_not_dealt_with_takes_none_of_its_pack_with_it(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with shells(tmp_path) as nodes, stranger() as member:
+            mesh = await nodes.start("node")
+            await member.become_member(mesh)
+            calls: list[int] = []
+
+            def fail_once(_node_id: str, head: MeshInvoke, _body: object) -> None:
+                calls.append(head.call)
+                if head.call == 1:
+                    raise RuntimeError("a fault of ours")
+
+            mesh.on_call = fail_once
+            member.say_parts([pack_of([message_parts(invoke(call), (b"abc",))[0] for call in range(3)])])
+            await until(lambda: 2 in calls)
+            assert calls == [0, 1, 2]
+
+    uvloop.run(run())
+
+
+def test_whether_a_peer_reads_packs_is_told_by_the_connection_that_is_its_link(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with shells(tmp_path) as nodes, stranger() as member, stranger(member.identity) as twin:
+            mesh = await nodes.start("node")
+            await member.become_member(mesh, incarnation=5)
+            twin.dial(mesh)
+            await until(lambda: twin.begun)
+            twin.say(Hello(PROTOCOL, "9.9.9", twin.shown(mesh.keyring), 4, packs=True))
+            await until(lambda: twin.heard)
+            for call in range(3):
+                assert mesh.send(member.identity.node_id, invoke(call), [b"abc"])
+            await until(lambda: sum(isinstance(head, MeshInvoke) for head in member.heard) == 3)
+
+    uvloop.run(run())
+
+
 @pytest.mark.parametrize("dialled", [True, False])
 def test_a_connection_on_which_much_comes_and_no_message_ends_is_cut(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, dialled: bool

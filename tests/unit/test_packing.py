@@ -109,6 +109,26 @@ def test_a_pack_is_never_so_large_that_it_would_be_a_part_of_its_own() -> None:
     assert len(wire.sent) < 5
 
 
+def test_a_pack_has_no_more_messages_than_are_read() -> None:
+    wire = packing(lambda packer, _: say(packer, *map(Cancel, range(600))))
+    assert [head for heads in wire.heads for head in heads] == list(map(Cancel, range(600)))
+    assert list(map(len, wire.heads)) == [1, 256, 256, 87]
+
+
+@pytest.mark.parametrize(
+    ("frames", "read"),
+    [
+        pytest.param([message_parts(Chunk(1, 31 * 1024), [bytes(31 * 1024)])[0]], 0, id="too large"),
+        pytest.param([message_parts(Cancel(1))[0]] * 300, 256, id="too many"),
+    ],
+)
+def test_a_pack_that_would_take_long_to_read_is_one_error(frames: Sequence[Buffer], read: int) -> None:
+    heard: list[memoryview] = []
+    with pytest.raises(BrokenMessageError):
+        heard.extend(packed([b"".join(frames)]))
+    assert len(heard) == read
+
+
 def test_what_a_full_connection_does_not_take_waits_in_its_order_and_is_bounded() -> None:
     wire = Wire()
     wire.takes = 0
