@@ -1,12 +1,16 @@
 """What a box says of its GPU and of TensorRT, from libraries that are played by Python: no real one was ever asked."""
 
 import ctypes
+import importlib
+import os
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from appliance.workers import runtime
+# As the zygote has it before its first import: onnxruntime is not to phone home from a test either.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+runtime = importlib.import_module("appliance.workers.runtime")
 
 ATTRIBUTES = {75: 8, 76: 9, 16: 128}
 
