@@ -256,7 +256,7 @@ class MeshCore:
 
     def tick(self, now_s: float) -> None:
         """Time passed."""
-        if (slept_s := now_s - self._ticked_s - TICK_S) > 2 * self._settings.heartbeat_s:
+        if (slept_s := now_s - self._ticked_s - TICK_S) >= TICK_S:  # a tick was left out
             self._membership.slept(slept_s, now_s)
         self._ticked_s = now_s
         for member in self._membership.all():

@@ -189,6 +189,7 @@ class Membership:
         """This node itself stood still: nobody was silent meanwhile."""
         for member in self.linked():
             member.heard_s = min(now_s, member.heard_s + slept_s)
+            member.called_s = min(now_s, member.called_s + slept_s)
             if member.owes_since_s is not None:
                 member.owes_since_s = min(now_s, member.owes_since_s + slept_s)
 

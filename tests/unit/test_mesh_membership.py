@@ -63,12 +63,11 @@ def test_dials_come_ever_more_rarely() -> None:
 class Alone:
     """One core, and all that it wanted."""
 
-    def __init__(self, me: Hello | None = None) -> None:
+    def __init__(self, me: Hello | None = None, settings: MeshSettings | None = None) -> None:
         self.now_s = 100.0
         self.unix_s = UNIX_S
-        self.core = MeshCore(
-            me or hello_of(1), MeshSettings(), now_s=self.now_s, unix_s=lambda: self.unix_s, registers=()
-        )
+        settings = settings or MeshSettings()
+        self.core = MeshCore(me or hello_of(1), settings, now_s=self.now_s, unix_s=lambda: self.unix_s, registers=())
         self.actions: list[Action] = []
 
     def link_up(self, node_id: str, hello: Hello) -> None:
@@ -208,6 +207,17 @@ def test_who_is_heard_all_the_time_is_probed_for_the_round_trip_alone(linked: Al
         linked.pass_time(0.1)
         probes += len([sent for sent in linked.sent(Probe) if not sent.pad_bytes])
     assert probes == 3
+
+
+@pytest.mark.parametrize("heartbeat_s", [0.25, 10.0])
+@pytest.mark.parametrize("stood_s", [0.2, 0.5, 1.0, 5.0])
+def test_a_pause_of_this_node_suspects_nobody_who_was_just_asked(stood_s: float, heartbeat_s: float) -> None:
+    linked = Alone(settings=MeshSettings(heartbeat_s=heartbeat_s))
+    linked.link_up(B, hello_of(2, 7))
+    linked.pass_time(0.3)  # the probe of the link's first moment is unanswered
+    linked.now_s += stood_s
+    linked.core.tick(linked.now_s)
+    assert linked.standing() == "alive"
 
 
 def test_when_this_node_stood_still_nobody_was_silent(linked: Alone) -> None:
