@@ -285,6 +285,8 @@ class Node:
             await asyncio.wait_for(self.dataplane.drain(), self._settings.gateway.drain_s)
         except TimeoutError:
             _log.warning("calls were still in flight after %g s: they are cut off", self._settings.gateway.drain_s)
+        if self._mesh is not None:
+            await self._mesh.wait_until_heard()
 
     async def stop(self) -> None:
         """Closes the fronts, ends every process, and lets the data folder go."""

@@ -139,6 +139,10 @@ class NodeMesh:
         """Peers send no more calls."""
         await self._meshed.drain()
 
+    async def wait_until_heard(self) -> None:
+        """Returns when peers have heard what was said to them, or a moment later."""
+        await self._meshed.wait_until_heard()
+
     async def stop(self) -> None:
         """Ends every link."""
         for task in self._tasks:

@@ -163,14 +163,16 @@ class Mesh:
         """Tells all peers that this node takes no new calls; returns when they heard it, or half a second later."""
         self._core.drain(time.monotonic())
         self._perform()
-        await self._wait_until_heard()
+        await self.wait_until_heard()
 
     async def say_goodbye(self) -> None:
         """Tells all peers that this node leaves for good; returns as drain() does. forget_mesh() comes next."""
         self._links.send_to_each(tuple(self.by_id), Drain(leaving=True))
-        await self._wait_until_heard()
+        await self.wait_until_heard()
 
-    async def _wait_until_heard(self) -> None:
+    async def wait_until_heard(self) -> None:
+        """Returns when peers have heard all that was said to them, or half a second later. stop() drops what has not
+        left by then."""
         for peer in self.peers():
             if self._links.send(peer.node_id, Probe(_GOODBYE)):
                 self._goodbyes[peer.node_id] = self._loop.create_future()

@@ -59,7 +59,7 @@ class MeshDesk:
         self._load = load
         self._calls: dict[str, dict[int, Waiter]] = {}
         self._replies: list[tuple[str, Route, MeshReply, bytes]] = []  # of this turn
-        self._turn = AtTurnsEnd(self._tell)
+        self._turn = AtTurnsEnd(self.tell)
         self._principals: dict[str, Principal] = {}
 
     def invoke(self, node_id: str, asked: MeshInvoke, body: Sequence[Buffer]) -> None:
@@ -124,8 +124,9 @@ class MeshDesk:
         self._replies.append((waiter.source, waiter.begun.route, reply, body))
         self._turn.one_more()
 
-    def _tell(self) -> None:
-        """Sends a turn's replies. How this node fares is told once to each peer, for when all of them are done."""
+    def tell(self) -> None:
+        """Sends a turn's replies, at its end or before. How this node fares is told once to each peer, for when all of
+        them are done."""
         replies, self._replies = self._replies, []
         told: set[tuple[str, str]] = set()
         for node_id, route, reply, body in replies:

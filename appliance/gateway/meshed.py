@@ -132,6 +132,11 @@ class Meshed:
         """Peers send nothing more; what they sent is answered by the data plane's own drain."""
         await self.mesh.drain()
 
+    async def wait_until_heard(self) -> None:
+        """Returns when peers have their answers, or half a second later: what has not left is lost with the links."""
+        self.desk.tell()
+        await self.mesh.wait_until_heard()
+
     async def stop(self) -> None:
         """Before the mesh itself is stopped."""
         if self._publishing is not None:

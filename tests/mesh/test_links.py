@@ -113,6 +113,22 @@ def test_draining_is_known_before_the_end(tmp_path: Path) -> None:
     uvloop.run(run())
 
 
+def test_answers_that_were_just_given_are_heard_before_the_end(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with shells(tmp_path) as nodes:
+            one, other = await nodes.pair()
+            answers: list[int] = []
+            one.on_call = lambda _, head, _body: answers.append(head.call)
+            for call in range(20):
+                assert other.send(one.node_id, reply(call), [bytes(2**20 if call % 5 == 0 else 8)])
+            await other.wait_until_heard()
+            await nodes.stop(other)
+            await until(lambda: stands(one, other) == "dead")
+            assert answers == list(range(20))
+
+    uvloop.run(run())
+
+
 def test_registers_are_known_to_all_and_after_a_restart(tmp_path: Path) -> None:
     async def run() -> None:
         async with shells(tmp_path) as nodes:
