@@ -191,19 +191,21 @@ class RoutedCall(Generic[Outcome]):
             self._actions.extend(actions)
             return
         self._actions = queue = deque(actions)
-        while queue:
-            action = queue.popleft()
-            if isinstance(action, Ask):
-                self._ask(action)
-            elif isinstance(action, Answer):
-                self._carrier.deliver(action.node_id, self._outcome)  # type: ignore[arg-type]
-            elif isinstance(action, Cancel):
-                self._cancel(action.node_id)
-            elif isinstance(action, Fail):
-                self._carrier.fail(action.error)
-            else:
-                self._wake(action.at_s)
-        self._actions = None
+        try:
+            while queue:
+                action = queue.popleft()
+                if isinstance(action, Ask):
+                    self._ask(action)
+                elif isinstance(action, Answer):
+                    self._carrier.deliver(action.node_id, self._outcome)  # type: ignore[arg-type]
+                elif isinstance(action, Cancel):
+                    self._cancel(action.node_id)
+                elif isinstance(action, Fail):
+                    self._carrier.fail(action.error)
+                else:
+                    self._wake(action.at_s)
+        finally:
+            self._actions = None
         if self._flight.over and self._timer is not None:
             self._timer.cancel()
             self._timer = None

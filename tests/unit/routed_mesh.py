@@ -71,7 +71,7 @@ class Caller:
 
     def __init__(self) -> None:
         self.said: list[str] = []
-        self.refusing: dict[str, IngleError] = {}
+        self.refusing: dict[str, Exception] = {}
 
     def ask_local(self) -> None:
         self.ask_peer("me")

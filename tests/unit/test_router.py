@@ -84,6 +84,16 @@ def test_a_node_that_cannot_be_sent_to_is_passed_over() -> None:
     assert caller.said == ["ask a", "ask b"]
 
 
+def test_a_fault_of_ours_in_asking_leaves_a_call_that_can_end() -> None:
+    mesh, caller = Mesh(make_peer("a")), Caller()
+    caller.refusing["a"] = RuntimeError("a fault of ours")
+    routed: RoutedCall[str] = mesh.router.route(Call(KEY, 100, mesh.clock.now_s + 10), caller)
+    with pytest.raises(RuntimeError):
+        routed.start()
+    routed.cancelled()
+    assert caller.said == ["ask a", "cancel a"]
+
+
 def test_what_the_pool_says_at_once_comes_in_its_turn() -> None:
     caller = Caller()
     caller.refusing["me"] = BadInputError("the shape is wrong")
