@@ -76,6 +76,13 @@ def test_states_are_numbered_and_come_ten_times_a_second_at_most() -> None:
     assert own.whole() == State(5, 4, 0, Load(2.0))
 
 
+def test_a_beat_that_comes_a_millisecond_early_is_not_left_out() -> None:
+    own = OwnState(epoch=5)
+    for beat, at_s in enumerate((10.001, 10.1, 10.201, 10.299)):
+        own.publish(Load(float(beat + 1)), {})
+        assert own.due(at_s) is not None
+
+
 def test_small_steps_add_up_against_what_was_told() -> None:
     own, told = OwnState(1), 0
     for step in range(100):
