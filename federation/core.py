@@ -158,7 +158,7 @@ class MeshCore:
             self._outbox.peer_changed(node_id)
 
     def called(self, node_id: str, now_s: float) -> None:
-        """A call goes to this node: whether it lives matters again."""
+        """A call goes to this node, or came from it: whether it lives matters again."""
         if (member := self._membership.get(node_id)) is not None:
             member.called_s = now_s
 

@@ -25,7 +25,10 @@ class MeshSettings(msgspec.Struct, frozen=True, kw_only=True):
     engines: Annotated[
         bool, Meta(description="engines that TensorRT built are had of nodes with a like GPU, and given to them")
     ] = True
-    heartbeat_s: Annotated[float, Meta(gt=0, description="how often links are looked at")] = 0.25
+    heartbeat_s: Annotated[
+        float, Meta(gt=0, le=3600, description="how often a silent peer is asked whether it lives, at most")
+    ] = 0.25
     suspect_s: Annotated[
-        float, Meta(gt=0, description="a peer that has been silent for so long is suspect; three times that: dead")
+        float,
+        Meta(ge=0.1, le=3600, description="a peer that has been silent for so long is suspect; three times that: dead"),
     ] = 0.75
