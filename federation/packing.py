@@ -8,8 +8,8 @@ import asyncio
 from collections.abc import Callable, Sequence
 
 from appliance.core.requests import Buffer
-from appliance.core.turns import AtTurnsEnd
 from federation.frames import MAX_PACK_BYTES, MAX_PACKED, pack_of
+from federation.turns import AtTurnsEnd
 from federation.wires import Wire
 
 _MAX_WAITING_BYTES = 4 * 1024 * 1024

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 import msgspec
 
 from appliance.catalogue.catalogue import Catalogue
-from appliance.core.alarms import Alarms
 from appliance.core.client_memory import MemorySpan
 from appliance.core.errors import DeadlineError, IngleError, NotFoundError, UnavailableError, WorkerFailedError
 from appliance.core.frames import Answer, AnswerForm, Invoke
@@ -45,6 +44,7 @@ from appliance.routing.traffic import Tally
 from appliance.security.keys import KeyRing
 from appliance.security.limits import Meter
 from appliance.security.scopes import ANONYMOUS, Principal
+from appliance.workers.alarms import Alarms
 from appliance.workers.inspector import Inspector
 from appliance.workers.sequences import CallSequence
 from appliance.workers.supervisor import Supervisor

@@ -20,11 +20,11 @@ from appliance.core.errors import (
 from appliance.core.frames import Answer, AnswerForm
 from appliance.core.models import ModelVersion
 from appliance.core.requests import Buffer, CallRequest, SequenceStep
-from appliance.core.turns import AtTurnsEnd
 from appliance.gateway.routes import Route
 from appliance.gateway.waiter import Waiter
 from appliance.security.scopes import Principal, Scope
 from federation.messages import Head, Load, MeshFault, MeshInvoke, MeshReply, ModelState
+from federation.turns import AtTurnsEnd
 
 if TYPE_CHECKING:
     from appliance.gateway.dataplane import DataPlane

@@ -7,11 +7,11 @@ import heapq
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol
 
-from appliance.core.alarms import Alarm
 from appliance.core.client_memory import MemorySpan
 from appliance.core.errors import DeadlineError, IngleError
 from appliance.core.frames import Answer, Invoke
 from appliance.core.requests import Part
+from appliance.workers.alarms import Alarm
 from appliance.workers.memory_outputs import PlacedOutput
 from appliance.workers.sequences import CallSequence
 

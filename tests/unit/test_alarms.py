@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 import uvloop
 
-from appliance.core.alarms import Alarms
+from appliance.workers.alarms import Alarms
 
 
 class Clockwork:

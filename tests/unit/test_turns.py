@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import pytest
 import uvloop
 
-from appliance.core.turns import AtTurnsEnd
+from federation.turns import AtTurnsEnd
 
 
 async def turns_end() -> None:
