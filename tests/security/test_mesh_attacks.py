@@ -383,6 +383,26 @@ def test_revoking_cuts_a_live_link_and_keeps_it_cut(tmp_path: Path) -> None:
     uvloop.run(run())
 
 
+def test_of_a_pack_nothing_is_heard_that_comes_after_its_sender_was_revoked(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with shells(tmp_path) as nodes, stranger() as member:
+            mesh = await nodes.start("node")
+            await member.become_member(mesh)
+            calls: list[int] = []
+
+            def revoke_at_once(_node_id: str, head: MeshInvoke, _body: object) -> None:
+                calls.append(head.call)
+                key = member.identity.public_key.hex()
+                mesh.write_register(kind="node", name=key, key="revoked", value="it asks for this")
+
+            mesh.on_call = revoke_at_once
+            member.say_parts([pack_of([message_parts(invoke(call), (b"abc",))[0] for call in range(3)])])
+            await until(lambda: member.ended)
+            assert calls == [0]
+
+    uvloop.run(run())
+
+
 def test_whoever_the_keyring_does_not_believe_any_more_is_cut_off(tmp_path: Path) -> None:
     async def run() -> None:
         async with shells(tmp_path) as nodes:
