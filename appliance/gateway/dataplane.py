@@ -308,6 +308,7 @@ class DataPlane:
         call_id, route, work, started_ns, cold, pair, explain = begun
         if work.timer is not None:
             work.timer.cancel()
+        work.flight = None  # each holds the other
         waited_ns = work.sent_ns - started_ns
         route.counters.record(answer, ended_ns - started_ns, waited_ns)
         if pair is not None:
@@ -366,6 +367,7 @@ class DataPlane:
             begun.work.timer.cancel()
         if begun.work.flight is not None:
             begun.work.flight.caller_gone()
+            begun.work.flight = None
         total_ns = time.perf_counter_ns() - begun.started_ns
         route = begun.route
         route.counters.record_failure(outcome, total_ns)

@@ -122,7 +122,7 @@ class RemoteCalls:
             route.key, sum(map(len, work.parts)), work.deadline_s, local, _rows(route, request), pin, bound, bound_to
         )
         carrier.routed = self._router.route(call, carrier)
-        work.flight, work.choice = carrier, carrier.routed
+        work.flight, work.choice = carrier, carrier.routed.considered
         carrier.routed.start()
 
     def _is_near(self, route: Route) -> bool:
@@ -340,9 +340,11 @@ class _Carrier:
     def answered_here(self, attempt: "_LocalAttempt", outcome: Outcome) -> None:
         if attempt.work is not None:
             self._work.sent_ns = attempt.work.sent_ns
+        attempt.work = self._local = None  # each holds the other
         self.routed.answered(self._calls.node_id, outcome, len(outcome[1]))
 
-    def failed_here(self, error: IngleError) -> None:
+    def failed_here(self, attempt: "_LocalAttempt", error: IngleError) -> None:
+        attempt.work = self._local = None
         elsewhere = isinstance(error, UnavailableError | BusyError)  # nothing was run
         self.routed.failed(self._calls.node_id, error, elsewhere=elsewhere)
 
@@ -351,8 +353,9 @@ class _Carrier:
         self.routed.cancelled()
 
     def _drop_local(self) -> None:
-        if self._local is not None:
-            self._local.gone()
+        if (attempt := self._local) is not None:
+            attempt.gone()
+            attempt.work = self._local = None
 
 
 class _LocalAttempt:
@@ -374,7 +377,7 @@ class _LocalAttempt:
 
     def set_exception(self, exception: IngleError, /) -> None:
         self._done = True
-        self._carrier.failed_here(exception)
+        self._carrier.failed_here(self, exception)
 
     def gone(self) -> None:
         """Nobody waits: the pool passes it over."""

@@ -77,6 +77,10 @@ class Wake(msgspec.Struct, frozen=True, gc=False):
 Action = Ask | Cancel | Answer | Fail | Wake
 
 
+def _nobody(_excluded: Collection[str], _now_s: float) -> Choice | None:
+    return None
+
+
 class Flight:
     """`choose(excluded, now_s)`: the node to ask next, none of those, or None. `may_hedge()` takes a hedge from the
     budget. Each event gives what to do, in order; after the end all give nothing."""
@@ -248,6 +252,7 @@ class Flight:
     def _end(self, last: Answer | Fail | None) -> list[Action]:
         """The end comes before the cancelling, so that a cancelled node's word finds the flight over."""
         self.over = True
+        self._choose = _nobody  # it holds whoever made this flight
         actions: list[Action] = [Cancel(node_id) for node_id in self._asked]
         self._asked.clear()
         return actions if last is None else [last, *actions]

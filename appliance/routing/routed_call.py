@@ -79,6 +79,44 @@ class Asked(NamedTuple):
     after_s: float  # since the call's beginning
 
 
+class Considered:
+    """Why a call went where it went. It is kept when the call is over, and holds nothing else of it."""
+
+    __slots__ = ("asked", "priced")
+
+    def __init__(self) -> None:
+        self.priced: list[Terms] = []  # at the call's beginning
+        self.asked: list[Asked] = []
+
+    def explanation(self) -> dict[str, object]:
+        """For X-Ingle-Route and `ingle why`: the candidates with the terms of their prices, cheapest first, and who
+        was asked."""
+        return {
+            "candidates": [terms.explained() for terms in sorted(self.priced, key=lambda terms: terms.total_s)],
+            "asked": [
+                {"node": asked.name, "why": asked.why, "after_s": round(asked.after_s, 6)} for asked in self.asked
+            ],
+        }
+
+
+class _Nobody:
+    """The Carrier of a call that is over, so that the call and what carried it do not hold each other: the garbage
+    collector would have to find them, which takes longer than to route them."""
+
+    def ask_local(self) -> None: ...
+
+    def ask_peer(self, node_id: str) -> None: ...
+
+    def cancel(self, node_id: str) -> None: ...
+
+    def deliver(self, node_id: str, outcome: object) -> None: ...
+
+    def fail(self, error: IngleError) -> None: ...
+
+
+_NOBODY = _Nobody()
+
+
 class RoutedCall(Generic[Outcome]):
     """Made by Router.route(), and to be started. The gateway tells it what the nodes say, also after the end."""
 
@@ -95,15 +133,13 @@ class RoutedCall(Generic[Outcome]):
         "_shared",
         "_timer",
         "_wakes_at_s",
-        "asked",
-        "priced",
+        "considered",
     )
 
     def __init__(self, call: Call, carrier: Carrier[Outcome], model: LearnedModel, shared: Surroundings) -> None:
-        self.priced: list[Terms] = []  # at its beginning
-        self.asked: list[Asked] = []
+        self.considered = Considered()
         self._call = call
-        self._carrier = carrier
+        self._carrier: Carrier[Outcome] = carrier
         self._model = model
         self._shared = shared
         self._began_s = 0.0
@@ -124,7 +160,7 @@ class RoutedCall(Generic[Outcome]):
         self._began_s = now_s = self._shared.clock()
         self._shared.budget.earn()
         self._perform(self._flight.start(now_s))
-        if self._chosen is not None and len(self.asked) == 1:
+        if self._chosen is not None and len(self.considered.asked) == 1:
             self._shared.chosen(self._call, self._model, self._chosen)
 
     def answered(self, node_id: str, outcome: Outcome, answer_bytes: int = 0) -> None:
@@ -173,8 +209,8 @@ class RoutedCall(Generic[Outcome]):
 
     def _choose(self, excluded: Collection[str], now_s: float) -> Choice | None:
         priced = self._shared.prices.of(self._call, self._model, excluded, now_s)
-        if not self.asked:
-            self.priced = priced
+        if not self.considered.asked:
+            self.considered.priced = priced
         chosen = self._chosen = choose(priced, self._shared.dice)
         if chosen is None:
             return None
@@ -206,9 +242,11 @@ class RoutedCall(Generic[Outcome]):
                     self._wake(action.at_s)
         finally:
             self._actions = None
-        if self._flight.over and self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        if self._flight.over:
+            self._carrier, self._outcome = _NOBODY, None
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
 
     def _ask(self, ask: Ask) -> None:
         terms, shared, node_id = self._chosen, self._shared, ask.node_id
@@ -223,7 +261,7 @@ class RoutedCall(Generic[Outcome]):
         self._attempts[node_id] = _Attempt(
             terms, site, site.own.sent(now_s, terms.candidate.run_s / max(1, replicas)), now_s
         )
-        self.asked.append(Asked(terms.candidate.name, ask.why, now_s - self._began_s))
+        self.considered.asked.append(Asked(terms.candidate.name, ask.why, now_s - self._began_s))
         try:
             if node_id == shared.node_id:
                 self._carrier.ask_local()
@@ -264,13 +302,3 @@ class RoutedCall(Generic[Outcome]):
     def _woken(self) -> None:
         self._timer = None
         self._perform(self._flight.timer(self._shared.clock()))
-
-    def explanation(self) -> dict[str, object]:
-        """Why it went where it went, for X-Ingle-Route and `ingle why`: the candidates with the terms of their prices,
-        cheapest first, and who was asked."""
-        return {
-            "candidates": [terms.explained() for terms in sorted(self.priced, key=lambda terms: terms.total_s)],
-            "asked": [
-                {"node": asked.name, "why": asked.why, "after_s": round(asked.after_s, 6)} for asked in self.asked
-            ],
-        }

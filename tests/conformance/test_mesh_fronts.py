@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 import requests
 import tritonclient.grpc
@@ -104,6 +105,20 @@ def test_v2_answers_with_what_another_node_has(pair: Pair, front: str, rows: np.
         index = client.get_model_repository_index(headers=pair.grpc_headers)
         assert "there/add" in str(index)
         client.load_model("there/add", headers=pair.grpc_headers)
+
+
+def test_what_calls_carried_is_not_kept_when_they_are_over(pair: Pair) -> None:
+    gateways = [psutil.Process(node.process.pid) for node in (pair.here, pair.holder)]
+    with tritonclient.http.InferenceServerClient(pair.here.http) as client:
+        given = [asked(tritonclient.http, "x", np.zeros((100_000, 3), np.float32))]  # 1.2 MB there, and as much back
+        for turn in range(150):
+            client.infer("there/add", given, headers=pair.grpc_headers)
+            if turn == 20:  # by then buffers and arenas have their size
+                before_bytes = [gateway.memory_info().rss for gateway in gateways]
+        grown_bytes = [
+            gateway.memory_info().rss - before for gateway, before in zip(gateways, before_bytes, strict=True)
+        ]
+    assert max(grown_bytes) < 64 * 2**20
 
 
 def test_texts_and_classification_come_from_another_node(pair: Pair) -> None:

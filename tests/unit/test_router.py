@@ -1,5 +1,7 @@
 """The router as the gateway uses it, on a clock that the test moves."""
 
+import gc
+
 import pytest
 from routed_mesh import KEY, Caller, Mesh, make_peer
 
@@ -208,7 +210,7 @@ def test_a_choice_explains_itself() -> None:
     mesh = Mesh(make_peer("a", rtt_s=0.002), make_peer("b", backlog_s=0.4))
     routed, _ = mesh.call()
     mesh.router.peer_suspect("a")
-    assert routed.explanation() == {
+    assert routed.considered.explanation() == {
         "candidates": [
             {"node": "box-a", "total_s": 0.012, "rtt_s": 0.002, "run_s": 0.01},
             {"node": "box-b", "total_s": 0.411, "rtt_s": 0.001, "backlog_s": 0.4, "run_s": 0.01},
@@ -218,3 +220,25 @@ def test_a_choice_explains_itself() -> None:
             {"node": "box-b", "why": "hedge", "after_s": 0.0},
         ],
     }
+
+
+@pytest.mark.parametrize("end", ["answered", "failed", "cancelled"])
+def test_a_call_that_is_over_leaves_nothing_for_the_garbage_collector(end: str) -> None:
+    mesh = Mesh(make_peer("a"), make_peer("b", backlog_s=0.5))
+    gc.collect()
+    gc.disable()
+    try:
+        routed, caller = mesh.call()
+        if end == "answered":
+            routed.answered("a", "yes")
+        elif end == "failed":
+            routed.failed("a", BadInputError("no"), elsewhere=False)
+        else:
+            routed.cancelled()
+        kept = routed.considered
+        del routed, caller
+        assert gc.collect() == 0
+        assert not [found for found in gc.get_objects() if isinstance(found, RoutedCall)]
+    finally:
+        gc.enable()
+    assert len(kept.asked) == 1
