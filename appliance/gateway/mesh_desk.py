@@ -20,10 +20,11 @@ from appliance.core.errors import (
 from appliance.core.frames import Answer, AnswerForm
 from appliance.core.models import ModelVersion
 from appliance.core.requests import Buffer, CallRequest, SequenceStep
+from appliance.gateway.late_answers import LateAnswers, Send
 from appliance.gateway.routes import Route
 from appliance.gateway.waiter import Waiter
 from appliance.security.scopes import Principal, Scope
-from federation.messages import Head, Load, MeshFault, MeshInvoke, MeshReply, ModelState
+from federation.messages import Load, MeshFault, MeshInvoke, MeshReply, ModelState
 from federation.turns import AtTurnsEnd
 
 if TYPE_CHECKING:
@@ -38,8 +39,6 @@ _ELSEWHERE = (NotFoundError.code, UnavailableError.code, BusyError.code, Conflic
 _FORMS = frozenset(int(form) for form in AnswerForm)
 
 _log = logging.getLogger("ingle.mesh")
-
-Send = Callable[[str, Head, Sequence[Buffer]], bool]
 
 
 class MeshDesk:
@@ -59,6 +58,7 @@ class MeshDesk:
         self._load = load
         self._calls: dict[str, dict[int, Waiter]] = {}
         self._replies: list[tuple[str, Route, MeshReply, bytes]] = []  # of this turn
+        self._late = LateAnswers(send, dataplane.held)
         self._turn = AtTurnsEnd(self.tell)
         self._principals: dict[str, Principal] = {}
 
@@ -93,6 +93,7 @@ class MeshDesk:
     def peer_gone(self, node_id: str) -> None:
         """Nobody can be answered there any more; whoever comes back counts its calls anew."""
         self._replies = [reply for reply in self._replies if reply[0] != node_id]
+        self._late.peer_gone(node_id)
         for waiter in list(self._calls.pop(node_id, {}).values()):
             self._drop(waiter)
 
@@ -134,7 +135,10 @@ class MeshDesk:
                 if (node_id, route.key) not in told:
                     told.add((node_id, route.key))
                     reply.model_state, reply.load = self._fares(route.model), self._load()
-                self._send(node_id, reply, (body,))
+                if not self._send(node_id, reply, (body,)):
+                    self._late.keep(node_id, reply, body)
+            except IngleError as error:  # too large a head, or too much is kept already
+                self._send(node_id, MeshFault(reply.call, error.code, error.sentence), ())
             except Exception:  # of one reply; the others are of other calls
                 _log.exception("a fault of ours in a peer's answer")
                 sentence = "the node failed on this answer, and has logged why"

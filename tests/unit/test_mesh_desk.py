@@ -9,9 +9,11 @@ import pytest
 import uvloop
 
 from appliance.core.frames import Answer
+from appliance.gateway.held import HeldBytes
 from appliance.gateway.mesh_desk import MeshDesk
 from appliance.gateway.waiter import Waiter
 from federation.messages import Head, Load, MeshFault, MeshInvoke, MeshReply, ModelState
+from tests.mesh.meshed import until
 
 NOW = SimpleNamespace(queue=0.0, load=0.0, total=0.0)
 
@@ -21,7 +23,7 @@ class DataPlane:
 
     def __init__(self) -> None:
         self.waiting: dict[int, Waiter] = {}
-        self.held = SimpleNamespace(take=lambda size_bytes: None, give_back=lambda size_bytes: None)
+        self.held = HeldBytes(1000)
 
     def begin_for_peer(self, request: Any, digest: str, call_id: str, principal: Any, waiter: Waiter) -> Any:
         self.waiting[waiter.number] = waiter
@@ -35,7 +37,7 @@ class DataPlane:
 
     def answer(self, *calls: int) -> None:
         for call in calls:
-            self.waiting.pop(call).set_result((Answer(call, [], 0, 0, 0, 0, 0, 0, 0), b""))
+            self.waiting.pop(call).set_result((Answer(call, [], 0, 0, 0, 0, 0, 0, 0), bytes(100)))
 
 
 Said = list[tuple[str, Head]]
@@ -102,6 +104,58 @@ def test_answers_for_a_peer_that_went_do_not_go_to_its_next_life() -> None:
         desk.invoke("a", asked(1), ())
 
     assert [head.call for _, head in said(answers) if isinstance(head, MeshReply)] == [0]
+
+
+class FullLink:
+    """A link that takes `room` answers, and any fault."""
+
+    def __init__(self) -> None:
+        self.room = 0
+        self.told: list[Head] = []
+
+    def send(self, _node_id: str, head: Head, _body: object) -> bool:
+        if isinstance(head, MeshReply):
+            if not self.room:
+                return False
+            self.room -= 1
+        self.told.append(head)
+        return True
+
+
+def test_answers_that_a_link_has_no_room_for_are_kept_within_bounds_and_sent_when_it_has() -> None:
+    async def run() -> None:
+        link, dataplane = FullLink(), DataPlane()
+        desk: Any = MeshDesk(dataplane, link.send, lambda _: ModelState(1), Load)  # type: ignore[arg-type]
+        for call in range(12):
+            desk.invoke("a", asked(call), ())
+        dataplane.answer(*range(12))
+        desk.tell()
+        assert [(type(head), getattr(head, "call", None)) for head in link.told] == [(MeshFault, 10), (MeshFault, 11)]
+        assert dataplane.held.held_bytes == 1000
+        link.room = 4
+        await until(lambda: not link.room)
+        assert dataplane.held.held_bytes == 600
+        link.room = 100
+        await until(lambda: not dataplane.held.held_bytes)
+        assert [head.call for head in link.told if isinstance(head, MeshReply)] == list(range(10))
+
+    uvloop.run(run())
+
+
+def test_answers_that_are_kept_end_with_the_link() -> None:
+    async def run() -> None:
+        link, dataplane = FullLink(), DataPlane()
+        desk: Any = MeshDesk(dataplane, link.send, lambda _: ModelState(1), Load)  # type: ignore[arg-type]
+        for node_id in ("a", "b"):
+            desk.invoke(node_id, asked(ord(node_id)), ())
+        dataplane.answer(ord("a"), ord("b"))
+        desk.tell()
+        desk.peer_gone("a")
+        link.room = 100
+        await until(lambda: not dataplane.held.held_bytes)
+        assert [head.call for head in link.told if isinstance(head, MeshReply)] == [ord("b")]
+
+    uvloop.run(run())
 
 
 @pytest.mark.parametrize("deadline_s", [float("nan"), float("inf"), float("-inf")])
