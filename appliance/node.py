@@ -9,6 +9,7 @@ import gc
 import json
 import logging
 import os
+import shlex
 import signal
 import socket
 import sys
@@ -45,7 +46,7 @@ from appliance.routing.scheduler import Scheduler
 from appliance.security.keys import KeyRing
 from appliance.security.scopes import Principal, Scope
 from appliance.security.tls import CERTIFICATE_NAME, Tls, read_tls
-from appliance.settings import Settings
+from appliance.settings import Settings, load_settings
 from appliance.workers.device_engines import DeviceEngines
 from appliance.workers.devices import parse_device
 from appliance.workers.engine_cache import EngineCache
@@ -352,6 +353,17 @@ def _reachable(setting: str, port: int) -> Address | None:
     return Address(host, port)
 
 
+def _how_it_is_found(data_dir: Path) -> str:
+    """What the command line needs to find the node: it looks where it would keep one itself."""
+    try:
+        usual = load_settings().data_dir
+    except IngleError:  # what the environment says is wrong: the flags were right
+        usual = None
+    if data_dir == usual:
+        return "`ingle` finds it by itself"
+    return f"`INGLE_DATA_DIR={shlex.quote(str(data_dir))} ingle` finds it by itself"
+
+
 def _announce(node: Node, settings: Settings) -> None:
     """What a person who started the node is told."""
     http, key_file = node.http_address, node.ready_file()["admin_key_file"]
@@ -367,10 +379,12 @@ def _announce(node: Node, settings: Settings) -> None:
         lines.append(f"  mesh  {node.mesh_words}")
     if node.tls:
         lines.append(f"  TLS   certificate {node.tls.chain_file}, SHA-256 {node.tls.fingerprint}")
-    lines.append(f"  admin key in {key_file}; on this box and user, `ingle` finds it by itself")
+    lines.append(f"  admin key in {key_file}; on this box and user, {_how_it_is_found(settings.data_dir)}")
     if http:
         trusted = f"--cacert {settings.data_dir / CERTIFICATE_NAME} " if settings.tls else ""
-        lines.append(f'  curl {trusted}-H "Authorization: Bearer $(cat {key_file})" {scheme}://{http}/v1/models')
+        lines.append(
+            f'  curl {trusted}-H "Authorization: Bearer $(cat {shlex.quote(str(key_file))})" {scheme}://{http}/v1/models'
+        )
     if settings.open:
         lines.append("  OPEN: anyone who reaches this node may call its models and read its catalogue")
     print("\n".join(lines), flush=True)

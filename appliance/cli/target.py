@@ -119,8 +119,8 @@ def find(node: str, key: str, *, json: bool = False, ca_file: Path | None = None
     found = read_node_file(data_dir)
     if found is None or not found.http:
         raise UnavailableError(
-            f"no node is known on this box (looked for {data_dir / NODE_FILE}): start one with 'ingle serve', "
-            "or name one with --node http://HOST:8000"
+            f"no node is known on this box (looked for {data_dir / NODE_FILE}): start one with 'ingle serve', name one "
+            "with --node http://HOST:8000, or set INGLE_DATA_DIR where one keeps its data elsewhere"
         )
     if not key and found.admin_key_file:
         try:
