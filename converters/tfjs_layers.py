@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from appliance.core.errors import RefusedError
+from converters import keras_2
 from converters.tensorflow_graphs import line
 from converters.tfjs_file import TfjsModel
 from converters.tfjs_graph import Named
@@ -64,8 +65,6 @@ def _indices(keras_model: Any, inputs: list[int], names: list[str]) -> dict[str,
 
 def _built(model: TfjsModel) -> Any:
     os.environ["KERAS_BACKEND"] = "tensorflow"
-    import keras
-    from keras.src import activations
     from keras.src.legacy.saving import saving_utils  # the reader of Keras 2's form, as for .h5
 
     topology = model.topology
@@ -74,11 +73,10 @@ def _built(model: TfjsModel) -> Any:
         config = json.loads(config)
     if '"Lambda"' in json.dumps(config) or "__lambda__" in json.dumps(config):
         raise RefusedError(f"it has a Lambda layer, whose code is not in the file to be read: {WAY}")
-    # In Keras 3 another function has this name; TensorFlow.js' recurrent layers have Keras 2's unless told otherwise.
-    activations.ALL_OBJECTS_DICT["hard_sigmoid"] = keras.saving.register_keras_serializable("tfjs")(_hard_sigmoid)
+    keras_2.refuse_lost_axes(config)
     try:
-        own = {name: kind for name, kind in vars(keras.layers).items() if isinstance(kind, type)}
-        made = saving_utils.model_from_config(_as_keras_3(copy.deepcopy(config)), own)
+        with keras_2.old_activations():  # TensorFlow.js' recurrent layers have Keras 2's, unless told otherwise
+            made = saving_utils.model_from_config(keras_2.with_input_layers(copy.deepcopy(config)), keras_2.classes())
         if not getattr(made, "inputs", None):
             raise RefusedError(f"the layers model does not say what it takes: {WAY}")
     except RefusedError:
@@ -86,37 +84,6 @@ def _built(model: TfjsModel) -> Any:
     except Exception as error:
         raise RefusedError(f"Keras cannot build this layers model: {line(error)}; {WAY}") from None
     return made
-
-
-def _hard_sigmoid(x: Any) -> Any:
-    import keras
-
-    return keras.ops.clip(0.2 * x + 0.5, 0.0, 1.0)
-
-
-def _as_keras_3(config: Any) -> Any:
-    """The configuration with inputs as layers of their own, where Keras 2 had them within the first layer."""
-    if isinstance(config, list):
-        return [_as_keras_3(value) for value in config]
-    if not isinstance(config, dict):
-        return config
-    made = {key: _as_keras_3(value) for key, value in config.items()}
-    own: Any = made.get("config")
-    if made.get("class_name") == "Sequential":
-        layers = own if isinstance(own, list) else own["layers"]
-        made["config"] = {**({} if isinstance(own, list) else own), "layers": [*_input_of(layers), *layers]}
-    elif made.get("class_name") == "InputLayer":
-        own.setdefault("batch_shape", own.pop("batch_input_shape", None))
-    return made
-
-
-def _input_of(layers: list[Any]) -> list[Any]:
-    if not layers or layers[0].get("class_name") == "InputLayer":
-        return []
-    first = layers[0]["config"]
-    shape = first.pop("batch_input_shape", None)
-    taken = {"batch_shape": shape, "dtype": first.get("dtype") or "float32", "name": f"{first.get('name')}_input"}
-    return [] if shape is None else [{"class_name": "InputLayer", "config": taken}]
 
 
 def _set_weights(keras_model: Any, model: TfjsModel) -> None:

@@ -1,10 +1,13 @@
 """Keras 3: whole models in its own form (.keras) and in HDF5, on its PyTorch backend, through torch.export.
 
+HDF5 of Keras 2 is made to mean to Keras 3 what it meant then (keras_2.py), for the comparison's original too.
+
 Lambda layers run code that the file brings: safe_mode stays on, and so they are refused. Weights alone have no model.
 """
 
 import os
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -22,7 +25,7 @@ class KerasConverter(Converter):
     name: ClassVar[str] = "keras"
     extra: ClassVar[str] = "keras"
     title: ClassVar[str] = "Keras"
-    takes: ClassVar[str] = "whole models of Keras 3 (.keras) and of HDF5 (.h5), of Keras' own layers"
+    takes: ClassVar[str] = "whole models of Keras 3 (.keras) and of HDF5 (.h5, of Keras 2 too), of Keras' own layers"
     formats: ClassVar[tuple[str, ...]] = ("keras", "hdf5-keras")
     modules: ClassVar[tuple[str, ...]] = ("keras", "torch", "h5py", "onnx", "onnxscript", "onnxruntime")
 
@@ -37,7 +40,7 @@ class KerasConverter(Converter):
 
         torch.set_num_threads(1)
         say("reading the model")
-        model = _loaded(source, detected, folder, options)
+        model, repairs = _loaded(source, detected, folder, options)
         module = _flat(model)
         specs = _specs(model)
         example = given.example_of(specs)
@@ -53,12 +56,15 @@ class KerasConverter(Converter):
             target,
             programs.module_answer(module, written),
             net_rows(specs, [tensor.shape for tensor in example]),
-            notes=notes,
+            notes=(*repairs, *notes),
         )
 
 
-def _loaded(source: Path, detected: Detected, folder: Path, options: Options) -> Any:
+def _loaded(source: Path, detected: Detected, folder: Path, options: Options) -> tuple[Any, tuple[str, ...]]:
+    """The model, and sentences of what was repaired."""
     import keras
+
+    from converters import keras_2, keras_files
 
     # Keras goes by the name; the copy lies beside the conversion's folder, where nothing of it is kept.
     suffix = ".keras" if detected.format == "keras" else ".h5"
@@ -66,7 +72,17 @@ def _loaded(source: Path, detected: Detected, folder: Path, options: Options) ->
     copy.parent.mkdir(exist_ok=True)
     shutil.copyfile(source, copy)
     try:
-        return keras.saving.load_model(copy, compile=False, safe_mode=not options.trusted)
+        if detected.format == "keras":
+            keras_files.refuse_old_archive(copy)
+            return keras.saving.load_model(copy, compile=False, safe_mode=not options.trusted), ()
+        origin, repairs = keras_files.repair(copy)
+        with keras_2.old_activations() if origin.is_old else nullcontext():
+            classes = keras_2.classes() if origin.is_old else None
+            model = keras.saving.load_model(copy, classes, compile=False, safe_mode=not options.trusted)
+        keras_files.check_places(model, copy)
+        return model, repairs
+    except RefusedError:
+        raise
     except Exception as error:
         words = " ".join(str(error).split())
         if "ambda" in words or "safe_mode" in words:

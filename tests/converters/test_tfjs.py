@@ -321,6 +321,7 @@ def test_a_layers_model_with_other_weights_or_layers_is_refused(tmp_path: Path) 
             ('"class_name": "Dense"', '"class_name": "Lambda"', "Lambda"),
             ('"class_name": "Dense"', '"class_name": "Mine"', "Keras cannot build"),
             ('"units": 5', '"units": 6', "no weight for"),
+            ('"units": 5', '"units": 5, "axis": [1, 2]', "goes along 2 axes"),
             ('"use_bias": true', '"use_bias": false', "weights that no layer takes"),
         ]
     ):
