@@ -14,6 +14,10 @@ from federation.wires import Wire
 
 _MAX_WAITING_BYTES = 4 * 1024 * 1024
 _AGAIN_S = 0.005
+# So many leave before the turn ends: the peer runs the first while this node still reads the last. With all of a turn
+# in one message the two nodes wait for each other by turns (benchmarks.mesh_peer, 32 callers: 2,450 calls a second;
+# with 3, 6 and 12 in one: 3,000, 3,950 and 3,300).
+_ENOUGH = 6
 
 
 class Packer:
@@ -43,6 +47,8 @@ class Packer:
                 return False
         self._waiting.append(parts[0])
         self._size_bytes += size_bytes
+        if len(self._waiting) >= _ENOUGH and self._again is None:
+            self._leave()
         self._turn.one_more()
         return True
 

@@ -102,17 +102,33 @@ def test_what_is_large_leaves_at_once_and_after_what_was_said_before_it(size: in
 
 
 def test_a_pack_is_never_so_large_that_it_would_be_a_part_of_its_own() -> None:
-    frames = [message_parts(Chunk(number, 900), [bytes(900)]) for number in range(100)]
+    frames = [message_parts(Chunk(number, 9000), [bytes(9000)]) for number in range(100)]
     wire = packing(lambda packer, _: [packer.send(frame) for frame in frames])
-    assert [head for heads in wire.heads for head in heads] == [Chunk(number, 900) for number in range(100)]
+    assert [head for heads in wire.heads for head in heads] == [Chunk(number, 9000) for number in range(100)]
     assert all(len(message[0]) < PART_FROM_BYTES for message in wire.sent)
-    assert len(wire.sent) < 5
+    assert len(wire.sent) < 40
+
+
+def test_much_of_one_turn_leaves_before_it_ends() -> None:
+    wire = packing(lambda packer, _: say(packer, *map(Cancel, range(15))))
+    assert [head for heads in wire.heads for head in heads] == list(map(Cancel, range(15)))
+    assert list(map(len, wire.heads)) == [1, 6, 6, 2]
 
 
 def test_a_pack_has_no_more_messages_than_are_read() -> None:
-    wire = packing(lambda packer, _: say(packer, *map(Cancel, range(600))))
+    wire = Wire()
+    wire.takes = 0
+
+    async def run() -> None:
+        packer = Packer(lambda: wire)
+        packer.packs = True
+        assert all(say(packer, *map(Cancel, range(600))))
+        wire.takes = 1000
+        await until(lambda: wire.sent)
+
+    uvloop.run(run())
     assert [head for heads in wire.heads for head in heads] == list(map(Cancel, range(600)))
-    assert list(map(len, wire.heads)) == [1, 256, 256, 87]
+    assert list(map(len, wire.heads)) == [256, 256, 88]
 
 
 @pytest.mark.parametrize(
