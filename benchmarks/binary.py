@@ -3,8 +3,8 @@
 Contestants take turns: the package in `.venv`, the one file, and, for `version`, the folder that the one file unpacks,
 which is PyInstaller's one-folder build. A start is timed from the process's beginning to the right answer of a model
 that was deployed before, through HTTP; the first ever finds no folder unpacked and is given the model. Memory is that
-of a node which has answered no call: the proportional shares (PSS) of all its processes, since they share libraries;
-whatever else runs from `.venv` meanwhile makes its share there too small.
+of a node which has answered no call, as if nobody else were on the box: the proportional shares of its processes in
+what is no file's, and each file's pages once.
 """
 
 import contextlib
@@ -33,7 +33,7 @@ FILE = ROOT / "dist" / "ingle"
 _ROUNDS, _VERSION_ROUNDS, _LOAD_S, _CONCURRENCY, _SETTLE_S = 9, 21, 2.0, 32, 3.0
 _START_LIMIT_S = 60.0
 _GLIBC = re.compile(rb"\0GLIBC_2\.(\d+)")
-_PROPORTIONAL = re.compile(r"^Pss:\s+(\d+) kB$", re.MULTILINE)
+_ANONYMOUS = re.compile(r"^Pss_Anon:\s+(\d+) kB$", re.MULTILINE)
 _PACKAGE, _ONE_FILE, _ONE_FOLDER = ".venv", "one file", "one folder"
 
 Contestants = Mapping[str, Sequence[str]]
@@ -165,12 +165,19 @@ def _first_start_s(place: Path, file: Path, call: Call, model: Path) -> float:
 
 
 def _idle_mb(place: Path, program: Sequence[str]) -> float:
-    """What all of an idle node's processes hold, each page shared among those that have it."""
+    """What all of an idle node's processes hold, as if nobody else were on the box: of files, what the process holds
+    that holds most of each. By proportional shares alone the libraries of `.venv` would be shared with this process."""
     with node([], place, program=program) as served:
         time.sleep(_SETTLE_S)
-        tree = [served.pid, *(child.pid for child in psutil.Process(served.pid).children(recursive=True))]
-        rolled = [Path(f"/proc/{pid}/smaps_rollup").read_text() for pid in tree]
-        return sum(int(size) for text in rolled for size in _PROPORTIONAL.findall(text)) * 1024 / 1e6
+        tree = [psutil.Process(served.pid), *psutil.Process(served.pid).children(recursive=True)]
+        rolled = [Path(f"/proc/{process.pid}/smaps_rollup").read_text() for process in tree]
+        anonymous = sum(int(size) for text in rolled for size in _ANONYMOUS.findall(text)) * 1024
+        files: dict[str, int] = {}
+        for process in tree:
+            for held in process.memory_maps(grouped=True):
+                if held.path.startswith("/"):
+                    files[held.path] = max(files.get(held.path, 0), held.rss - held.anonymous)
+        return (anonymous + sum(files.values())) / 1e6
 
 
 def _calls(
