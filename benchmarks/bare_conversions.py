@@ -134,7 +134,9 @@ def bare_keras(model: Path, target: Path) -> None:
     _torch_backend()
     import keras
 
-    keras.saving.load_model(model, compile=False).export(str(target), format="onnx", verbose=False)
+    loaded = keras.saving.load_model(model, compile=False)
+    loaded(keras.ops.zeros((1, *loaded.input_shape[1:])))  # one that was never called is not exported
+    loaded.export(str(target), format="onnx", verbose=False)
 
 
 def _torch_backend() -> None:
