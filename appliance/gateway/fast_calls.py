@@ -24,11 +24,12 @@ from appliance.gateway.http_head import Head, read_head
 from appliance.gateway.peers import NOBODY, peer_of_socket
 from appliance.gateway.progress import Progress, looked
 from appliance.gateway.v2_infer import HEADER_LENGTH, read_infer
+from appliance.gateway.waiter import Waiter
 
 if TYPE_CHECKING:  # a front process has neither
     from aiohttp.web_protocol import RequestHandler
 
-    from appliance.gateway.dataplane import BegunCall, DataPlane
+    from appliance.gateway.dataplane import DataPlane
 
 _PREFIX = b"/v2/models/"
 _SUFFIX = b"/infer"
@@ -425,33 +426,20 @@ class Connection(asyncio.Protocol):
             self._transport.close()
 
 
-class _Call:
-    """Waits for one outcome in the place of an asyncio.Future, and passes it on without a turn of the loop."""
+class _Call(Waiter):
+    """One call of a connection's."""
 
-    __slots__ = ("_connection", "_done", "accepts", "begun", "id", "model", "task")
+    __slots__ = ("accepts", "id", "model", "task")
 
     def __init__(self, connection: Connection, model: str, request_id: str, accepts: bytes | None) -> None:
-        self._connection = connection
-        self._done = False
+        super().__init__(connection)
         self.model = model
         self.id = request_id
         self.accepts = accepts.decode("latin-1") if accepts else ""
-        self.begun: BegunCall | None = None
         self.task: asyncio.Task[None] | None = None
-
-    def done(self) -> bool:
-        return self._done
-
-    def set_result(self, result: tuple[Answer, bytes], /) -> None:
-        self._done = True
-        self._connection.answered(self, *result)
-
-    def set_exception(self, exception: IngleError, /) -> None:
-        self._done = True
-        # Not at once: this may come while begin() is still on the stack.
-        asyncio.get_running_loop().call_soon(self._connection.failed, self, exception)
 
     def abandon(self) -> bool:
         """The caller has gone: whether there was a call left to drop."""
-        waits, self._done = not self._done, True
+        waits = not self.done()
+        self.gone()
         return waits

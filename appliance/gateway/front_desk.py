@@ -24,7 +24,7 @@ from appliance.gateway.front_frames import (
     write_reply,
 )
 from appliance.gateway.front_link import FrontLink
-from appliance.gateway.waiter import Waiter
+from appliance.gateway.waiter import DeskWaiter
 
 if TYPE_CHECKING:
     from appliance.gateway.dataplane import DataPlane
@@ -39,7 +39,7 @@ class FrontDesk:
         self._dataplane = dataplane
         self._link = link
         self._region = memoryview(mmap.mmap(region_fd, region_bytes, prot=mmap.PROT_READ))
-        self._calls: dict[int, Waiter] = {}
+        self._calls: dict[int, DeskWaiter] = {}
 
     def on_frame(self, kind: int, head: memoryview, body: bytes) -> None:
         """CALL, GONE or WHO."""
@@ -68,7 +68,7 @@ class FrontDesk:
             principal = self._dataplane.principal(call.authorization)
             size_bytes = sum(map(len, request.parts))
             self._dataplane.held.take(size_bytes)
-            waiter = self._calls[number] = Waiter(self, number, size_bytes=size_bytes)
+            waiter = self._calls[number] = DeskWaiter(self, number, size_bytes=size_bytes)
             waiter.begun = self._dataplane.begin(request, principal, waiter)
         except IngleError as error:
             self.refuse(number, error)
@@ -92,7 +92,7 @@ class FrontDesk:
             parts.append(part)
         return parts
 
-    def answered(self, waiter: Waiter, answer: Answer, body: bytes) -> None:
+    def answered(self, waiter: DeskWaiter, answer: Answer, body: bytes) -> None:
         """The worker's answer has come; it leaves with this turn's others."""
         assert waiter.begun is not None
         number = waiter.number
@@ -104,7 +104,7 @@ class FrontDesk:
         self._forget(number)
         self._link.say(FrontKind.REPLY, write_reply(number, done), (done.body,))
 
-    def failed(self, waiter: Waiter, error: IngleError) -> None:
+    def failed(self, waiter: DeskWaiter, error: IngleError) -> None:
         if waiter.begun is None:
             return  # it was not admitted, and who asked was told
         self._dataplane.failed(waiter.begun, error)
@@ -124,7 +124,7 @@ class FrontDesk:
         if (waiter := self._calls.pop(number, None)) is not None:
             self._dataplane.held.give_back(waiter.size_bytes)
 
-    def _drop(self, waiter: Waiter) -> None:
+    def _drop(self, waiter: DeskWaiter) -> None:
         """Nobody waits for it any more."""
         self._dataplane.held.give_back(waiter.size_bytes)
         if not waiter.done() and waiter.begun is not None:

@@ -22,7 +22,7 @@ from appliance.core.models import ModelVersion
 from appliance.core.requests import Buffer, CallRequest, SequenceStep
 from appliance.gateway.late_answers import LateAnswers, Send
 from appliance.gateway.routes import Route
-from appliance.gateway.waiter import Waiter
+from appliance.gateway.waiter import DeskWaiter
 from appliance.security.scopes import Principal, Scope
 from federation.messages import Load, MeshFault, MeshInvoke, MeshReply, ModelState
 from federation.turns import AtTurnsEnd
@@ -56,7 +56,7 @@ class MeshDesk:
         self._send = send
         self._fares = fares
         self._load = load
-        self._calls: dict[str, dict[int, Waiter]] = {}
+        self._calls: dict[str, dict[int, DeskWaiter]] = {}
         self._replies: list[tuple[str, Route, MeshReply, bytes]] = []  # of this turn
         self._late = LateAnswers(send, dataplane.held)
         self._turn = AtTurnsEnd(self.tell)
@@ -65,7 +65,7 @@ class MeshDesk:
     def invoke(self, node_id: str, asked: MeshInvoke, body: Sequence[Buffer]) -> None:
         """Takes a peer's call."""
         calls = self._calls.setdefault(node_id, {})
-        waiter = Waiter(self, asked.call, source=node_id)
+        waiter = DeskWaiter(self, asked.call, source=node_id)
         try:
             if asked.call in calls:
                 return  # it is under way: the peer numbers its calls, and this is one of them again
@@ -97,7 +97,7 @@ class MeshDesk:
         for waiter in list(self._calls.pop(node_id, {}).values()):
             self._drop(waiter)
 
-    def answered(self, waiter: Waiter, answer: Answer, body: bytes) -> None:
+    def answered(self, waiter: DeskWaiter, answer: Answer, body: bytes) -> None:
         """The worker's answer has come."""
         assert waiter.begun is not None
         try:
@@ -144,13 +144,13 @@ class MeshDesk:
                 sentence = "the node failed on this answer, and has logged why"
                 self._send(node_id, MeshFault(reply.call, IngleError.code, sentence), ())
 
-    def failed(self, waiter: Waiter, error: IngleError) -> None:
+    def failed(self, waiter: DeskWaiter, error: IngleError) -> None:
         if waiter.begun is None:
             return  # it was not admitted, and the peer was told
         self._dataplane.failed(waiter.begun, error)
         self._refuse(waiter, error)
 
-    def _refuse(self, waiter: Waiter, error: IngleError) -> None:
+    def _refuse(self, waiter: DeskWaiter, error: IngleError) -> None:
         if not self._forget(waiter):
             return
         state = self._fares(waiter.begun.route.model) if waiter.begun is not None else None
@@ -158,17 +158,17 @@ class MeshDesk:
         fault = MeshFault(waiter.number, error.code, error.sentence, elsewhere, error.retry_after_s or 0.0, state)
         self._send(waiter.source, fault, ())
 
-    def _fault(self, waiter: Waiter, error: Exception) -> None:
+    def _fault(self, waiter: DeskWaiter, error: Exception) -> None:
         _log.error("a fault of ours in a peer's call", exc_info=error)
         self._refuse(waiter, IngleError("the node failed on this request, and has logged why"))
 
-    def _forget(self, waiter: Waiter) -> bool:
+    def _forget(self, waiter: DeskWaiter) -> bool:
         """Whether it was still known."""
         self._dataplane.held.give_back(waiter.size_bytes)
         waiter.size_bytes = 0
         return self._calls.get(waiter.source, {}).pop(waiter.number, None) is waiter or waiter.begun is None
 
-    def _drop(self, waiter: Waiter) -> None:
+    def _drop(self, waiter: DeskWaiter) -> None:
         self._forget(waiter)
         if not waiter.done() and waiter.begun is not None:
             waiter.gone()

@@ -16,6 +16,7 @@ from appliance.core.errors import BadInputError, BusyError, IngleError, TooLarge
 from appliance.core.frames import Answer
 from appliance.core.requests import Buffer
 from appliance.gateway.dataplane import BegunCall, DataPlane
+from appliance.gateway.waiter import Waiter
 from appliance.gateway.zmq_asked import result_parts, to_call
 from appliance.gateway.zmq_operations import Operations
 from appliance.gateway.zmq_peer import RETRY_AFTER_S, Peer
@@ -133,35 +134,22 @@ class ZmqFront:
         self.refuse(peer, number, IngleError("the node failed on this request, and has logged why"))
 
 
-class _Call:
-    """Waits for one outcome in the place of an asyncio.Future, and passes it on without a turn of the loop."""
+class _Call(Waiter):
+    """One call of a peer's."""
 
-    __slots__ = ("_done", "_front", "abandoned", "begun", "number", "peer")
+    __slots__ = ("_front", "abandoned", "number", "peer")
 
     def __init__(self, front: ZmqFront, peer: Peer, number: int) -> None:
+        super().__init__(front)
         self._front = front
-        self._done = False
         self.abandoned = False
-        self.begun: BegunCall | None = None
         self.peer = peer
         self.number = number
 
-    def done(self) -> bool:
-        return self._done
-
-    def set_result(self, result: tuple[Answer, bytes], /) -> None:
-        self._done = True
-        self._front.answered(self, *result)
-
-    def set_exception(self, exception: IngleError, /) -> None:
-        self._done = True
-        # Not at once: this may come while begin() is still on the stack.
-        asyncio.get_running_loop().call_soon(self._front.failed, self, exception)
-
     def abandon(self) -> None:
         self.abandoned = True
-        if not self._done:
-            self._done = True
+        if not self.done():
+            self.gone()
             assert self.begun is not None
             self._front.dropped(self.begun)
 
