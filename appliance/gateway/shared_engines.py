@@ -209,10 +209,8 @@ class SharedEngines:
         folder = cache.incoming / wanted.digest
         try:
             files = await self._fetched(key_of(model), wanted, folder)
-            self._transfers.forget(wanted.digest)
             await asyncio.to_thread(cache.take, kind, model.digest, folder / ARTIFACT_FOLDER, files)
         finally:
-            self._transfers.forget(wanted.digest)
             await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
 
     async def _fetched(self, key: str, wanted: Wanted, folder: Path) -> Mapping[str, str]:
@@ -250,3 +248,4 @@ class SharedEngines:
         finally:
             fetch.cancel()
             await asyncio.gather(fetch, return_exceptions=True)
+            self._transfers.forget(wanted.digest)  # its files move on, or go

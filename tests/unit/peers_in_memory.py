@@ -7,7 +7,7 @@ from pathlib import Path
 
 from appliance.core.digests import folder_digest
 from appliance.core.requests import Buffer
-from federation.messages import Head
+from federation.messages import Chunk, Head
 from federation.serving import Held
 from federation.transfer import Transfers
 
@@ -71,6 +71,21 @@ class Network:
         self.dead.add(node_id)
         for name in self.alive(""):
             self.nodes[name].transfers.lost(node_id)
+
+    def dies_midway(self, node_id: str) -> None:
+        """Has it die once it has given a list and a piece."""
+        given = 0
+
+        def deliver(sender: str, _to: str, head: Head, body: list[Buffer]) -> tuple[Head, list[Buffer]] | None:
+            nonlocal given
+            if isinstance(head, Chunk) and sender == node_id:
+                given += 1
+                if given > 2:
+                    self.kill(node_id)
+                    return None
+            return head, body
+
+        self.deliver = deliver
 
     def holders(self, digest: str) -> list[str]:
         return [name for name, node in self.nodes.items() if digest in node.holds and name not in self.dead]

@@ -16,7 +16,7 @@ from appliance.gateway.answers import ProgramFetch
 from appliance.gateway.programs import Programs, find_program
 from appliance.security.releases import MAGIC, TRAILER, sign
 from appliance.security.signatures import new_key, read_key
-from federation.messages import Chunk, Hello, Introduction, Program
+from federation.messages import Hello, Introduction, Program
 from federation.peer import Peer, PeerStanding
 from tests.unit.peers_in_memory import Network
 
@@ -183,18 +183,8 @@ def test_a_peer_that_dies_midway_is_told_of_and_the_next_try_goes_on_with_what_c
         mesh = Mesh(tmp_path, "dies", "other")
         file = mesh.release("dies")
         mesh.run_from("dies", file)
-        network, came = mesh.network, 0
-
-        def dies_after_the_first(sender: str, _to: str, head: object, body: list[Any]) -> Any:
-            nonlocal came
-            if isinstance(head, Chunk) and sender == "dies":
-                came += 1
-                if came > 2:  # the list and a piece
-                    network.kill("dies")
-                    return None
-            return head, body
-
-        network.deliver = dies_after_the_first
+        network = mesh.network
+        network.dies_midway("dies")
         mine = mesh.of(FETCHER)
         mine.begin("dies")
         fetch = await ended(mine)

@@ -298,18 +298,8 @@ def test_a_peer_that_dies_midway_costs_only_the_wait(tmp_path: Path) -> None:
     async def scenario() -> None:
         mesh = Mesh(tmp_path, here=KIND, dies=KIND)
         await mesh.tell("dies", ENGINES)
-        network, came = mesh.network, 0
-
-        def dies_after_the_first(sender: str, _to: str, head: object, body: list[Any]) -> Any:
-            nonlocal came
-            if isinstance(head, Chunk) and sender == "dies":
-                came += 1
-                if came > 2:  # the list and a piece
-                    network.kill("dies")
-                    return None
-            return head, body
-
-        network.deliver = dies_after_the_first
+        network = mesh.network
+        network.dies_midway("dies")
         assert await mesh.seek("here") == {}
         assert "dies" in network.dead
         network.stop()
