@@ -207,7 +207,7 @@ decode_held = msgspec.msgpack.Decoder(Held).decode
 decode_translate = msgspec.msgpack.Decoder(Translate).decode
 
 
-def frame_start(kind: Kind, head: msgspec.Struct, body_size: int) -> bytes:
-    """The prefix and the head; the caller sends `body_size` bytes of body after it."""
+def frame_start(kind: int, head: msgspec.Struct, body_size: int) -> bytes:
+    """The prefix and the head of a frame of a Kind; the caller sends `body_size` bytes of body after it."""
     packed = _encoder.encode(head)
     return PREFIX.pack(LAYOUT_VERSION, kind, 0, len(packed), body_size) + packed

@@ -61,6 +61,7 @@ _log = logging.getLogger("ingle.gateway")
 # Errors for which a version itself is to blame, rather than its callers.
 _NOT_READY = frozenset({"unloaded", "set_aside", "unreachable", "conflict"})
 _TO_BLAME = (IngleError.code, WorkerFailedError.code, UnavailableError.code, DeadlineError.code)
+_PLAIN = int(AnswerForm.PLAIN)
 
 
 class BegunCall(NamedTuple):
@@ -237,7 +238,7 @@ class DataPlane:
         named = call_id or f"{self._prefix}{number:08x}"
         begun = BegunCall(named, route, work, started_ns, not route.pool.replicas, pair, request.explain)
         try:
-            if request.form < AnswerForm.PLAIN:  # what other calls' content means, the worker says
+            if request.form < _PLAIN:  # what other calls' content means, the worker says
                 route.admission.check(request.tensors, request.outputs)
             if self._unloaded:
                 self._unloaded.discard(route.model.name)

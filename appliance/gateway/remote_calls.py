@@ -39,6 +39,7 @@ _MAX_BOUND = 10_000  # sequences on peers; the oldest is forgotten first
 
 _LONGEST_RETRY_S = 3600.0  # that a peer may tell callers to wait
 _LARGE_BYTES = 64 * 1024  # what is as large says something of the wire's width
+_TENSORS = int(AnswerForm.TENSORS)
 
 Send = Callable[[str, Head, Sequence[Buffer]], bool]
 
@@ -389,4 +390,4 @@ def _adds_up(form: int, answer: Answer, size_bytes: int) -> bool:
     sizes = [head.size_bytes for head in answer.tensors]
     if min(sizes, default=0) < 0 or not 0 <= answer.text_size <= size_bytes:
         return False
-    return form != AnswerForm.TENSORS or sum(sizes) == size_bytes
+    return form != _TENSORS or sum(sizes) == size_bytes

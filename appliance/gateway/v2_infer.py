@@ -46,6 +46,8 @@ class AskedInference(NamedTuple):
 
 
 _LENIENT_BYTES = 4 * 2**20
+# Bound once: to look up an enum's member costs more than to use it.
+_RAW, _JSON, _V2_JSON = int(Encoding.RAW), int(Encoding.JSON), AnswerForm.V2_JSON
 
 _decode = msgspec.json.Decoder(InferRequest).decode
 _quote = msgspec.json.Encoder().encode
@@ -86,12 +88,12 @@ def read_infer(
                     f"input '{tensor.name[:100]}' lies in shared memory, but has data besides: send one"
                 )
             part: Part = memory.span(tensor.name, tensor.parameters)[0]
-            encoding = Encoding.RAW
+            encoding = _RAW
         elif size_bytes is None:
             if not tensor.data:
                 raise BadInputError(f"input '{tensor.name[:100]}' has neither data nor binary_data_size")
             part = bytes(tensor.data)
-            encoding = Encoding.JSON
+            encoding = _JSON
         else:
             if not isinstance(size_bytes, int) or isinstance(size_bytes, bool) or size_bytes < 0:
                 raise BadInputError(f"input '{tensor.name[:100]}': binary_data_size must be a whole number of bytes")
@@ -102,7 +104,7 @@ def read_infer(
                 )
             part = binary[position : position + size_bytes]
             position += size_bytes
-            encoding = Encoding.RAW
+            encoding = _RAW
         tensors.append(TensorHead(tensor.name, tensor.datatype, tensor.shape, encoding, len(part)))
         parts.append(part)
     if position != len(binary):
@@ -118,7 +120,7 @@ def read_infer(
         CallRequest(
             model,
             version,
-            AnswerForm.V2_JSON,
+            _V2_JSON,
             tensors,
             parts,
             outputs,

@@ -74,7 +74,7 @@ def _check_tensor(tensor: TensorHead, spec: TensorSpec) -> None:
             + (f": {_hint(spec, shape)}" if len(shape) + 1 == len(spec.shape) else "")
         )
     size_bytes = DTYPES[dtype].size_bytes
-    if tensor.encoding == Encoding.RAW and size_bytes and tensor.size_bytes != element_count(shape) * size_bytes:
+    if tensor.encoding == _RAW and size_bytes and tensor.size_bytes != element_count(shape) * size_bytes:
         raise BadInputError(
             f"input '{name}' of shape {list(shape)} and type {dtype} takes {element_count(shape) * size_bytes} bytes, "
             f"but {tensor.size_bytes} came"

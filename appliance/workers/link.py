@@ -24,6 +24,7 @@ from appliance.core.frames import (
 )
 
 _BUFFER_BYTES = 256 * 1024
+_ANSWER = int(Kind.ANSWER)  # bound once: to look up an enum's member costs more than to compare it
 
 OnMade = Callable[["Link"], None]
 OnFrame = Callable[[Answer | Failure | Loaded | Held, bytes], None]
@@ -89,7 +90,7 @@ class Link(asyncio.BufferedProtocol):
         self._filled = left
 
     def _dispatch(self, kind: int, head: memoryview, body: bytes) -> None:
-        if kind == Kind.ANSWER:
+        if kind == _ANSWER:
             self._on_frame(decode_answer(head), body)
         elif kind == Kind.FAILURE:
             self._on_frame(decode_failure(head), body)

@@ -18,6 +18,9 @@ from appliance.workers import tensors
 from appliance.workers.plain.answer import plain_answer
 
 Array = NDArray[Any]
+# Bound once: to look up an enum's member costs more than to compare it.
+_PLAIN, _GENERATE, _V2_JSON = int(AnswerForm.PLAIN), int(AnswerForm.GENERATE), int(AnswerForm.V2_JSON)
+_RAW = int(Encoding.RAW)
 # heads, text size, body parts, body size
 Written = tuple[list[TensorHead], int, list[bytes], int]
 
@@ -38,19 +41,24 @@ class OutputWriter:
             for spec in specs
         ]
         self._given = [(spec, index) for index, spec in enumerate(specs) if not spec.optional]
+        # The text of all outputs as binary, which follows from their shapes alone unless some are strings.
+        self._binary_text: tuple[list[tuple[int, ...]] | None, bytes] = (None, b"")
+        self._text_follows = all(spec.dtype != "BYTES" for spec, _ in self._given)
         self._all = {binary: [OutputWish(spec.name, binary) for spec, _ in self._given] for binary in (False, True)}
 
     def write(self, invoke: Invoke, outputs: Sequence[Array], *, batched: bool) -> Written:
         """One call's answer. Raises BadInputError where an output cannot be written as asked."""
-        if invoke.form == AnswerForm.PLAIN:
+        if invoke.form == _PLAIN:
             named = {spec.name: outputs[index] for spec, index in self._given}
             text = plain_answer(named, self._dtypes, self._manifest)
             return [], len(text), [text], len(text)
-        if invoke.form == AnswerForm.GENERATE:
+        if invoke.form == _GENERATE:
             text = self._members(outputs)
             return [], len(text), [text], len(text)
         wishes = self._all[invoke.binary] if invoke.outputs is None else invoke.outputs
-        if invoke.form == AnswerForm.V2_JSON:
+        if invoke.form == _V2_JSON:
+            if invoke.outputs is None and invoke.binary and self._text_follows:
+                return self._all_binary(outputs)
             return self._v2(wishes, outputs, batched)
         heads, parts, size = [], [], 0
         last: list[bytes] = []
@@ -60,7 +68,7 @@ class OutputWriter:
                 heads.append(self._share(wish, wish.shared, dtype, array, last))
                 continue
             data = tensors.to_raw(dtype, array)
-            heads.append(TensorHead(wish.name, dtype, list(array.shape), Encoding.RAW, len(data)))
+            heads.append(TensorHead(wish.name, dtype, list(array.shape), _RAW, len(data)))
             parts.append(data)
             size += len(data)
         return heads, 0, [*parts, *last], size + sum(map(len, last))
@@ -92,7 +100,7 @@ class OutputWriter:
             self._region[place.start : place.start + len(data)] = data
         else:
             last.append(bytes(data))
-        return TensorHead(wish.name, dtype, list(array.shape), Encoding.RAW, len(data), place.start, place)
+        return TensorHead(wish.name, dtype, list(array.shape), _RAW, len(data), place.start, place)
 
     def _wished(self, wish: OutputWish, outputs: Sequence[Array], batched: bool) -> tuple[str, Array]:
         index = self._index[wish.name]
@@ -100,6 +108,15 @@ class OutputWriter:
         if wish.class_count:
             return "BYTES", tensors.classify(dtype, array, wish.class_count, batched, self._manifest.labels)
         return dtype, array
+
+    def _all_binary(self, outputs: Sequence[Array]) -> Written:
+        """What _v2() writes where nothing is asked for by name: the last call's text again, where the shapes are."""
+        shapes = [outputs[index].shape for _, index in self._given]
+        if shapes != self._binary_text[0]:
+            self._binary_text = (shapes, self._v2(self._all[True], outputs, batched=False)[2][0])
+        text = self._binary_text[1]
+        parts = [text, *(outputs[index].tobytes() for _, index in self._given)]
+        return [], len(text), parts, sum(map(len, parts))
 
     def _v2(self, wishes: Sequence[OutputWish], outputs: Sequence[Array], batched: bool) -> Written:
         text: list[bytes] = []

@@ -21,6 +21,7 @@ from appliance.workers.work import Work
 
 # Below this a copy through the socket costs less than the bookkeeping of shared memory, and fits the socket's buffer.
 _REGION_FROM_BYTES = 32 * 1024
+_INVOKE = int(Kind.INVOKE)  # bound once: to look up an enum's member costs more than to use it
 
 
 class Replica(LinkedChild):
@@ -99,7 +100,7 @@ class Replica(LinkedChild):
         assert self.link is not None  # a worker that is ready has spoken through it
         work.sent_ns = time.perf_counter_ns()
         body_size = sum(map(len, inline))
-        self.link.send((frame_start(Kind.INVOKE, invoke, body_size), *inline), work.patience_turns)
+        self.link.send((frame_start(_INVOKE, invoke, body_size), *inline), work.patience_turns)
         if not self.in_flight:
             self.busy_since_s = time.monotonic()
         self.alone = alone

@@ -43,6 +43,8 @@ from appliance.workers.stream import FrameStream
 from appliance.workers.text_session import Model
 
 Array = NDArray[Any]
+# An enum's member is looked up by a function of Python's: with the caches cold after a run, that shows.
+_CONTENT, _JSON, _ANSWER = int(Encoding.CONTENT), int(Encoding.JSON), int(Kind.ANSWER)
 
 
 class Pending(NamedTuple):
@@ -78,6 +80,7 @@ class Worker:
         self._writer: OutputWriter
         self._states: States | None = None
         self._gain = BatchGain()
+        self._useful_rows = spec.max_batch  # of the next run; decided once for each
         self.waiting: list[Pending] = []
         self.spent = ""  # why this model must not take another call
         self.engine_is_broken = False  # which is why it is spent
@@ -128,14 +131,18 @@ class Worker:
     def has_room(self) -> bool:
         """Whether more calls could join the next run. Where it has its rows already, what arrives is read later and
         together: after a long run the caches are cold, and each look at the socket is dear."""
-        return sum(call.rows for call in self.waiting) < self._gain.useful_rows(self._spec.max_batch)
+        return not self.waiting or sum(call.rows for call in self.waiting) < self._useful_rows
 
     def run_next(self) -> None:
         """Runs the next batch of what waits, and answers it. `spent` says afterwards why it must be the last."""
-        batch = next_batch(self.waiting, self._gain.useful_rows(self._spec.max_batch))
-        run = [self.waiting[index] for index in batch.run]
-        self.waiting = [self.waiting[index] for index in batch.wait]
+        if self._useful_rows == 1 or len(self.waiting) == 1:
+            run = [self.waiting.pop(0)]
+        else:
+            batch = next_batch(self.waiting, self._useful_rows)
+            run = [self.waiting[index] for index in batch.run]
+            self.waiting = [self.waiting[index] for index in batch.wait]
         self._send(b"".join(self._answers(run)))
+        self._useful_rows = self._gain.useful_rows(self._spec.max_batch)
 
     def _send(self, data: bytes) -> None:
         self._socket.sendall(data)
@@ -170,7 +177,7 @@ class Worker:
             else:
                 data = body[position : position + tensor.size_bytes]
                 position += tensor.size_bytes
-            if tensor.encoding == Encoding.CONTENT:
+            if tensor.encoding == _CONTENT:
                 arrays = tensors_from_content(
                     invoke.content_type,
                     data,
@@ -182,7 +189,7 @@ class Worker:
             else:
                 inputs[tensor.name] = (
                     data
-                    if tensor.encoding == Encoding.JSON
+                    if tensor.encoding == _JSON
                     else tensors.from_raw(tensor.name, tensor.dtype, tensor.shape, data)
                 )
                 shapes.append((tensor.name, tensor.dtype, tuple(tensor.shape)))
@@ -218,21 +225,25 @@ class Worker:
 
     def _run_together(self, run: list[Pending]) -> list[bytes]:
         began_ns = time.perf_counter_ns()
-        inputs = {name: self._joined(run, name) for name in run[0].inputs}
+        first, alone = run[0], len(run) == 1
+        if alone:
+            inputs = {name: _array(first.invoke, name, value) for name, value in first.inputs.items()}
+        else:
+            inputs = {name: self._joined(run, name) for name in first.inputs}
         decoded_ns = time.perf_counter_ns()
         outputs = self._session.run(inputs)
         ran_ns = time.perf_counter_ns()
-        total_rows = sum(call.rows for call in run)
-        self._gain.record(max(1, total_rows), (ran_ns - decoded_ns) * 1e-9)
-        if len(run) > 1 and any(not output.ndim or output.shape[0] != total_rows for output in outputs):
+        total_rows = first.rows if alone else sum(call.rows for call in run)
+        self._gain.record(total_rows, (ran_ns - decoded_ns) * 1e-9)
+        if not alone and any(not output.ndim or output.shape[0] != total_rows for output in outputs):
             raise IngleError("the batch's outputs do not have the batch's rows")
         bodies: list[Written | IngleError] = []
         start = 0
         for call in run:
-            mine = outputs if len(run) == 1 else [output[start : start + call.rows] for output in outputs]
+            mine = outputs if alone else [output[start : start + call.rows] for output in outputs]
             start += call.rows
             if self._states is not None:
-                self._states.keep(call.invoke, mine, shared=len(run) > 1)
+                self._states.keep(call.invoke, mine, shared=not alone)
             try:
                 bodies.append(self._writer.write(call.invoke, mine, batched=call.form is not None))
             except IngleError as error:
@@ -255,16 +266,14 @@ class Worker:
                 0 if index else 1,
                 total_rows,
             )
-            frames.append(frame_start(Kind.ANSWER, head, size))
+            frames.append(frame_start(_ANSWER, head, size))
             frames.extend(parts)
         return frames
 
     @staticmethod
     def _joined(run: list[Pending], name: str) -> Array:
-        """One input of the whole batch. JSON texts of one shape are joined and parsed once."""
+        """One input of a batch of several calls. JSON texts of one shape are joined and parsed once."""
         values = [call.inputs[name] for call in run]
-        if len(run) == 1:
-            return _array(run[0].invoke, name, values[0])
         if not isinstance(values[0], np.ndarray) and len({call.rows for call in run}) == 1:
             head = _head(run[0].invoke, name)
             shape = (head.shape[0] * len(run), *head.shape[1:])
