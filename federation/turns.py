@@ -21,6 +21,11 @@ class AtTurnsEnd:
         self._brought = 0
         self._was_alone = True
 
+    @property
+    def expects_more(self) -> bool:
+        """Whether what comes now is likely not to be the only one of its turn."""
+        return self._end is not None or not self._was_alone
+
     def one_more(self) -> None:
         self._brought += 1
         if self._end is None:

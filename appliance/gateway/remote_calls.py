@@ -20,9 +20,11 @@ from appliance.core.errors import (
     WorkerFailedError,
     error_from_code,
 )
-from appliance.core.frames import Answer, AnswerForm
+from appliance.core.frames import Answer, AnswerForm, TensorHead
 from appliance.core.models import ModelVersion
 from appliance.core.requests import Buffer, CallRequest, SequenceStep
+from appliance.gateway.joint_calls import JointCall, JointCalls
+from appliance.gateway.joint_rows import OneAnswer
 from appliance.gateway.routes import Route
 from appliance.routing.call import Call
 from appliance.routing.flight import Binding
@@ -42,6 +44,17 @@ _LARGE_BYTES = 64 * 1024  # what is as large says something of the wire's width
 _TENSORS = int(AnswerForm.TENSORS)
 
 Send = Callable[[str, Head, Sequence[Buffer]], bool]
+
+
+class Asked(Protocol):
+    """What a peer was asked under one number."""
+
+    @property
+    def model_key(self) -> str: ...
+
+    def replied(self, node_id: str, reply: MeshReply, body: Sequence[Buffer]) -> None: ...
+
+    def failed_at(self, node_id: str, error: IngleError, *, elsewhere: bool) -> None: ...
 
 
 class Heard(Protocol):
@@ -87,7 +100,8 @@ class RemoteCalls:
         self._peer = peer
         self._heard = heard
         self.next_number = next_number
-        self._asked: dict[int, tuple[str, _Carrier]] = {}  # by the number that the peer was given
+        self._asked: dict[int, tuple[str, Asked]] = {}  # by the number that the peer was given
+        self.joint = JointCalls(self, peer)
         self.nearest_s = 0.0  # the least round trip to a peer; whoever publishes this node's state measures it
         self._bound: dict[SequenceKey, str] = {}  # the peers that keep sequences' states
 
@@ -114,7 +128,7 @@ class RemoteCalls:
                     )
             if step.end:
                 self._bound.pop(key, None)
-        carrier = _Carrier(self, route, work, call_id)
+        carrier = _Carrier(self, route, work, call_id, may_join=bound == "free" and not work.memory_outputs)
         if step is not None:
             carrier.sequence = sequence
             carrier.step = step
@@ -148,23 +162,23 @@ class RemoteCalls:
 
     def on_reply(self, node_id: str, reply: MeshReply, body: Sequence[Buffer]) -> None:
         """A peer's answer; one that nobody waits for any more is passed over."""
-        carrier = self._taken(node_id, reply.call)
-        if carrier is not None:
+        asked = self._taken(node_id, reply.call)
+        if asked is not None:
             if reply.model_state is not None:
-                self._heard.heard_load(node_id, carrier.model_key, reply.model_state, reply.load)
-            carrier.replied(node_id, reply, body)
+                self._heard.heard_load(node_id, asked.model_key, reply.model_state, reply.load)
+            asked.replied(node_id, reply, body)
 
     def on_fault(self, node_id: str, fault: MeshFault) -> None:
         """A peer has no answer."""
-        carrier = self._taken(node_id, fault.call)
-        if carrier is not None:
+        asked = self._taken(node_id, fault.call)
+        if asked is not None:
             if fault.model_state is not None:
-                self._heard.heard_load(node_id, carrier.model_key, fault.model_state, None)
+                self._heard.heard_load(node_id, asked.model_key, fault.model_state, None)
             error = error_from_code(fault.code, fault.sentence)
             error.retry_after_s = fault.retry_after_s if 0 < fault.retry_after_s <= _LONGEST_RETRY_S else None
-            carrier.routed.failed(node_id, error, elsewhere=fault.elsewhere)
+            asked.failed_at(node_id, error, elsewhere=fault.elsewhere)
 
-    def _taken(self, node_id: str, number: int) -> "_Carrier | None":
+    def _taken(self, node_id: str, number: int) -> Asked | None:
         asked = self._asked.get(number)
         if asked is None or asked[0] != node_id:
             return None
@@ -175,6 +189,7 @@ class RemoteCalls:
         """The link to it is no more: whatever it was asked is asked of others."""
         for number in [number for number, (asked, _) in self._asked.items() if asked == node_id]:
             del self._asked[number]
+        self.joint.peer_gone(node_id)
         self._router.peer_lost(node_id)
 
     def peer_suspect(self, node_id: str) -> None:
@@ -183,8 +198,16 @@ class RemoteCalls:
 
     # For the carriers.
 
-    def asks(self, number: int, node_id: str, carrier: "_Carrier") -> None:
-        self._asked[number] = (node_id, carrier)
+    def asks(self, number: int, node_id: str, asked: Asked) -> None:
+        self._asked[number] = (node_id, asked)
+
+    def asks_jointly(self, node_id: str, asked: MeshInvoke, body: Sequence[Buffer], joint: JointCall) -> bool:
+        """As send(); `joint` is told the outcome of what was sent."""
+        self._asked[asked.call] = (node_id, joint)
+        if self.send(node_id, asked, body):
+            return True
+        del self._asked[asked.call]
+        return False
 
     def asks_no_more(self, number: int, node_id: str) -> None:
         if self._asked.pop(number, None) is not None:
@@ -216,10 +239,11 @@ class _Carrier:
     """What the router has done for one call."""
 
     __slots__ = (
+        "_asked",
         "_call_id",
         "_calls",
         "_local",
-        "_numbers",
+        "_may_join",
         "_placed",
         "_route",
         "_work",
@@ -229,17 +253,19 @@ class _Carrier:
         "step",
     )
 
-    def __init__(self, calls: RemoteCalls, route: Route, work: Work, call_id: str) -> None:
+    def __init__(self, calls: RemoteCalls, route: Route, work: Work, call_id: str, *, may_join: bool) -> None:
+        """`may_join`: it may be asked with others, and by itself after that."""
         self._calls = calls
         self._route = route
         self._work = work
         self._call_id = call_id
+        self._may_join = may_join
         self._placed: Mapping[str, PlacedOutput] = {}
         self.sequence = ""
         self.step: SequenceStep | None = None
         self.key: SequenceKey | None = None
         self._local: _LocalAttempt | None = None
-        self._numbers: dict[str, int] = {}  # of what peers were asked
+        self._asked: dict[str, int | JointCall] = {}  # what peers were asked: by its number, or with others
         self.routed: RoutedCall[Outcome]
 
     @property
@@ -258,6 +284,15 @@ class _Carrier:
         self._route.pool.submit(own)
 
     def ask_peer(self, node_id: str) -> None:
+        """Sends the call to a peer, with others where it may. Raises UnavailableError where there is no link to it."""
+        if not (self._may_join and self._calls.joint.take(node_id, self._route, self._work, self._call_id, self)):
+            self.ask_alone(node_id)
+
+    def joins(self, node_id: str, joint: JointCall) -> None:
+        """It is asked with others."""
+        self._asked[node_id] = joint
+
+    def ask_alone(self, node_id: str) -> None:
         """Sends the call to a peer. Raises UnavailableError where there is no link to it."""
         work, route = self._work, self._route
         invoke, step, outputs = work.invoke, self.step, work.invoke.outputs
@@ -283,10 +318,10 @@ class _Carrier:
             step is not None and step.end,
         )
         self._calls.asks(number, node_id, self)
-        self._numbers[node_id] = number
+        self._asked[node_id] = number
         work.sent_ns = time.perf_counter_ns()
         if not self._calls.send(node_id, asked, parts):
-            del self._numbers[node_id]
+            del self._asked[node_id]
             self._calls.asks_no_more(number, node_id)
             raise UnavailableError(f"there is no link to {self._calls.name_of(node_id)} now")
         if self.key is not None and step is not None and step.start and not step.end:
@@ -295,8 +330,12 @@ class _Carrier:
     def cancel(self, node_id: str) -> None:
         if node_id == self._calls.node_id:
             self._drop_local()
-        elif (number := self._numbers.pop(node_id, None)) is not None:
-            self._calls.asks_no_more(number, node_id)
+            return
+        asked = self._asked.pop(node_id, None)
+        if isinstance(asked, JointCall):
+            asked.withdraw(self)
+        elif asked is not None:
+            self._calls.asks_no_more(asked, node_id)
 
     def deliver(self, node_id: str, outcome: Outcome) -> None:
         work = self._work
@@ -312,18 +351,8 @@ class _Carrier:
     # What comes back.
 
     def replied(self, node_id: str, reply: MeshReply, body: Sequence[Buffer]) -> None:
-        self._numbers.pop(node_id, None)
-        answer = Answer(
-            self._work.invoke.call,
-            reply.tensors,
-            reply.text_size,
-            reply.decode_ns,
-            reply.wait_ns,
-            reply.run_ns,
-            reply.encode_ns,
-            reply.executions,
-            reply.batch_rows,
-        )
+        self._asked.pop(node_id, None)
+        answer = self._answer(reply, reply.tensors, reply.text_size, reply.executions)
         content = b"".join(body)
         size_bytes = len(content) + sum(map(len, self._work.parts))
         self._calls.moved(node_id, size_bytes, (time.perf_counter_ns() - self._work.sent_ns) / 1e9 - reply.total_s)
@@ -333,10 +362,35 @@ class _Carrier:
             if self._placed:
                 content = deliver(answer, content, self._placed, None)
         except IngleError as error:
-            self.routed.failed(node_id, error, elsewhere=False)
+            self.failed_at(node_id, error, elsewhere=False)
             return
         self._work.remote_s = (reply.queue_s, reply.load_s)
         self.routed.answered(node_id, (answer, content), len(content))
+
+    def replied_jointly(self, node_id: str, reply: MeshReply, own: OneAnswer, *, first: bool) -> None:
+        """A peer has answered several calls in one, and this is what it said to this one."""
+        self._asked.pop(node_id, None)
+        answer = self._answer(reply, own.heads, own.text_size, reply.executions if first else 0)
+        self._work.remote_s = (reply.queue_s, reply.load_s)
+        self.routed.answered(node_id, (answer, own.body), len(own.body))
+
+    def failed_at(self, node_id: str, error: IngleError, *, elsewhere: bool) -> None:
+        """A peer has no answer."""
+        self._asked.pop(node_id, None)
+        self.routed.failed(node_id, error, elsewhere=elsewhere)
+
+    def _answer(self, reply: MeshReply, heads: list[TensorHead], text_size: int, executions: int) -> Answer:
+        return Answer(
+            self._work.invoke.call,
+            heads,
+            text_size,
+            reply.decode_ns,
+            reply.wait_ns,
+            reply.run_ns,
+            reply.encode_ns,
+            executions,
+            reply.batch_rows,
+        )
 
     def answered_here(self, attempt: "_LocalAttempt", outcome: Outcome) -> None:
         if attempt.work is not None:

@@ -1,24 +1,29 @@
 """A mesh of real nodes: they find each other, answer for each other, and lose no call to what befalls one of them."""
 
 from collections.abc import Iterator
+from contextlib import ExitStack, closing
 from functools import partial
+from http.client import HTTPConnection
 from itertools import product
 from pathlib import Path
+from urllib.parse import quote
 
 import numpy as np
 import pytest
+from tritonclient.http import InferenceServerClient, InferInput, InferRequestedOutput
 
 from benchmarks.calls import Call
 from benchmarks.mesh_load import MeshLoad, evenly, plan_of
 from tests.mesh.lan import Lan
 from tests.mesh.meshes import WITHOUT_MEMORY, Mesh, MeshNode, answered, until
-from tests.process.models import doubling
+from tests.process.models import doubling, table
 
 ROW = np.array([[1.5, -2.0]], np.float32)
 DOUBLED = [[3.0, -4.0]]
 REPLICATED = Call("replicated", ROW, ROW + ROW)
 _RATE_PER_S = 100.0
 _FAULT_AT_S, _ENDS_S = 1.0, 3.5
+_AT_ONCE = 28
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +79,59 @@ def test_a_call_to_a_node_without_the_model_is_answered_by_one_that_has_it(five:
     assert answer.status == 200, answer.body
     assert answer.json["outputs"]["y"] == DOUBLED
     assert answer.headers["x-ingle-node"] == answer.json["node"] == "e"
+
+
+def test_calls_at_once_through_a_peer_get_their_own_answers_and_each_fault_its_own_call(
+    five: Mesh, tmp_path: Path
+) -> None:
+    a, e = five.nodes["a"], five.nodes["e"]
+    e.deploy("owner/table", table(tmp_path / "table.onnx").read_bytes())
+    until(lambda: a.ask("GET", "/v1/models/owner/table").status == 200, "a knows of e's model")
+    rows = [number % 7 for number in range(_AT_ONCE)]  # of which the last is not there
+    with ExitStack() as open_ones:
+        with a.host.entered():
+            callers = [open_ones.enter_context(closing(Caller(a))) for _ in rows]
+
+        def of_several() -> bool:
+            """Whether a call at e had several rows by now: that is how many callers' one looks to e."""
+            for caller, row in zip(callers, rows, strict=True):
+                caller.ask("owner/table", row)
+            for caller, row in zip(callers, rows, strict=True):
+                status, values = caller.answer()
+                assert (status, values) == ((400, []) if row == 6 else (200, [10.0 * row, 10.0 * row + 1])), row
+            about = e.ask("GET", "/v2/models/owner%2Ftable/stats").json["model_stats"][0]
+            return bool(about["inference_count"] > about["inference_stats"]["success"]["count"])
+
+        until(of_several, "calls went to e together")
+
+
+class Caller:
+    """One connection from the node's own host, and V2's binary form as tritonclient writes and reads it."""
+
+    def __init__(self, node: MeshNode) -> None:
+        self._key = node.admin_key
+        self._connection = HTTPConnection("127.0.0.1", int(node.told["http"].rpartition(":")[2]), timeout=30)
+        self._connection.connect()
+
+    def ask(self, model: str, row: int) -> None:
+        tensor = InferInput("row", [1], "INT64")
+        tensor.set_data_from_numpy(np.array([row]))
+        body, json_size = InferenceServerClient.generate_request_body([tensor], outputs=[InferRequestedOutput("y")])
+        headers = {"Authorization": f"Bearer {self._key}", "Inference-Header-Content-Length": str(json_size)}
+        self._connection.request("POST", f"/v2/models/{quote(model, '')}/infer", body, headers)
+
+    def answer(self) -> tuple[int, list[float]]:
+        """The status, and the elements of a good answer."""
+        answer = self._connection.getresponse()
+        body = answer.read()
+        if answer.status != 200:
+            return answer.status, []
+        size = answer.getheader("Inference-Header-Content-Length")
+        result = InferenceServerClient.parse_response_body(body, header_length=size and int(size))
+        return 200, result.as_numpy("y").ravel().tolist()
+
+    def close(self) -> None:
+        self._connection.close()
 
 
 def test_a_sixth_node_is_seen_by_all_and_a_stranger_by_none(five: Mesh, model: bytes) -> None:

@@ -20,6 +20,17 @@ def doubling(path: Path) -> Path:
     return _save(helper.make_graph([helper.make_node("Add", ["x", "x"], ["y"])], "doubling", [x], [y]), path)
 
 
+def table(path: Path) -> Path:
+    """y = [10 row, 10 row + 1], FP32 [n, 2], of row, INT64 [n]: batches, answers in microseconds, and fails for a row
+    beyond 5."""
+    row = helper.make_tensor_value_info("row", TensorProto.INT64, ["n"])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 2])
+    rows = numpy_helper.from_array(np.array([[10 * row, 10 * row + 1] for row in range(6)], np.float32), "rows")
+    return _save(
+        helper.make_graph([helper.make_node("Gather", ["rows", "row"], ["y"])], "table", [row], [y], [rows]), path
+    )
+
+
 def counting(path: Path) -> Path:
     """y = the number of turns, INT64 [1]: a loop of `turns` turns, so that the caller says how long it runs."""
     turns = helper.make_tensor_value_info("turns", TensorProto.INT64, [1])
