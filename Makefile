@@ -102,7 +102,9 @@ bench: $(STAMP)
 	$(BIN)/python -m benchmarks
 
 # What conversions cost against the bare libraries, in the environments that `test-converters` and `test-nets` made.
+# Compiled first, as what pip installs is.
 bench-conversions: $(STAMP)
+	@$(BIN)/python -m compileall -q appliance federation converters
 	@test ! -x .venv-converters/bin/python || .venv-converters/bin/python -m pip install --quiet \
 		--disable-pip-version-check --no-deps 'onnxmltools==1.16.0'
 	$(BIN)/python -m benchmarks.conversion_costs

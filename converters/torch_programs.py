@@ -14,6 +14,7 @@ from torch.utils import _pytree as pytree
 from appliance.core.errors import RefusedError
 from appliance.core.tensors import DTYPES, TensorSpec
 from converters.converter import Feed
+from converters.torch_exporter import without_sources
 from converters.torch_inputs import example_of, line, quiet, tensor
 
 OPSET = 18  # what torch's own translations are written for
@@ -147,7 +148,7 @@ def write(
         tuple(inputs) or tuple(spec.name for spec in input_specs(program)), tuple(outputs) or output_names(program)
     )
     try:
-        with quiet():
+        with quiet(), without_sources():
             made = torch.onnx.export(
                 program, dynamo=True, opset_version=opset or OPSET, verbose=False, optimize=True,
                 input_names=list(written.inputs), output_names=list(written.outputs),

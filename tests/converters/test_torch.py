@@ -295,3 +295,20 @@ def test_a_file_that_was_cut_short_is_refused(share: float, tmp_path: Path) -> N
     for word in ("torch-export", "torchscript"):
         with pytest.raises(RefusedError, match="cannot read"):
             conversion(CONVERTER, path, word, tmp_path / word)
+
+
+def test_of_a_translations_source_the_exporter_would_have_read_nothing_else() -> None:
+    """onnxscript has it parsed for the domain alone: a release that reads more, or is made otherwise, ends here."""
+    from onnxscript._framework_apis.torch_2_5 import get_torchlib_ops
+    from onnxscript._internal.values import TracedOnnxFunction
+
+    from converters.torch_exporter import Signature, without_sources
+
+    read = {entry.qualified_name: entry for entry in get_torchlib_ops()}
+    with without_sources():
+        left_out = {entry.qualified_name: entry for entry in get_torchlib_ops()}
+        traced = [entry.function for entry in read.values() if isinstance(entry.function, TracedOnnxFunction)]
+        assert len(traced) > 100
+        assert all(isinstance(function.function_ir, Signature) for function in traced)
+    assert left_out == read
+    assert not isinstance(traced[0].function_ir, Signature)
