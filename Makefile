@@ -52,9 +52,10 @@ test: $(STAMP)
 CONVERTERS := xgboost,lightgbm,catboost,sklearn
 ROWS_LINES = $(if $(ROWS),INGLE_CONVERSION_ROWS=$(abspath $(ROWS)).lines)
 ROWS_TABLE = $(if $(ROWS),$(BIN)/python -m tests.converters.converting $(ROWS).lines > $(ROWS))
+# With uv, for `--isolate`.
 test-converters: $(STAMP)
 	@test -x .venv-converters/bin/python || "$(PYTHON)" -m venv .venv-converters
-	.venv-converters/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[cpu,test,$(CONVERTERS)]'
+	.venv-converters/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[cpu,test,$(CONVERTERS)]' 'uv>=0.6'
 	$(ROWS_LINES) .venv-converters/bin/python -m pytest $(PYTEST_ARGS) tests/converters
 	$(ROWS_TABLE)
 

@@ -3,9 +3,13 @@
 Runs in the command line's process. It has the framework, what a conversion itself needs, and a copy of this code.
 """
 
+import os
 import shutil
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import appliance
@@ -20,9 +24,12 @@ INSTALL_S = 1800.0
 _NEEDED = ("msgspec>=0.19", "numpy>=2.1", "onnxruntime>=1.31", "pillow>=11.1", "tomli-w>=1.2")
 
 
-def make_environment(converter: Converter, work: Path) -> Environment:
-    """The environment, in `work`, with which it goes. Raises UnsupportedError where uv is not there, RefusedError where
-    it cannot be made."""
+@contextmanager
+def environment(converter: Converter) -> Iterator[Environment]:
+    """The environment, gone afterwards; it lies outside the conversion's workplace, which is watched and bounded.
+
+    Raises UnsupportedError where uv is not there, RefusedError where it cannot be made.
+    """
     if is_one_file():
         raise UnsupportedError(
             "the one file carries no Python to make environments with: convert on a workstation, where ingle is "
@@ -32,15 +39,27 @@ def make_environment(converter: Converter, work: Path) -> Environment:
     wanted = pins(converter.extra)
     if not wanted and converter.modules:
         raise UnsupportedError(f"no pins are known for {converter.title}: install ingle itself with pip")
-    home = work / "env"
-    _run([uv, "venv", "--quiet", "--python", sys.executable, str(home)])
-    python = home / "bin" / "python"
-    _run([uv, "pip", "install", "--quiet", "--python", str(python), *dict.fromkeys((*wanted, *_NEEDED))])
-    code = work / "code"
-    for package in (appliance, converters):
-        source = Path(package.__path__[0])
-        shutil.copytree(source, code / source.name, ignore=shutil.ignore_patterns("__pycache__"))
-    return Environment(str(python), str(code))
+    folder = Path(tempfile.mkdtemp(prefix="ingle-environment-"))
+    try:
+        _require(_run([uv, "venv", "--quiet", "--python", sys.executable, str(folder / "env")]))
+        python = folder / "env" / "bin" / "python"
+        _install(uv, python, tuple(dict.fromkeys((*wanted, *_NEEDED))))
+        code = folder / "code"
+        for package in (appliance, converters):
+            source = Path(package.__path__[0])
+            shutil.copytree(source, code / source.name, ignore=shutil.ignore_patterns("__pycache__"))
+        yield Environment(str(python), str(code))
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _install(uv: str, python: Path, packages: Sequence[str]) -> None:
+    command = [uv, "pip", "install", "--quiet", "--python", str(python), *packages]
+    has_torch = any(package.startswith("torch==") for package in packages)
+    # A conversion uses no GPU, and PyTorch for GPUs is gigabytes more. Its builds without are not everywhere to be had.
+    if has_torch and "UV_TORCH_BACKEND" not in os.environ and not _run([*command, "--torch-backend", "cpu"]):
+        return
+    _require(_run(command))
 
 
 def find_uv() -> str:
@@ -53,11 +72,17 @@ def find_uv() -> str:
     raise UnsupportedError("--isolate needs uv, which makes environments: pip install uv")
 
 
-def _run(command: list[str]) -> None:
+def _run(command: Sequence[str]) -> str:
+    """uv's last words where it failed, and nothing else. Raises RefusedError where it takes too long."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=INSTALL_S, check=False)
     except subprocess.TimeoutExpired:
         raise RefusedError(f"the environment was not made within {INSTALL_S:.0f} s: {' '.join(command[:3])}") from None
-    if done.returncode:
-        last = " ".join(done.stderr.split())[-600:]
-        raise RefusedError(f"the environment could not be made: {last}")
+    if not done.returncode:
+        return ""
+    return " ".join(done.stderr.split())[-600:] or f"{' '.join(command[:3])} ended with status {done.returncode}"
+
+
+def _require(last_words: str) -> None:
+    if last_words:
+        raise RefusedError(f"the environment could not be made: {last_words}")

@@ -7,7 +7,7 @@ import re
 import sys
 import tomllib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -107,11 +107,12 @@ def converted(model: str, detected: Detected, asked: Asked, owner: dict[str, Any
     converter = registry.converter_of(detected, trusted=asked.options.trusted, name=asked.framework)
     if not asked.isolate:
         registry.check_installed(converter)
-    with isolation.workplace() as work:
+    with ExitStack() as places:
         environment = isolation.THIS_PYTHON
         if asked.isolate:
             _step(asked, f"making an environment for {converter.title}")
-            environment = environments.make_environment(converter, work)
+            environment = places.enter_context(environments.environment(converter))
+        work = places.enter_context(isolation.workplace())
         is_path = Path(model).exists()
         job = Job(
             source=str(Path(model).resolve()) if is_path else model,
