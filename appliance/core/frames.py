@@ -11,7 +11,7 @@
 
 A tensor in the body is RAW (little-endian, C order; BYTES elements each behind a 4-byte little-endian length), JSON
 (the text of a list, nested or flat, as the caller wrote it), or lies in the REGION of shared memory that was handed to
-the worker when it started, at `offset`.
+the worker when it started, at `offset`. So may an answer's body, where its call gave it a place.
 """
 
 import struct
@@ -27,6 +27,8 @@ PREFIX = struct.Struct("<BBHIQ")
 PREFIX_SIZE = PREFIX.size
 MAX_HEAD_BYTES = 4 * 1024 * 1024
 MAX_BODY_BYTES = 2**31
+# Below this a copy through the socket costs less than the bookkeeping of shared memory, and fits the socket's buffer.
+REGION_FROM_BYTES = 32 * 1024
 
 
 class Kind(IntEnum):
@@ -110,11 +112,14 @@ class Invoke(msgspec.Struct, array_like=True):
     sequence_end: bool = False
     forget: list[int] = []
     tenant: int = 0
+    answer_at: int = -1
+    answer_bytes: int = 0
 
 
 class Answer(msgspec.Struct, array_like=True):
     """The outputs of one call, and where its time went. `rows` and `executions` are for the statistics:
-    the first call of a batch counts its one execution and the batch's rows, the others 0."""
+    the first call of a batch counts its one execution and the batch's rows, the others 0. `body_at`: where in the
+    shared region the body's `body_bytes` lie; -1: they follow the head."""
 
     call: int
     tensors: list[TensorHead]
@@ -125,6 +130,8 @@ class Answer(msgspec.Struct, array_like=True):
     encode_ns: int = 0
     executions: int = 1
     batch_rows: int = 1
+    body_at: int = -1
+    body_bytes: int = 0
 
 
 class Failure(msgspec.Struct, array_like=True):

@@ -22,7 +22,7 @@ Array = NDArray[Any]
 _PLAIN, _GENERATE, _V2_JSON = int(AnswerForm.PLAIN), int(AnswerForm.GENERATE), int(AnswerForm.V2_JSON)
 _RAW = int(Encoding.RAW)
 # heads, text size, body parts, body size
-Written = tuple[list[TensorHead], int, list[bytes], int]
+Written = tuple[list[TensorHead], int, list[bytes | memoryview], int]
 
 
 class OutputWriter:
@@ -60,7 +60,9 @@ class OutputWriter:
             if invoke.outputs is None and invoke.binary and self._text_follows:
                 return self._all_binary(outputs)
             return self._v2(wishes, outputs, batched)
-        heads, parts, size = [], [], 0
+        heads: list[TensorHead] = []
+        parts: list[bytes | memoryview] = []
+        size = 0
         last: list[bytes] = []
         for wish in wishes:
             dtype, array = self._wished(wish, outputs, batched)
@@ -113,14 +115,14 @@ class OutputWriter:
         """What _v2() writes where nothing is asked for by name: the last call's text again, where the shapes are."""
         shapes = [outputs[index].shape for _, index in self._given]
         if shapes != self._binary_text[0]:
-            self._binary_text = (shapes, self._v2(self._all[True], outputs, batched=False)[2][0])
+            self._binary_text = (shapes, bytes(self._v2(self._all[True], outputs, batched=False)[2][0]))
         text = self._binary_text[1]
-        parts = [text, *(outputs[index].tobytes() for _, index in self._given)]
+        parts = [text, *(tensors.to_raw(spec.dtype, outputs[index]) for spec, index in self._given)]
         return [], len(text), parts, sum(map(len, parts))
 
     def _v2(self, wishes: Sequence[OutputWish], outputs: Sequence[Array], batched: bool) -> Written:
         text: list[bytes] = []
-        binary: list[bytes] = []
+        binary: list[bytes | memoryview] = []
         last: list[bytes] = []
         heads: list[TensorHead] = []
         for wish in wishes:

@@ -9,8 +9,18 @@ from collections.abc import Callable
 from typing import Literal
 
 from appliance.core.client_memory import MemorySpan
-from appliance.core.errors import IngleError, error_from_code
-from appliance.core.frames import Answer, Failure, Held, Invoke, Kind, Loaded, TensorHead, frame_start
+from appliance.core.errors import IngleError, WorkerFailedError, error_from_code
+from appliance.core.frames import (
+    REGION_FROM_BYTES,
+    Answer,
+    Failure,
+    Held,
+    Invoke,
+    Kind,
+    Loaded,
+    TensorHead,
+    frame_start,
+)
 from appliance.workers.child import LinkedChild
 from appliance.workers.link import Link
 from appliance.workers.memory_outputs import deliver, place
@@ -19,8 +29,6 @@ from appliance.workers.run_times import RunTimes
 from appliance.workers.sequences import CallSequence
 from appliance.workers.work import Work
 
-# Below this a copy through the socket costs less than the bookkeeping of shared memory, and fits the socket's buffer.
-_REGION_FROM_BYTES = 32 * 1024
 _INVOKE = int(Kind.INVOKE)  # bound once: to look up an enum's member costs more than to use it
 
 
@@ -62,6 +70,7 @@ class Replica(LinkedChild):
         self.answered = False  # since this was last read: the worker lived to say something
         self.sequences: set[CallSequence] = set()  # whose states it keeps
         self._forget: list[int] = []
+        self._answer_bytes = 0  # what an answer is likely to have at most, where it is large; else 0
         self._run_times = run_times
         self._region = region
         self._on_change = on_change
@@ -113,7 +122,7 @@ class Replica(LinkedChild):
         tensors, outputs = invoke.tensors, invoke.outputs
         for index, part in enumerate(work.parts):
             size = len(part)
-            if size >= _REGION_FROM_BYTES and (start := self._region.put(part)) is not None:
+            if size >= REGION_FROM_BYTES and (start := self._region.put(part)) is not None:
                 if tensors is invoke.tensors:
                     tensors = list(tensors)
                 head = tensors[index]
@@ -125,7 +134,8 @@ class Replica(LinkedChild):
         if work.memory_outputs and outputs:
             outputs, work.placed = place(outputs, work.memory_outputs, self._region)
             work.spans.extend((start, len(span)) for start, span in work.placed.values() if start >= 0)
-        if tensors is not invoke.tensors or outputs is not invoke.outputs or self._forget:
+        answer_at = self._place_for_answer(work)
+        if tensors is not invoke.tensors or outputs is not invoke.outputs or self._forget or answer_at >= 0:
             invoke = Invoke(
                 invoke.call,
                 invoke.form,
@@ -137,9 +147,34 @@ class Replica(LinkedChild):
                 invoke.sequence_start,
                 invoke.sequence_end,
                 self._forget,
+                answer_at=answer_at,
+                answer_bytes=self._answer_bytes if answer_at >= 0 else 0,
             )
             self._forget = []
         return invoke, inline
+
+    def _place_for_answer(self, work: Work) -> int:
+        """Where in the region the answer may be put, if it is as large as those before; -1 where none is needed."""
+        if not self._answer_bytes:
+            return -1
+        start = self._region.take(self._answer_bytes)
+        if start is None:
+            return -1
+        work.spans.append((start, self._answer_bytes))
+        return start
+
+    def _take_body(self, work: Work, head: Answer, body: bytes) -> bytes:
+        """The answer's body, wherever it lies. Raises WorkerFailedError where that is none of the call's places."""
+        if head.body_at >= 0:
+            sizes = [size for start, size in work.spans if start == head.body_at]
+            if not sizes or not 0 <= head.body_bytes <= sizes[0]:
+                raise WorkerFailedError("the worker's answer does not lie where it was to be put")
+            with self._region.view(head.body_at, head.body_bytes) as content:
+                body = bytes(content)
+        # What an answer is likely to have: the largest of late, fading.
+        expected = max(len(body), self._answer_bytes - (self._answer_bytes >> 3))
+        self._answer_bytes = expected if expected >= REGION_FROM_BYTES else 0
+        return body
 
     def _give_back(self, work: Work) -> None:
         for start, size in work.spans:
@@ -180,12 +215,13 @@ class Replica(LinkedChild):
         self._on_change(self)
 
     def _answer(self, work: Work, head: Answer, body: bytes) -> None:
-        if work.placed:
-            try:
+        try:
+            body = self._take_body(work, head, body)
+            if work.placed:
                 body = deliver(head, body, work.placed, self._region)
-            except IngleError as error:
-                work.future.set_exception(error)
-                return
+        except IngleError as error:
+            work.future.set_exception(error)
+            return
         work.future.set_result((head, body))
 
     def retire(self) -> None:

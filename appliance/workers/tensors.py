@@ -21,6 +21,7 @@ Buffer = bytes | bytearray | memoryview
 
 _NUMPY = {name: np.dtype(dtype.numpy) for name, dtype in DTYPES.items()}
 _LENGTH = struct.Struct("<I")
+_VIEW_FROM_BYTES = 16 * 1024
 
 
 def from_raw(name: str, dtype: str, shape: Sequence[int], data: Buffer) -> Array:
@@ -170,9 +171,11 @@ def _odd_one(values: Any, target: np.dtype[Any]) -> str:
     return "a number out of range"
 
 
-def to_raw(dtype: str, array: Array) -> bytes:
-    """The RAW form of an output."""
+def to_raw(dtype: str, array: Array) -> bytes | memoryview:
+    """The RAW form of an output: of a large one a view of the array itself, which is to be copied before it changes."""
     if dtype != "BYTES":
+        if array.nbytes >= _VIEW_FROM_BYTES and array.flags.c_contiguous:
+            return array.reshape(-1).view(np.uint8).data
         return array.tobytes()
     parts = []
     for element in array.reshape(-1).tolist():

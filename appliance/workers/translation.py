@@ -59,7 +59,7 @@ def _answer(asked: Translate, body: memoryview) -> bytes:
 def inputs_read(asked: Translate, body: memoryview) -> Written:
     """A call's inputs as RAW tensors. Raises IngleError where the content does not fit the signature."""
     heads: list[TensorHead] = []
-    parts: list[bytes] = []
+    parts: list[bytes | memoryview] = []
     position = 0
     dtypes = {spec.name: spec.dtype for spec in asked.signature.inputs}
     for tensor in asked.invoke.tensors:
@@ -68,11 +68,11 @@ def inputs_read(asked: Translate, body: memoryview) -> Written:
         if tensor.encoding == Encoding.CONTENT:
             content_type = asked.invoke.content_type
             for name, array in tensors_from_content(content_type, data, asked.signature, _MANIFEST).items():
-                raw = tensors.to_raw(dtypes[name], array)
-                heads.append(TensorHead(name, dtypes[name], list(array.shape), Encoding.RAW, len(raw)))
-                parts.append(raw)
+                written = tensors.to_raw(dtypes[name], array)
+                heads.append(TensorHead(name, dtypes[name], list(array.shape), Encoding.RAW, len(written)))
+                parts.append(written)
             continue
-        raw = bytes(data)
+        raw: bytes | memoryview = bytes(data)
         if tensor.encoding == Encoding.JSON:
             array = tensors.from_json(tensor.name, tensor.dtype, tensor.shape, data)
             raw = tensors.to_raw(tensor.dtype, array)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from appliance.core.errors import IngleError
 from appliance.core.frames import (
+    REGION_FROM_BYTES,
     Answer,
     Encoding,
     Failure,
@@ -205,7 +206,7 @@ class Worker:
         form.sort()
         return Pending(invoke, inputs, tuple(form) if batchable else None, max(rows, 1), arrived_ns)
 
-    def _answers(self, run: list[Pending]) -> list[bytes]:
+    def _answers(self, run: list[Pending]) -> list[bytes | memoryview]:
         """Runs the calls together and renders each one's answer; where that fails, one by one, so that the fault
         falls on the call that has it."""
         try:
@@ -223,7 +224,7 @@ class Worker:
                 error = IngleError(f"the call failed in the worker: {type(error).__name__}: {error}")
             return [_failure(run[0].invoke, error)]
 
-    def _run_together(self, run: list[Pending]) -> list[bytes]:
+    def _run_together(self, run: list[Pending]) -> list[bytes | memoryview]:
         began_ns = time.perf_counter_ns()
         first, alone = run[0], len(run) == 1
         if alone:
@@ -249,12 +250,16 @@ class Worker:
             except IngleError as error:
                 bodies.append(error)
         encode_ns = (time.perf_counter_ns() - ran_ns) // len(run)
-        frames: list[bytes] = []
+        frames: list[bytes | memoryview] = []
         for index, (call, body) in enumerate(zip(run, bodies, strict=True)):
             if isinstance(body, IngleError):
                 frames.append(_failure(call.invoke, body))
                 continue
             heads, text_size, parts, size = body
+            body_at = -1
+            if REGION_FROM_BYTES <= size <= call.invoke.answer_bytes:
+                body_at = call.invoke.answer_at
+                self._put(body_at, parts)
             head = Answer(
                 call.invoke.call,
                 heads,
@@ -265,10 +270,19 @@ class Worker:
                 encode_ns,
                 0 if index else 1,
                 total_rows,
+                body_at,
+                size,
             )
-            frames.append(frame_start(_ANSWER, head, size))
-            frames.extend(parts)
+            frames.append(frame_start(_ANSWER, head, size if body_at < 0 else 0))
+            if body_at < 0:
+                frames.extend(parts)
         return frames
+
+    def _put(self, start: int, parts: Sequence[bytes | memoryview]) -> None:
+        """Writes an answer's body to its place in the shared region."""
+        for part in parts:
+            self._writable[start : start + len(part)] = part
+            start += len(part)
 
     @staticmethod
     def _joined(run: list[Pending], name: str) -> Array:

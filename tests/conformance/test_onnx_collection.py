@@ -268,3 +268,18 @@ def faults_at_once(case: Case, callers: Callers, *, until_shared: bool = False) 
     finally:
         callers.delete(name)
     return faults, shared
+
+
+def test_answers_of_all_sizes_are_the_rows_that_were_sent(callers: CallersByThread) -> None:
+    """Large ones lie in memory that the worker shares with the gateway, once it is known that they are large."""
+    body = r"{y = Neg(x) first = ReduceMax(x, a)}"
+    case = graph("wide", f"g (float[N,1000] x) => (float[N,1000] y, float[N,1] first) <int64[1] a = {{1}}> {body}")
+    client, bare = callers.get(), BareModel(case.model)
+    assert client.deploy("col/wide", case.model).status == 201
+    sizes = [1, 40, 40, 500, 3, 40, 500, 1, 7, 9, 2, 40, 8]
+    feeds = [{"x": np.full((size, 1000), number, np.float32)} for number, size in enumerate(sizes)]
+    for _ in range(2):
+        for feed, answer in zip(feeds, client.at_once("col/wide", feeds, bare.inputs), strict=True):
+            assert not isinstance(answer, InferenceServerException), answer
+            assert _differences(bare.run(feed), answer) == []
+    client.delete("col/wide")
