@@ -39,18 +39,27 @@ def environment(converter: Converter) -> Iterator[Environment]:
     wanted = pins(converter.extra)
     if not wanted and converter.modules:
         raise UnsupportedError(f"no pins are known for {converter.title}: install ingle itself with pip")
-    folder = Path(tempfile.mkdtemp(prefix="ingle-environment-"))
+    try:
+        folder = Path(tempfile.mkdtemp(prefix="ingle-environment-"))
+    except OSError as error:
+        raise RefusedError(f"the environment could not be made: {error}") from None
+    try:
+        yield _made(uv, (*wanted, *_NEEDED), folder)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _made(uv: str, packages: Sequence[str], folder: Path) -> Environment:
+    python, code = folder / "env" / "bin" / "python", folder / "code"
     try:
         _require(_run([uv, "venv", "--quiet", "--python", sys.executable, str(folder / "env")]))
-        python = folder / "env" / "bin" / "python"
-        _install(uv, python, tuple(dict.fromkeys((*wanted, *_NEEDED))))
-        code = folder / "code"
+        _install(uv, python, tuple(dict.fromkeys(packages)))
         for package in (appliance, converters):
             source = Path(package.__path__[0])
             shutil.copytree(source, code / source.name, ignore=shutil.ignore_patterns("__pycache__"))
-        yield Environment(str(python), str(code))
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    except OSError as error:  # a disk that is full, a uv that does not run
+        raise RefusedError(f"the environment could not be made: {error}") from None
+    return Environment(str(python), str(code))
 
 
 def _install(uv: str, python: Path, packages: Sequence[str]) -> None:

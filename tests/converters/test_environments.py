@@ -61,3 +61,13 @@ def test_an_environment_that_cannot_be_made_is_a_sentence_with_uvs_own_words(
     ):
         pass
     assert list(places.iterdir()) == []
+
+
+def test_a_uv_that_does_not_run_is_a_sentence(places: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = places.parent / "uv"
+    broken.write_text("#!/nowhere\n")
+    broken.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(places.parent / "python"))
+    with pytest.raises(RefusedError, match=r"the environment could not be made: .*uv"), environments.environment(GLM):
+        pass
+    assert list(places.iterdir()) == []
