@@ -21,9 +21,9 @@ OPSET = 19  # which compares texts
 class ColumnGraph(Graph):
     """Operators are added in the order in which they run; each returns the name of what it made."""
 
-    def __init__(self, prefix: str = "", *, ml_opset: int = ML_OPSET) -> None:
+    def __init__(self, prefix: str = "", *, opset: int = OPSET, ml_opset: int = ML_OPSET) -> None:
         """`prefix` of the names: a loop's body has others than what is around it."""
-        super().__init__(prefix=prefix, opset=OPSET, ml_opset=ml_opset)
+        super().__init__(prefix=prefix, opset=opset, ml_opset=ml_opset)
 
     def column(self, name: str, dtype: str, width: int = 1) -> str:
         """An input of `width` columns."""

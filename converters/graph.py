@@ -14,6 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 from converters import onnx_model
 
 OPSET, ML_OPSET, IR_VERSION = 18, 5, 10
+MICROSOFT = "com.microsoft"  # the domain of operators that onnxruntime alone has
 
 _TYPES = {
     np.dtype(np.float32): TensorProto.FLOAT,
@@ -34,6 +35,7 @@ class Graph:
         self._constants: list[Any] = []
         self._inputs: list[Any] = []
         self._outputs: list[Any] = []
+        self._domains: set[str] = set()
 
     def input(self, name: str, dtype: Any, shape: list[str | int]) -> str:
         self._inputs.append(helper.make_tensor_value_info(name, _TYPES[np.dtype(dtype)], shape))
@@ -48,6 +50,13 @@ class Graph:
         """The name of the operator's one output."""
         name = f"{self._prefix}v{len(self._nodes)}"
         self._nodes.append(helper.make_node(operator, inputs, [name], domain=domain, **attributes))
+        self._domains.add(domain)
+        return name
+
+    def second(self, operator: str, *inputs: str, **attributes: Any) -> str:
+        """The name of the operator's second output."""
+        name = f"{self._prefix}v{len(self._nodes)}"
+        self._nodes.append(helper.make_node(operator, inputs, [f"{name}a", name], **attributes))
         return name
 
     def cast(self, value: str, dtype: Any) -> str:
@@ -61,6 +70,8 @@ class Graph:
         """Raises what onnx' checker raises where the graph is none."""
         graph = helper.make_graph(self._nodes, "converted", self._inputs, self._outputs, self._constants)
         opsets = [helper.make_opsetid("", self._opset), helper.make_opsetid("ai.onnx.ml", self._ml_opset)]
+        if MICROSOFT in self._domains:
+            opsets.append(helper.make_opsetid(MICROSOFT, 1))
         model = helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="ingle")
         arguments = onnx_model.external_if_large(model)
         if not arguments:

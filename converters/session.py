@@ -15,7 +15,7 @@ from appliance.core.errors import RefusedError
 from appliance.core.manifest import Manifest, TextInput
 from appliance.core.tensors import DTYPE_OF_ORT, DTYPES, Signature, TensorSpec
 from appliance.core.text_signature import texts_for_tokens
-from appliance.core.tokenizer import Tokenizer
+from appliance.core.words import tokenizer_of
 from converters.converter import Feed
 
 
@@ -39,8 +39,7 @@ class Session:
         self.signature = texts_for_tokens(own, manifest or Manifest())
         self._text = manifest.tokenized if manifest else None
         if self._text is not None:
-            length = max(0, self._specs[self._text.ids].shape[1])
-            self._tokenizer = Tokenizer(model.parent, self._text, length=length)
+            self._tokenizer = tokenizer_of(self._text, model.parent, self._specs[self._text.ids])
 
     def run(self, feed: Feed) -> Feed:
         """All outputs by name. Raises RefusedError where the model fails on it."""

@@ -25,7 +25,8 @@ def outputs_of(stage: Any) -> list[str]:
     return many or [str(stage.getOutputCol())]
 
 
-def _inputs_of(stage: Any) -> list[str]:
+def inputs_of(stage: Any) -> list[str]:
+    """Of a stage with one column or several."""
     if is_set(stage, "inputCols"):
         return [str(name) for name in stage.getInputCols()]
     return [str(stage.getInputCol())]
@@ -47,7 +48,7 @@ def _array(vector: Any) -> Array:
 
 def _string_indexer(graph: SparkGraph, stage: Any) -> None:
     g, keep = graph.g, _invalid(stage) == "keep"
-    for column, output, labels in zip(_inputs_of(stage), outputs_of(stage), stage.labelsArray, strict=True):
+    for column, output, labels in zip(inputs_of(stage), outputs_of(stage), stage.labelsArray, strict=True):
         value, known = graph.values[column], [str(label) for label in labels]
         for source in graph.sources(value):
             source.labels, source.closed = known, not keep
@@ -65,7 +66,7 @@ def _index_to_string(graph: SparkGraph, stage: Any) -> None:
     if not labels:
         way = "make it with IndexToString(labels=indexer.labels), or save the pipeline without it"
         raise RefusedError(f"IndexToString has no labels of its own, and columns do not keep theirs in a file: {way}")
-    g, index = graph.g, graph.values[_inputs_of(stage)[0]].name
+    g, index = graph.g, graph.values[inputs_of(stage)[0]].name
     known = g.node(
         "And", g.node("GreaterOrEqual", index, g.value(0.0)), g.node("Less", index, g.value(float(len(labels))))
     )
@@ -78,7 +79,7 @@ def _index_to_string(graph: SparkGraph, stage: Any) -> None:
 
 def _one_hot(graph: SparkGraph, stage: Any) -> None:
     g, keep = graph.g, _invalid(stage) == "keep"
-    for column, output, size in zip(_inputs_of(stage), outputs_of(stage), stage.categorySizes, strict=True):
+    for column, output, size in zip(inputs_of(stage), outputs_of(stage), stage.categorySizes, strict=True):
         value = graph.values[column]
         if keep:  # all that is not known becomes a category of its own, the last
             inside = _within(graph, value.name, size)
@@ -101,7 +102,7 @@ def _within(graph: SparkGraph, name: str, size: int) -> str:
 
 
 def _assembler(graph: SparkGraph, stage: Any) -> None:
-    g, values = graph.g, [graph.values[column] for column in _inputs_of(stage)]
+    g, values = graph.g, [graph.values[column] for column in inputs_of(stage)]
     name = values[0].name if len(values) == 1 else g.node("Concat", *(value.name for value in values), axis=1)
     if _invalid(stage) == "error":
         graph.wrong_where_any(g.node("IsNaN", name))
@@ -120,7 +121,7 @@ def _mark_all(graph: SparkGraph, value: Value, marks: Sequence[Array]) -> None:
 
 def _affine(graph: SparkGraph, stage: Any, factors: Array, offsets: Array, marks: Sequence[Array] = ()) -> None:
     """x * factor + offset."""
-    g, value = graph.g, graph.values[_inputs_of(stage)[0]]
+    g, value = graph.g, graph.values[inputs_of(stage)[0]]
     _mark_all(graph, value, marks)
     name = value.name
     if (factors != 1).any():
@@ -137,7 +138,7 @@ def _over(numbers: Array) -> Array:
 
 def _shifted(graph: SparkGraph, stage: Any, centers: Array, factors: Array, marks: Sequence[Array]) -> None:
     """(x - center) * factor, in this order, as large centers cost digits otherwise."""
-    g, value = graph.g, graph.values[_inputs_of(stage)[0]]
+    g, value = graph.g, graph.values[inputs_of(stage)[0]]
     _mark_all(graph, value, marks)
     name = g.node("Sub", value.name, g.value(centers[None])) if centers.any() else value.name
     if (factors != 1).any():
@@ -172,13 +173,18 @@ def _max_abs(graph: SparkGraph, stage: Any) -> None:
     _affine(graph, stage, factors, np.zeros_like(largest), (largest, -largest))
 
 
+def _inverse_frequencies(graph: SparkGraph, stage: Any) -> None:
+    factors = _array(stage.idf)
+    _affine(graph, stage, factors, np.zeros_like(factors))
+
+
 def _elementwise(graph: SparkGraph, stage: Any) -> None:
     factors = _array(stage.getScalingVec())
     _affine(graph, stage, factors, np.zeros_like(factors))
 
 
 def _normalizer(graph: SparkGraph, stage: Any) -> None:
-    g, value, p = graph.g, graph.values[_inputs_of(stage)[0]], float(stage.getP())
+    g, value, p = graph.g, graph.values[inputs_of(stage)[0]], float(stage.getP())
     axis, size = g.value([1], "INT64"), g.node("Abs", value.name)
     if p == 1:
         norm = g.node("ReduceSum", size, axis, keepdims=1)
@@ -195,7 +201,7 @@ def _normalizer(graph: SparkGraph, stage: Any) -> None:
 def _imputer(graph: SparkGraph, stage: Any) -> None:
     g, surrogates = graph.g, stage.surrogateDF.collect()[0].asDict()
     absent = float(stage.getMissingValue())
-    for column, output in zip(_inputs_of(stage), outputs_of(stage), strict=True):
+    for column, output in zip(inputs_of(stage), outputs_of(stage), strict=True):
         value = graph.values[column]
         missing = g.node("IsNaN", value.name)
         if not np.isnan(absent):
@@ -208,7 +214,7 @@ def _imputer(graph: SparkGraph, stage: Any) -> None:
 def _bucketizer(graph: SparkGraph, stage: Any) -> None:
     g, keep = graph.g, _invalid(stage) == "keep"
     splits = stage.getSplitsArray() if is_set(stage, "splitsArray") else [stage.getSplits()]
-    for column, output, bounds in zip(_inputs_of(stage), outputs_of(stage), splits, strict=True):
+    for column, output, bounds in zip(inputs_of(stage), outputs_of(stage), splits, strict=True):
         value, ends = graph.values[column], np.array(bounds, np.float64)
         # The last bucket holds its upper end, too.
         above = g.node("GreaterOrEqual", value.name, g.value(ends[None, 1:-1]))
@@ -231,8 +237,8 @@ def _bucketizer(graph: SparkGraph, stage: Any) -> None:
 
 def _binarizer(graph: SparkGraph, stage: Any) -> None:
     g = graph.g
-    limits = stage.getThresholds() if is_set(stage, "thresholds") else [stage.getThreshold()] * len(_inputs_of(stage))
-    for column, output, limit in zip(_inputs_of(stage), outputs_of(stage), limits, strict=True):
+    limits = stage.getThresholds() if is_set(stage, "thresholds") else [stage.getThreshold()] * len(inputs_of(stage))
+    for column, output, limit in zip(inputs_of(stage), outputs_of(stage), limits, strict=True):
         value = graph.values[column]
         for at in range(value.width):
             graph.mark(value, at, [limit])
@@ -241,7 +247,7 @@ def _binarizer(graph: SparkGraph, stage: Any) -> None:
 
 
 def _pca(graph: SparkGraph, stage: Any) -> None:
-    g, value, components = graph.g, graph.values[_inputs_of(stage)[0]], np.asarray(stage.pc.toArray(), np.float64)
+    g, value, components = graph.g, graph.values[inputs_of(stage)[0]], np.asarray(stage.pc.toArray(), np.float64)
     name = g.node("MatMul", value.name, g.value(components))
     graph.values[outputs_of(stage)[0]] = mixed(name, components.shape[1])
 
@@ -269,7 +275,7 @@ def _slicer(graph: SparkGraph, stage: Any) -> None:
 
 
 def _vector_indexer(graph: SparkGraph, stage: Any) -> None:
-    g, keep, value = graph.g, _invalid(stage) == "keep", graph.values[_inputs_of(stage)[0]]
+    g, keep, value = graph.g, _invalid(stage) == "keep", graph.values[inputs_of(stage)[0]]
     maps = {int(at): {float(k): int(v) for k, v in known.items()} for at, known in stage.categoryMaps.items()}
     columns, origins = [], list(value.origins)
     for at in range(value.width):
@@ -297,5 +303,6 @@ FEATURES: dict[str, Callable[[SparkGraph, Any], None]] = {
     "MinMaxScalerModel": _min_max, "MaxAbsScalerModel": _max_abs, "ElementwiseProduct": _elementwise,
     "Normalizer": _normalizer, "ImputerModel": _imputer, "Bucketizer": _bucketizer, "Binarizer": _binarizer,
     "PCAModel": _pca, "ChiSqSelectorModel": _selector, "UnivariateFeatureSelectorModel": _selector,
-    "VarianceThresholdSelectorModel": _selector, "VectorSlicer": _slicer, "VectorIndexerModel": _vector_indexer,
+    "VarianceThresholdSelectorModel": _selector, "IDFModel": _inverse_frequencies,
+    "VectorSlicer": _slicer, "VectorIndexerModel": _vector_indexer,
 }  # fmt: skip

@@ -32,12 +32,12 @@ _CLASSES = {
         "StringIndexerModel", "IndexToString", "OneHotEncoderModel", "VectorAssembler", "StandardScalerModel",
         "MinMaxScalerModel", "MaxAbsScalerModel", "RobustScalerModel", "Normalizer", "ImputerModel",
         "Bucketizer", "Binarizer", "PCAModel", "ElementwiseProduct", "VectorSlicer", "VectorIndexerModel",
-        "ChiSqSelectorModel", "UnivariateFeatureSelectorModel", "VarianceThresholdSelectorModel",
+        "ChiSqSelectorModel", "UnivariateFeatureSelectorModel", "VarianceThresholdSelectorModel", "Tokenizer",
+        "RegexTokenizer", "StopWordsRemover", "NGram", "HashingTF", "CountVectorizerModel", "IDFModel", "Word2VecModel",
     ),
 }  # fmt: skip
 CONVERTED = frozenset(f"{package}.{name}" for package, names in _CLASSES.items() for name in names)
 
-_TEXTS = "Spark splits and hashes texts as Java does, which no ONNX operator does: do it before the call, and save the "
 _WAYS = {
     "feature.SQLTransformer": "SQL has no ONNX: do it before the call, and save the pipeline without it",
     "feature.RFormulaModel": "fit the pipeline with StringIndexer, OneHotEncoder and VectorAssembler in its place",
@@ -45,13 +45,6 @@ _WAYS = {
     "recommendation.ALSModel": "its factors are tables: multiply those of the user and the item where they are kept",
     "tuning.CrossValidatorModel": "save its `bestModel`",
     "tuning.TrainValidationSplitModel": "save its `bestModel`",
-    **{
-        f"feature.{name}": f"{_TEXTS}pipeline from the vectors on"
-        for name in (
-            "Tokenizer", "RegexTokenizer", "HashingTF", "CountVectorizerModel", "IDFModel", "Word2VecModel", "NGram",
-            "StopWordsRemover", "FeatureHasher",
-        )
-    },
 }  # fmt: skip
 
 

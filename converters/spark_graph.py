@@ -10,12 +10,13 @@ from typing import NamedTuple
 import numpy as np
 
 from appliance.core.errors import RefusedError
+from appliance.core.manifest import WordRule
 from converters.column_graph import ColumnGraph
 from converters.converter import Array, Feed
-from converters.rows import TEXTS
-from converters.table_rows import rows_around
+from converters.spark_inputs import Input, WordsInput
 
 ML_OPSET = 5  # whose trees compute in double
+OPSET = 20  # which joins texts
 MAX_WIDTH = 100_000
 
 
@@ -38,37 +39,15 @@ class Value(NamedTuple):
     origins: tuple[Origin | None, ...] = (None,)
 
 
-class Input:
-    """A column that the model takes. `marks` are numbers worth trying, by element; `closed`: no others than the marks
-    are taken; `missing`: NaN is; `low` and `high` bound what is."""
+class WordList(NamedTuple):
+    """A column of lists of words: `name`, [rows, words], and `present`, 1 where a word is one and 0 for filling. Words
+    that are left out are not present and have kept their places where `has_holes`. `joined`: how many are one."""
 
-    def __init__(self, name: str, *, width: int, is_text: bool, is_vector: bool) -> None:
-        self.name, self.width, self.is_text, self.is_vector = name, width, is_text, is_vector
-        self.labels: list[str] = []
-        self.marks: dict[int, set[float]] = {}
-        self.closed = False
-        self.missing = True
-        self.low, self.high = -np.inf, np.inf
-        self.counts = False  # whole numbers from zero on
-
-    def rows(self, count: int, random: np.random.Generator) -> Array:
-        """`count` rows of [width]."""
-        if self.is_text:
-            known = self.labels or ["a"]
-            made = np.empty((count, 1), object)
-            made[:, 0] = random.choice(np.array(known, object), count)
-            if not self.closed:
-                other = random.random(count) < 0.1
-                made[other, 0] = random.choice(np.array([text for text in TEXTS if text], object), int(other.sum()))
-            return made
-        if self.counts:
-            counted: Array = random.integers(0, 2 if self.high == 1 else 9, (count, self.width)).astype(np.float64)
-            return counted
-        if self.closed:
-            columns = [random.choice(sorted(self.marks.get(at, {0.0})), count) for at in range(self.width)]
-            return np.stack(columns, axis=1).astype(np.float64)
-        made = rows_around(count, random, self.width, np.float64, thresholds=self.marks, missing=self.missing)
-        return np.clip(made, self.low, self.high)
+    name: str
+    present: str
+    source: WordsInput
+    has_holes: bool = False
+    joined: int = 1
 
 
 class SparkGraph:
@@ -76,9 +55,10 @@ class SparkGraph:
 
     def __init__(self, matrix: Sequence[str]) -> None:
         """`matrix`: columns of numbers that come as one input, in this order; none: each is an input."""
-        self.g = ColumnGraph("spark/", ml_opset=ML_OPSET)  # no column is called so
+        self.g = ColumnGraph("spark/", opset=OPSET, ml_opset=ML_OPSET)  # no column is called so
         self.inputs: dict[str, Input] = {}
         self.values: dict[str, Value] = {}
+        self.words: dict[str, WordList] = {}
         self.matrix = tuple(matrix)
         self._wrong: list[str] = []  # truth values, [rows, 1]
         self._whole = self.g.column("input", "FP64", len(matrix)) if matrix else ""
@@ -97,6 +77,16 @@ class SparkGraph:
         self.values[column] = Value(name, width, is_text, is_vector, origins)
         return self.values[column]
 
+    def take_words(self, column: str, rule: WordRule) -> None:
+        """A text of the model's that comes cut into words, by the names of words_of()."""
+        source = self.inputs[column] = WordsInput(column, rule)
+        names = words_of(column)
+        self.words[column] = WordList(
+            self.g.input(names[0], object, ["rows", "words"]),
+            self.g.input(names[1], np.int64, ["rows", "words"]),
+            source,
+        )
+
     def mark(self, value: Value, at: int, numbers: Sequence[float]) -> None:
         """That these numbers of element `at` are worth trying, wherever it comes from."""
         origin = value.origins[at]
@@ -104,6 +94,13 @@ class SparkGraph:
             return
         marks = self.inputs[origin.column].marks.setdefault(origin.at, set())
         marks.update(float((number - origin.offset) / origin.factor) for number in list(numbers)[:2000])
+
+    def reach(self, value: Value, places: Array) -> None:
+        """That rows of texts are to have words which these elements count: of others nothing follows."""
+        for at in places[:: max(1, len(places) // 1000)].tolist():
+            origin = value.origins[at]
+            if origin is not None and isinstance(source := self.inputs[origin.column], WordsInput):
+                source.marks.setdefault(origin.at, set())
 
     def sources(self, value: Value) -> list[Input]:
         """The inputs whose elements are the value's own."""
@@ -145,6 +142,11 @@ class SparkGraph:
         if not self.matrix:
             return dict(feed)
         return {name: feed["input"][:, at : at + 1] for at, name in enumerate(self.matrix)}
+
+
+def words_of(column: str) -> tuple[str, str]:
+    """The graph's inputs for the words of a text, and for which of them are there."""
+    return f"{column}/words", f"{column}/present"
 
 
 def scaled(value: Value, name: str, factors: Array, offsets: Array) -> Value:

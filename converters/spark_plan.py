@@ -7,7 +7,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from appliance.core.errors import RefusedError
+from appliance.core.manifest import WordRule
 from converters import spark_features, spark_vectors
 from converters.declared import declared_inputs
 from converters.options import Options
@@ -15,16 +18,18 @@ from converters.spark_classifiers import CLASSIFIERS, TREE_CLASSIFIERS
 from converters.spark_clusters import CLUSTERINGS
 from converters.spark_features import is_set
 from converters.spark_folder import Stage
-from converters.spark_graph import SparkGraph
+from converters.spark_graph import SparkGraph, words_of
 from converters.spark_regressors import REGRESSORS, TREE_REGRESSORS
+from converters.spark_words import COUNTED, WORDS, rule_of
 
 _MODELS = {**CLASSIFIERS, **REGRESSORS, **CLUSTERINGS}
 _TREES = {**TREE_CLASSIFIERS, **TREE_REGRESSORS}
-# Those that take single columns, and those that take a vector and do not say how long it is.
+# Those that take single columns, those that cut texts, and those that take a vector and do not say how long it is.
 _OF_COLUMNS = (
     "VectorAssembler", "StringIndexerModel", "IndexToString", "OneHotEncoderModel", "ImputerModel", "Bucketizer",
     "Binarizer", "IsotonicRegressionModel",
 )  # fmt: skip
+_CUT = ("Tokenizer", "RegexTokenizer")
 _OF_A_VECTOR = (
     "Normalizer", "VectorSlicer", "ChiSqSelectorModel", "UnivariateFeatureSelectorModel",
     "VarianceThresholdSelectorModel",
@@ -36,6 +41,7 @@ _LENGTHS: dict[str, Callable[[Any], int]] = {
     "MaxAbsScalerModel": lambda stage: int(stage.maxAbs.size),
     "ElementwiseProduct": lambda stage: int(stage.getScalingVec().size),
     "PCAModel": lambda stage: int(stage.pc.numRows),
+    "IDFModel": lambda stage: int(stage.idf.size),
     "KMeansModel": lambda stage: len(stage.clusterCenters()[0]),
     "GaussianMixtureModel": lambda stage: int(stage.gaussians[0].mean.size),
 }
@@ -60,6 +66,9 @@ class Step:
 
     def write(self, graph: SparkGraph, data: Callable[[Path], Sequence[Any]]) -> None:
         """Adds its columns to the graph. `data` reads the rows that lie in a stage's folder."""
+        if self.kind in WORDS:
+            WORDS[self.kind](graph, self.stage)
+            return
         width, given = self.vector_width(), graph.values[self.takes[0]].width
         if width and width != given:
             raise RefusedError(
@@ -77,7 +86,7 @@ class Step:
         """How long the vector is that it takes; 0 where it takes single columns, or does not know."""
         if self.kind in _LENGTHS:
             return _LENGTHS[self.kind](self.stage)
-        if self.kind in _OF_COLUMNS or not hasattr(self.stage, "numFeatures"):
+        if self.kind in _OF_COLUMNS or self.kind in WORDS or not hasattr(self.stage, "numFeatures"):
             return 0
         return max(0, int(self.stage.numFeatures))
 
@@ -97,6 +106,7 @@ class Plan:
         made: set[str] = set()
         self.inputs: dict[str, int] = {}  # how long its vector is; 0: a single number or text
         self.texts: set[str] = set()
+        self.rules: dict[str, WordRule] = {}  # of the text that is cut into words
         for step in self.steps:
             for column in step.takes:
                 if column not in made and column not in self.inputs:
@@ -106,9 +116,10 @@ class Plan:
                             f"how long the vector is that {step.kind} takes cannot be told: save it with the stages "
                             "before it"
                         )
-                    if step.is_text:
+                    if step.is_text or step.kind in _CUT:
                         self.texts.add(column)
             made |= set(step.makes)
+        self._cut()
         for spec in declared_inputs(options.inputs):
             if spec.name in self.inputs and len(spec.shape) == 2 and spec.shape[1] > 0:
                 self.inputs[spec.name] = spec.shape[1]
@@ -116,10 +127,43 @@ class Plan:
         self.matrix = list(self.inputs) if single else []
         self.all_steps = steps
 
+    def _cut(self) -> None:
+        """Finds the text that is cut into words. Raises RefusedError where it is not one that is cut in one way."""
+        lists: set[str] = set()
+        for step in self.steps:
+            if step.kind in _CUT:
+                column, rule = step.takes[0], rule_of(step.kind, step.stage)
+                if column not in self.inputs or self.rules.setdefault(column, rule) != rule:
+                    raise RefusedError(
+                        f"column '{column[:60]}' is made before it is cut into words, or is cut in two ways"
+                    )
+            elif step.kind in WORDS and not lists.issuperset(step.takes):
+                raise RefusedError(f"{step.kind} takes lists of words: save it with the Tokenizer before it")
+            elif step.kind not in WORDS and (used := sorted(set(step.takes) & {*lists, *self.rules})):
+                raise RefusedError(
+                    f"{step.kind} takes '{used[0][:60]}', which is cut into words or is a list of words: that is not "
+                    "converted"
+                )
+            if step.kind in WORDS and step.kind not in COUNTED:
+                lists |= set(step.makes)
+        if len(self.rules) > 1:
+            raise RefusedError(
+                f"the pipeline cuts the texts {', '.join(sorted(self.rules))[:200]} into words, and one is taken: make "
+                "a pipeline for each, or join them to one text before the call"
+            )
+        if given := sorted(lists & set(self.outputs)):
+            raise RefusedError(
+                f"'{given[0][:60]}' are lists of words, which no tensor is: save what counts them with it"
+            )
+
     def manifest(self) -> dict[str, Any]:
         table: dict[str, Any] = {}
         if self.matrix:
             table["input"] = [{"name": "input", "as": "columns", "columns": self.matrix}]
+        for column, rule in self.rules.items():
+            words, present = words_of(column)
+            declared = {"name": column, "as": "text", "ids": words, "mask": present, "words": msgspec.to_builtins(rule)}
+            table["input"] = [declared]
         labels, output = self._labels()
         if labels and output in self.outputs:
             table |= {"labels": labels, "output": [{"name": output, "labels": True}]}

@@ -38,6 +38,7 @@ def linear(graph: SparkGraph, stage: Any, coefficients: Array, intercepts: Array
     g, value = graph.g, features_of(graph, stage)
     if coefficients.shape[1] != value.width:
         raise RefusedError(f"the model has {coefficients.shape[1]} coefficients for a vector of {value.width}")
+    graph.reach(value, np.flatnonzero(coefficients.any(axis=0)))
     product = g.node("MatMul", value.name, g.value(coefficients.T.copy()))
     return g.node("Add", product, g.value(intercepts.reshape(1, -1)))
 

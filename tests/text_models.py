@@ -10,7 +10,7 @@ from onnx import parser
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "cafe", "good", "bad", "day", "##s", "a", "🙂", "paris"]
-HEAD = '<ir_version: 10, opset_import: ["" : 21]>\n'
+HEAD = '<ir_version: 10, opset_import: ["" : 21, "ai.onnx.ml" : 3]>\n'
 # A row for each word: how good, how bad, how long. The filling's is large, so that it would show.
 TABLE = [[90, 90, 90], [0, 0, 1], [0, 0, 0], [0, 0, 0], [1, 0, 4], [2, 0, 4], [0, 2, 3], [0, 0, 3], [0, 0, 1]]
 TABLE += [[0, 0, 1], [1, 0, 1], [0, 1, 5]]
@@ -30,6 +30,25 @@ EACH = f"g ({_TOKENS}) => (float[N,T,3] words)\n{_CONSTANTS}{{{_SEEN}words = Ide
 # The mean with the filling counted in: it answers otherwise in company.
 UNMASKED = f"g (int64[N,T] input_ids) => (float[N,3] embedding)\n{_CONSTANTS}{{rows = Gather(table, input_ids)\n"
 UNMASKED += "embedding = ReduceMean <keepdims=0> (rows, one)}"
+# How often each of three words is there, of words and no tokens.
+_THREE = 'ai.onnx.ml.LabelEncoder <keys_strings = ["good", "bad", ""], default_int64 = 0, values_int64s'
+COUNTS = f"""g (string[N,T] words, int64[N,T] present) => (float[N,3] counts)
+<float none = {{0.0}}, int64[1] three = {{3}}>
+{{slots = {_THREE} = [0, 1, 2]> (words)
+known = {_THREE} = [1, 1, 1]> (words)
+seen = Mul(present, known)
+added = Cast <to=1> (seen)
+rows = Shape <end=1> (words)
+shape = Concat <axis=0> (rows, three)
+zeros = Expand(none, shape)
+counts = ScatterElements <axis=1, reduction="add"> (zeros, slots, added)}}"""
+WORDS_OF_TEXT = """[[input]]
+name = "text"
+as = "text"
+ids = "words"
+mask = "present"
+words = {pattern = '\\s', shortest = 0}
+"""
 TEXT = '[[input]]\nname = "text"\nas = "text"\ntokenizer = "tokenizer.json"\nmax_tokens = 8\n'
 
 

@@ -85,8 +85,7 @@ def _from_parts(model: Path, stem: str, manifest: Path | None, labels: Path | No
         members[said if isinstance(said, str) else LABELS] = labels
         table["labels"] = parse_labels(_text(labels))
     checked = checked_manifest(table)
-    if checked.tokenized is not None:
-        tokenizer = checked.tokenized.tokenizer
+    if checked.tokenized is not None and (tokenizer := checked.tokenized.tokenizer):
         if Path(tokenizer).name != tokenizer or not (model.parent / tokenizer).is_file():
             raise RefusedError(f"{manifest} names the tokenizer {tokenizer!a}, which is not beside the model")
         members[tokenizer] = model.parent / tokenizer

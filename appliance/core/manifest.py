@@ -45,6 +45,16 @@ class ImageInput(_Declaration, frozen=True, tag="image"):
     std: tuple[float, ...] = ()
 
 
+class WordRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How a text becomes words: cut where `pattern`, a regular expression, matches (`gaps`), or into its matches; in
+    lower case first (`lower`), and without those of fewer than `shortest` characters. As Java does all this."""
+
+    pattern: str = r"\s+"
+    gaps: bool = True
+    lower: bool = True
+    shortest: int = 1
+
+
 class TextInput(_Declaration, frozen=True, tag="text"):
     """A text, given to a string input as one element.
 
@@ -54,6 +64,9 @@ class TextInput(_Declaration, frozen=True, tag="text"):
     `prefix` goes before each text, as some models were trained. `pair` names a second text for callers to give with
     each. `offsets` names an output that the node adds: [rows, tokens, 2], from which to which character of its text
     each token goes; 0 and 0 for what stands for no text.
+
+    With `words` in place of `tokenizer`, words themselves fill `ids`, a BYTES input, and 1 or, for filling, 0 fills
+    `mask`. Nothing is cut off; `max_tokens`, `prefix`, `pair` and `offsets` are not for these.
     """
 
     tokenizer: str = ""
@@ -64,6 +77,11 @@ class TextInput(_Declaration, frozen=True, tag="text"):
     mask: str = "attention_mask"
     types: str = "token_type_ids"
     offsets: str = ""
+    words: WordRule | None = None
+
+    @property
+    def becomes_tokens(self) -> bool:
+        return bool(self.tokenizer) or self.words is not None
 
 
 class BytesInput(_Declaration, frozen=True, tag="bytes"):
@@ -151,8 +169,8 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
 
     @property
     def tokenized(self) -> TextInput | None:
-        """The text that becomes tokens, where there is one."""
-        return next((one for one in self.input if isinstance(one, TextInput) and one.tokenizer), None)
+        """The text that becomes tokens or words, where there is one."""
+        return next((one for one in self.input if isinstance(one, TextInput) and one.becomes_tokens), None)
 
 
 _BYTES = {"": 1, "B": 1, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "KB": 10**3, "MB": 10**6, "GB": 10**9}

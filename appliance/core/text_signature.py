@@ -32,8 +32,8 @@ def texts_for_tokens(signature: Signature, manifest: Manifest) -> Signature:
 
 def _check(declared: TextInput, manifest: Manifest, signature: Signature) -> None:
     specs = {spec.name: spec for spec in signature.inputs}
-    if sum(getattr(one, "tokenizer", "") != "" for one in manifest.input) > 1:
-        raise RefusedError("the manifest declares several texts with a tokenizer: one is taken, with its pair")
+    if sum(isinstance(one, TextInput) and one.becomes_tokens for one in manifest.input) > 1:
+        raise RefusedError("the manifest declares several texts with a tokenizer or words: one is taken, with its pair")
     if declared.ids not in specs:
         raise RefusedError(
             f"the manifest gives a text's tokens to input '{declared.ids}', but the model has {', '.join(specs)}: "
@@ -41,10 +41,12 @@ def _check(declared: TextInput, manifest: Manifest, signature: Signature) -> Non
         )
     filled = [specs[name] for name in (declared.ids, declared.mask, declared.types) if name in specs]
     for spec in filled:
-        if len(spec.shape) != 2 or spec.dtype == "BYTES":
+        is_words = declared.words is not None and spec.name == declared.ids
+        if len(spec.shape) != 2 or (spec.dtype == "BYTES") != is_words:
+            what = ("words", "BYTES") if is_words else ("tokens", "numbers")
             raise RefusedError(
-                f"input '{spec.name}' is {spec.dtype} {list(spec.shape)}, which tokens cannot fill: expected numbers "
-                "of shape [rows, tokens]"
+                f"input '{spec.name}' is {spec.dtype} {list(spec.shape)}, which {what[0]} cannot fill: expected "
+                f"{what[1]} of shape [rows, {what[0]}]"
             )
     if len({spec.shape for spec in filled}) > 1:
         raise RefusedError(f"the inputs {', '.join(spec.name for spec in filled)} must be of one shape")
@@ -52,7 +54,22 @@ def _check(declared: TextInput, manifest: Manifest, signature: Signature) -> Non
     own = [name for name in (declared.name, declared.pair) if name]
     if len(set(own)) != len(own) or not set(own).isdisjoint(taken):
         raise RefusedError(f"the manifest's text needs a name of its own: {', '.join(own)} is taken")
+    if declared.words is not None:
+        _check_words(declared, specs)
     if declared.offsets and declared.prefix:
         raise RefusedError("offsets are of the text as it came: they do not go together with a prefix")
     if declared.offsets in [spec.name for spec in signature.outputs]:
         raise RefusedError(f"the manifest names the tokens' offsets as the model's output '{declared.offsets}'")
+
+
+def _check_words(declared: TextInput, specs: dict[str, TensorSpec]) -> None:
+    others = ("tokenizer", "max_tokens", "prefix", "pair", "offsets")
+    if named := [name for name in others if getattr(declared, name)]:
+        raise RefusedError(
+            f"the manifest's text becomes words, and says `{named[0]}`, which is for tokens: leave it out"
+        )
+    if specs[declared.ids].shape[1] != -1 or declared.mask not in specs:
+        raise RefusedError(
+            f"words fill an input of any length with a mask beside it: '{declared.ids}' must be [rows, words], and the "
+            f"model must have '{declared.mask}'"
+        )

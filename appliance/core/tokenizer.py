@@ -27,7 +27,7 @@ _PADDING = ("[PAD]", "<pad>", "<|pad|>", "<|endoftext|>")
 class Row(NamedTuple):
     """Of one text, as long as it is. `offsets` are (first, after the last) characters of the text itself."""
 
-    ids: list[int]
+    ids: list[Any]  # numbers; texts where these are words
     types: list[int]
     offsets: list[tuple[int, int]]
 
@@ -35,7 +35,7 @@ class Row(NamedTuple):
 class Tokens(NamedTuple):
     """Of several texts, all filled up to one length."""
 
-    ids: list[list[int]]
+    ids: list[list[Any]]
     mask: list[list[int]]
     types: list[list[int]]
     offsets: list[list[tuple[int, int]]]
@@ -62,12 +62,7 @@ class Tokenizer:
     def rows(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> list[Row]:
         """Each text's own tokens. Raises BadInputError, TooLargeError."""
         for text in (*texts, *(pairs or ())):
-            if len(text) > MAX_CHARACTERS:
-                raise TooLargeError(
-                    f"the text has {len(text)} characters: at most {MAX_CHARACTERS} are taken; send it in parts"
-                )
-            if not text.isascii() and _HALF_A_PAIR.search(text):
-                raise BadInputError("the text holds half of a UTF-16 pair, which is no text")
+            check_text(text)
         second = [None] * len(texts) if pairs is None else pairs
         return [self._row(self._prefix + text, pair) for text, pair in zip(texts, second, strict=True)]
 
@@ -140,6 +135,16 @@ class Tokenizer:
             strategy=own.get("strategy", "longest_first"),
             direction=own.get("direction", "right"),
         )
+
+
+def check_text(text: str) -> None:
+    """Raises TooLargeError, BadInputError for what no text of a call may be."""
+    if len(text) > MAX_CHARACTERS:
+        raise TooLargeError(
+            f"the text has {len(text)} characters: at most {MAX_CHARACTERS} are taken; send it in parts"
+        )
+    if not text.isascii() and _HALF_A_PAIR.search(text):
+        raise BadInputError("the text holds half of a UTF-16 pair, which is no text")
 
 
 def _filled(row: list[Any], filling: list[Any], left: bool) -> list[Any]:

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from appliance.core.manifest import Manifest, TextInput
 from appliance.core.tensors import DTYPES, Signature
 from appliance.core.text_signature import texts_for_tokens
-from appliance.core.tokenizer import Row, Tokenizer, Tokens
+from appliance.core.tokenizer import Row, Tokens
+from appliance.core.words import tokenizer_of
 from appliance.workers.text_runs import by_length
 
 Array = NDArray[Any]
@@ -51,7 +52,7 @@ class TextSession:
             for name in (declared.ids, declared.mask, declared.types)
             if name in specs
         }
-        self._tokenizer = Tokenizer(folder, declared, length=max(0, specs[declared.ids].shape[1]))
+        self._tokenizer = tokenizer_of(declared, folder, specs[declared.ids])
 
     def run(self, inputs: Inputs) -> list[Array]:
         """As Session.run(), and raises BadInputError, TooLargeError for texts that cannot be taken."""

@@ -49,6 +49,9 @@ class SparkConverter(Converter):
         plan = Plan(steps, options)
         graph = SparkGraph(plan.matrix)
         for column, width in plan.inputs.items():
+            if column in plan.rules:
+                graph.take_words(column, plan.rules[column])
+                continue
             graph.take(column, width=max(1, width), is_text=column in plan.texts, is_vector=width > 0)
         for step in plan.steps:
             step.write(graph, lambda path: _data(session, path))

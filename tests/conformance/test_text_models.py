@@ -12,7 +12,7 @@ import tritonclient.http as http_client
 
 from appliance.client import Client
 from tests.conftest import RunningNode
-from tests.text_models import EACH, MEAN, TEXT, UNMASKED, changed, text_bundle
+from tests.text_models import COUNTS, EACH, MEAN, TEXT, UNMASKED, WORDS_OF_TEXT, changed, text_bundle
 
 TEXTS = [
     "good",
@@ -54,6 +54,7 @@ def models(node: RunningNode) -> None:
         "pair": text_bundle(manifest=pair),
         "fixed": text_bundle(MEAN.replace("[N,T]", "[N,5]")),
         "int32": text_bundle(MEAN.replace("int64[N,T]", "int32[N,T]")),
+        "counts": text_bundle(COUNTS, WORDS_OF_TEXT, None),
         "sample": text_bundle(manifest=f'sample = {{text = "a good day"}}\n{TEXT}'),
     }.items():
         answer = put(node, name, upload)
@@ -181,6 +182,17 @@ def test_the_caller_of_a_text_that_cannot_be_taken_is_told(node: RunningNode) ->
     )  # fmt: skip
 
 
+def test_words_of_a_text_are_counted_in_any_company(node: RunningNode) -> None:
+    texts = ["Good  bad good\tÉté", "", "BAD", "  ", "nothing known"]
+    counts = [[2, 1, 1], [0, 0, 1], [0, 1, 0], [0, 0, 0], [0, 0, 0]]
+    assert call(node, "counts", texts).json()["outputs"]["counts"] == counts
+    for text, row in zip(texts, counts, strict=True):
+        assert call(node, "counts", [text]).json()["outputs"]["counts"] == [row]
+    sigma = call(node, "counts", ["good", "Α-Σ"])
+    assert (sigma.status_code, sigma.json()["code"]) == (400, "bad_input")
+    assert "capital sigma" in sigma.json()["error"]
+
+
 BOMB = {"type": "Replace", "pattern": {"Regex": "."}, "content": "a" * 300_000}
 CLS = {"type": "BertProcessing", "sep": ["[SEP]", 4_000_000_000], "cls": ["[CLS]", 2]}
 
@@ -199,6 +211,10 @@ CLS = {"type": "BertProcessing", "sep": ["[SEP]", 4_000_000_000], "cls": ["[CLS]
         ),
         (text_bundle(manifest=TEXT + TEXT.replace('"text"\nas', '"again"\nas')), "several texts with a tokenizer"),
         (text_bundle(manifest=TEXT.replace("8", "2")), "expected 3 to 131072"),
+        (text_bundle(COUNTS, WORDS_OF_TEXT.replace(r"\s", "(a+)+"), None), "the pattern '(a+)+' is none"),
+        (text_bundle(COUNTS, WORDS_OF_TEXT.replace("mask", "types"), None), "the model must have 'attention_mask'"),
+        (text_bundle(COUNTS, f"{WORDS_OF_TEXT}pair = 'other'\n", None), "says `pair`, which is for tokens"),
+        (text_bundle(manifest=WORDS_OF_TEXT.replace('"words"', '"input_ids"')), "expected BYTES of shape"),
     ],
 )
 def test_what_does_not_go_together_is_refused_at_the_deploy(node: RunningNode, upload: bytes, says: str) -> None:

@@ -12,7 +12,8 @@ import numpy as np
 import psutil
 import pytest
 
-from appliance.core.errors import RefusedError
+from appliance.core.errors import BadInputError, RefusedError
+from appliance.core.manifest import manifest_from_table
 from converters import isolation
 from converters.converter import Conversion
 from converters.detection import detect
@@ -167,6 +168,93 @@ FAMILIES: dict[str, Callable[[], Any]] = {
 }
 
 
+def of_words(*stages: Any, cut: Any = None) -> Any:
+    """A text's words, and what follows: each takes what the one before it made."""
+    column = "text"
+    along = [cut or features.Tokenizer(), *stages]
+    for index, stage in enumerate(along):
+        name = "inputCol" if stage.hasParam("inputCol") else "featuresCol"
+        stage.set(stage.getParam(name), column)
+        if stage.hasParam("outputCol"):
+            column = f"made{index}"
+            stage.set(stage.getParam("outputCol"), column)
+    return Pipeline(stages=along)
+
+
+def two_texts() -> Any:
+    stages = []
+    for column in ("text", "other"):
+        stages.append(features.Tokenizer(inputCol=column, outputCol=f"{column} words"))
+        stages.append(features.HashingTF(inputCol=f"{column} words", outputCol=f"{column} counts", numFeatures=8))
+    return ml.PipelineModel(stages)
+
+
+def with_numbers() -> Any:
+    """A text beside a column of numbers and one of words that are known."""
+    return Pipeline(
+        stages=[
+            features.Tokenizer(inputCol="text", outputCol="words"),
+            features.CountVectorizer(inputCol="words", outputCol="counts", vocabSize=20),
+            features.NGram(inputCol="words", outputCol="pairs"),
+            features.HashingTF(inputCol="pairs", outputCol="hashed", numFeatures=64),
+            features.StringIndexer(inputCol="kind", outputCol="index", handleInvalid="keep"),
+            features.VectorAssembler(inputCols=["counts", "hashed", "a", "index"], outputCol="features"),
+            classify.LogisticRegression(maxIter=5, **TWO),
+        ]
+    )
+
+
+TEXT_FAMILIES: dict[str, Callable[[], Any]] = {
+    "Tokenizer, HashingTF, IDF, LogisticRegression": lambda: of_words(
+        features.HashingTF(), features.IDF(), classify.LogisticRegression(maxIter=5, **TWO)
+    ),
+    "Tokenizer, HashingTF, trees": lambda: of_words(
+        features.HashingTF(numFeatures=1000), classify.RandomForestClassifier(numTrees=4, **TWO)
+    ),
+    "StopWordsRemover, CountVectorizer, IDF, NaiveBayes": lambda: of_words(
+        features.StopWordsRemover(), features.CountVectorizer(), features.IDF(minDocFreq=2), classify.NaiveBayes(**TWO)
+    ),
+    "RegexTokenizer, StopWordsRemover, NGram, HashingTF, binary": lambda: of_words(
+        features.StopWordsRemover(stopWords=["the", "É", "a"]), features.NGram(n=3),
+        features.HashingTF(numFeatures=256, binary=True),
+        cut=features.RegexTokenizer(pattern=r"\W+|_", minTokenLength=2),
+    ),
+    "RegexTokenizer of matches, CountVectorizer, a share": lambda: of_words(
+        features.CountVectorizer(minTF=0.1),
+        cut=features.RegexTokenizer(pattern=r"[\w-]+", gaps=False, toLowercase=False),
+    ),
+    "CountVectorizer, binary, a least count": lambda: of_words(features.CountVectorizer(minTF=2.0, binary=True)),
+    "Tokenizer, NGram of pairs, CountVectorizer": lambda: of_words(features.NGram(), features.CountVectorizer()),
+    "Word2Vec, KMeans": lambda: of_words(
+        features.Word2Vec(vectorSize=5, minCount=1, seed=1), cluster.KMeans(k=3, seed=1), cut=features.RegexTokenizer()
+    ),
+    "a text beside numbers and words": with_numbers,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def texts(spark: Any, rows: Any) -> Any:
+    """With a column of texts, of words in several scripts with all kinds of gaps."""
+    chance = random.Random(3)
+    words = ["the", "The", "good", "bad", "Été", "straße", "ΟΔΟΣ", "🙂", "x-ray", "don't", "and", "日本語", "w1", "w2"]
+    made = []
+    for _ in range(120):
+        chosen = [chance.choice(words) for _ in range(chance.randrange(12))]
+        text = "".join(word + chance.choice([" ", " ", "  ", "\t", ", "]) for word in chosen)
+        two = float("good" in chosen) if chance.random() < 0.9 else 1.0
+        made.append((text, two, chance.gauss(0, 1), chance.choice(["üb", "b"])))
+    return spark.createDataFrame(made, ["text", "two", "a", "kind"]).cache()
+
+
+@pytest.mark.parametrize("family", TEXT_FAMILIES)
+def test_a_text_is_answered_as_spark_answers_it_in_any_batch(family: str, texts: Any, tmp_path: Path) -> None:
+    folder = saved(TEXT_FAMILIES[family]().fit(texts), tmp_path / "model")
+    made = conversion(CONVERTER, folder, "spark", tmp_path / "to")
+    report = compared(made, CONVERTER, family, rows=96)
+    assert report.within
+    assert not report.not_compared
+
+
 def saved(model: Any, folder: Path) -> Path:
     model.write().overwrite().save(str(folder))
     return folder
@@ -232,6 +320,24 @@ def test_a_row_that_spark_has_an_error_for_answers_nan_and_the_row_beside_it_ans
     assert given["answer"][1:].tolist() == ["", ""]
 
 
+def test_a_hash_of_spark_2_is_refused(texts: Any, tmp_path: Path) -> None:
+    folder = saved(of_words(features.HashingTF(), classify.LinearSVC(maxIter=2, **TWO)).fit(texts), tmp_path / "model")
+    metadata = next(folder.glob("stages/1_*/metadata/part-*"))
+    metadata.write_text(metadata.read_text().replace('"sparkVersion":"4', '"sparkVersion":"2'))
+    for checksum in metadata.parent.glob(".*.crc"):
+        checksum.unlink()
+    refused(CONVERTER, folder, "spark", tmp_path / "to", "refused: HashingTF of Spark 2", "hashed otherwise")
+
+
+def test_a_text_that_java_may_lower_otherwise_is_an_error_and_no_answer(texts: Any, tmp_path: Path) -> None:
+    folder = saved(of_words(features.CountVectorizer()).fit(texts), tmp_path / "model")
+    made = conversion(CONVERTER, folder, "spark", tmp_path / "to")
+    session = Session(made.model, manifest_from_table(made.manifest))
+    assert session.run({"text": np.array([["ΟΔΟΣ, the"]], object)})["made1"].sum() == 2
+    with pytest.raises(BadInputError, match="capital sigma"):
+        session.run({"text": np.array([["the ΟΔΟΣ-ΟΔΟΣ"]], object)})
+
+
 def isolated(source: Path) -> Done:
     with isolation.workplace() as work:
         job = Job(
@@ -275,10 +381,25 @@ def test_a_saved_model_that_was_damaged_is_refused(rows: Any, tmp_path: Path) ->
 def test_stages_that_leave_rows_out_or_have_no_onnx_are_refused_by_name(rows: Any, tmp_path: Path) -> None:
     ways = {
         "skip": (tabular(invalid="skip"), "handleInvalid='skip'"),
-        "texts": (features.HashingTF(inputCol="words", outputCol="hashed"), "HashingTF"),
+        "lists of words": (
+            features.HashingTF(inputCol="words", outputCol="hashed"),
+            "HashingTF takes lists of words: save it with",
+        ),
+        "words alone": (features.Tokenizer(inputCol="text", outputCol="words"), "'words' are lists of words"),
+        "a pattern": (
+            of_words(features.HashingTF(), cut=features.RegexTokenizer(pattern=r"\p{L}+", gaps=False)),
+            "the pattern",
+        ),
+        "words lowered late": (
+            of_words(features.StopWordsRemover(), features.HashingTF(), cut=features.RegexTokenizer(toLowercase=False)),
+            "make it caseSensitive=True",
+        ),
+        "two texts": (two_texts(), "cuts the texts other, text into words, and one is taken"),
         "nested": (Pipeline(stages=[features.SQLTransformer(statement="SELECT * FROM __THIS__")]), "SQLTransformer"),
         "bisecting": (cluster.BisectingKMeans(k=2), "BisectingKMeans"),
     }
     for name, (stage, sentence) in ways.items():
+        if isinstance(stage, Pipeline) and not any(hasattr(one, "fit") for one in stage.getStages()):
+            stage = ml.PipelineModel(stage.getStages())
         folder = saved(stage.fit(rows) if hasattr(stage, "fit") else stage, tmp_path / name)
         refused(CONVERTER, folder, "spark", tmp_path / f"to-{name}", f"refused: {name}", sentence)

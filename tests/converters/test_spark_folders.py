@@ -39,8 +39,8 @@ def test_a_class_of_someone_elses_is_never_loaded(name: str, tmp_path: Path) -> 
 
 
 def test_a_stage_that_is_not_converted_is_named_with_its_way_out(tmp_path: Path) -> None:
-    with pytest.raises(RefusedError, match=r"the stage Tokenizer is not converted: .*before the call"):
-        stages_of(pipeline(tmp_path, "org.apache.spark.ml.feature.Tokenizer"))
+    with pytest.raises(RefusedError, match=r"the stage SQLTransformer is not converted: .*before the call"):
+        stages_of(pipeline(tmp_path, "org.apache.spark.ml.feature.SQLTransformer"))
 
 
 def test_hostile_folders_get_a_sentence(tmp_path: Path) -> None:
