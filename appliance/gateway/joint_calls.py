@@ -5,8 +5,10 @@ row; the worker would have joined them all the same. The peer sees one call. Whe
 so that the fault falls on the call that has it. Who is asked, and what comes of it, is the calls' own affair.
 """
 
+import contextlib
+import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 from appliance.core.errors import IngleError, UnavailableError, WorkerFailedError
@@ -23,6 +25,8 @@ from federation.turns import AtTurnsEnd
 
 # So many calls leave before the turn ends: the peer runs the first while this node still reads the last.
 _ENOUGH = 8
+
+_log = logging.getLogger("ingle.mesh")
 
 
 class Member(Protocol):
@@ -58,6 +62,15 @@ class _Place(NamedTuple):
     work: Work
     call_id: str
     rows: int
+
+
+@contextlib.contextmanager
+def _of_one_call() -> Iterator[None]:
+    """A fault of ours in what is done for one call ends there: the others have their outcomes to hear."""
+    try:
+        yield
+    except Exception:
+        _log.exception("a fault of ours in one of several calls to a peer")
 
 
 class JointCall:
@@ -136,7 +149,8 @@ class JointCall:
         first = True
         for place, own in zip(self._places, cut, strict=True):
             if place.member in self._waiting:
-                place.member.replied_jointly(node_id, reply, own, first=first)
+                with _of_one_call():
+                    place.member.replied_jointly(node_id, reply, own, first=first)
                 first = False
 
     def failed_at(self, node_id: str, error: IngleError, *, elsewhere: bool) -> None:
@@ -146,15 +160,17 @@ class JointCall:
             return
         for place in self._places:
             if place.member in self._waiting:
-                place.member.failed_at(node_id, error, elsewhere=True)
+                with _of_one_call():
+                    place.member.failed_at(node_id, error, elsewhere=True)
 
     def _each_alone(self) -> None:
         for place in self._places:
             if place.member in self._waiting:
-                try:
-                    place.member.ask_alone(self.node_id)
-                except UnavailableError as error:
-                    place.member.failed_at(self.node_id, error, elsewhere=True)
+                with _of_one_call():
+                    try:
+                        place.member.ask_alone(self.node_id)
+                    except UnavailableError as error:
+                        place.member.failed_at(self.node_id, error, elsewhere=True)
 
 
 class JointCalls:

@@ -222,6 +222,19 @@ def test_where_the_one_fails_each_is_asked_by_itself(answer: str) -> None:
     run(fails)
 
 
+def test_a_fault_of_ours_in_one_call_keeps_no_answer_from_the_others(caplog: pytest.LogCaptureFixture) -> None:
+    async def breaks(mesh: Mesh) -> None:
+        await mesh.busy()
+        callers = [mesh.call(number) for number in range(3)]
+        await asyncio.sleep(0)
+        callers[1].answer = b"told already"  # so that it does not take another
+        mesh.reply()
+        assert [caller.answer for caller in callers] == [bytes([0]), b"told already", bytes([2])]
+
+    run(breaks)
+    assert "AssertionError" in caplog.text
+
+
 def test_where_the_peer_ran_nothing_all_are_told_so() -> None:
     async def is_busy(mesh: Mesh) -> None:
         await mesh.busy()
