@@ -29,6 +29,7 @@ _TUNING = Tuning(
     unsent_messages=64,
     io_thread=1,
     type_of_service=0x08,
+    messages_a_turn=2,  # each is some 0.2 ms of work, and calls come by the same loop
 )
 
 OnMessage = Callable[[str, Head, list[Buffer]], None]

@@ -92,8 +92,11 @@ class Server:
     async def _give_all(self) -> None:
         """One part for each peer in turn."""
         while self._clients:
-            gave = [await self._give_one(node_id, client) for node_id, client in list(self._clients.items())]
-            if not any(gave):
+            gave = False
+            for node_id, client in list(self._clients.items()):
+                gave |= await self._give_one(node_id, client)
+                await asyncio.sleep(0)  # what was read before is given without waiting: calls have their turn between
+            if not gave:
                 await asyncio.sleep(RETRY_S)
 
     async def _give_one(self, node_id: str, client: _Client) -> bool:

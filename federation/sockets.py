@@ -21,7 +21,7 @@ from federation.frames import PART_FROM_BYTES
 
 Context: TypeAlias = "zmq.Context[zmq.Socket[bytes]]"
 
-_MESSAGES_A_TURN = 64
+MESSAGES_A_TURN = 64
 _EVENT = struct.Struct("=HI")  # zmq_socket_monitor(3): the event and its value
 # As plain numbers: zmq's own are enums, whose arithmetic is slow.
 _NOBLOCK, _SNDMORE, _EVENTS, _POLLIN = int(zmq.NOBLOCK), int(zmq.SNDMORE), int(zmq.EVENTS), int(zmq.POLLIN)
@@ -31,10 +31,18 @@ _log = logging.getLogger("ingle.mesh")
 
 
 class DrivenSocket:
-    """One socket. `on_message` gets the frames of each message; it may close the socket."""
+    """One socket. `on_message` gets the frames of each message; it may close the socket. `messages_a_turn`: after how
+    many the loop sees to others."""
 
-    def __init__(self, context: Context, kind: int, on_message: Callable[[list[zmq.Frame]], None]) -> None:
+    def __init__(
+        self,
+        context: Context,
+        kind: int,
+        on_message: Callable[[list[zmq.Frame]], None],
+        messages_a_turn: int = MESSAGES_A_TURN,
+    ) -> None:
         self._on_message = on_message
+        self._messages_a_turn = messages_a_turn
         self._loop = asyncio.get_running_loop()
         self._look_is_due = False
         self._looking = False
@@ -61,7 +69,7 @@ class DrivenSocket:
             self._looking = False
 
     def _read_some(self) -> bool:
-        for _ in range(_MESSAGES_A_TURN):
+        for _ in range(self._messages_a_turn):
             # To ask is also what makes the descriptor speak again.
             if self.closed or not cast(int, self.zmq.get(_EVENTS)) & _POLLIN:
                 return True

@@ -11,6 +11,7 @@ import zmq
 
 from appliance.core.requests import Buffer
 from federation.identity import Identity
+from federation.sockets import MESSAGES_A_TURN
 from federation.zap import ZAP_DOMAIN
 
 _HANDSHAKE_MS = 3000
@@ -22,7 +23,7 @@ _ASK_EVERY, _GIVE_UP_AFTER = 0.667, 0.85
 class Tuning(msgspec.Struct, frozen=True, kw_only=True):
     """How connections of one purpose are kept. `suspect_s`: a peer that says nothing for about so long is given up by
     ZeroMQ; 0: whether it lives is not asked. `unsent_bytes` and `unsent_messages` bound what one peer may leave unread.
-    `io_thread`: which of ZeroMQ's threads does the work."""
+    `io_thread`: which of ZeroMQ's threads does the work. `messages_a_turn`: after how many the loop sees to others."""
 
     suspect_s: float
     max_message_bytes: int
@@ -30,6 +31,7 @@ class Tuning(msgspec.Struct, frozen=True, kw_only=True):
     unsent_messages: int
     io_thread: int
     type_of_service: int  # ip(7), IP_TOS
+    messages_a_turn: int = MESSAGES_A_TURN
 
 
 class Wire(Protocol):
