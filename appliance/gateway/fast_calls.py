@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 from appliance.core.errors import BadInputError, IngleError, UnavailableError
 from appliance.core.frames import Answer
-from appliance.core.requests import CallAnswer
+from appliance.core.requests import Buffer, CallAnswer
 from appliance.gateway import body_reader
-from appliance.gateway.http_answer import COMPRESS_FROM_BYTES, error_bytes, v2_answer_bytes
+from appliance.gateway.http_answer import COMPRESS_FROM_BYTES, error_bytes, v2_answer_parts
 from appliance.gateway.http_head import Head, read_head
 from appliance.gateway.peers import NOBODY, peer_of_socket
 from appliance.gateway.progress import Progress, looked
@@ -359,13 +359,13 @@ class Connection(asyncio.Protocol):
         if call.accepts and len(done.body) >= COMPRESS_FROM_BYTES:
             self._spawn_compressed(call, done)
         else:
-            self._write(v2_answer_bytes(done, call.model, call.id))
+            self._write(*v2_answer_parts(done, call.model, call.id))
 
     def _spawn_compressed(self, call: "_Call", done: CallAnswer) -> None:
         async def write() -> None:
-            content = await asyncio.to_thread(v2_answer_bytes, done, call.model, call.id, call.accepts)
+            content = await asyncio.to_thread(v2_answer_parts, done, call.model, call.id, call.accepts)
             if self._call is call:
-                self._write(content)
+                self._write(*content)
 
         call.task = self._loop.create_task(write())
 
@@ -376,10 +376,13 @@ class Connection(asyncio.Protocol):
         _log.error("a fault of ours in a call", exc_info=error)
         self._failed(IngleError("the node failed on this request, and has logged why"))
 
-    def _write(self, content: bytes) -> None:
+    def _write(self, *parts: Buffer) -> None:
         self._call = None
         self._give_back()
-        self._transport.write(content)
+        if len(parts) == 1:
+            self._transport.write(parts[0])
+        else:
+            self._transport.writelines(parts)
         if self._buffer and not self._writing_paused:
             # Not at once: a thousand requests that are refused one after the other would nest.
             self._loop.call_soon(self._go_on)

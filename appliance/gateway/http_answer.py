@@ -33,6 +33,9 @@ _REASONS = {
     504: b"Gateway Timeout",
 }
 
+# From here to join an answer's parts costs more than to hand several to the system.
+_PARTS_FROM_BYTES = 64 * 1024
+
 _quote = msgspec.json.Encoder().encode
 
 _date_s = 0
@@ -67,8 +70,8 @@ def compressed(content: bytes, accepted: str) -> tuple[bytes, str]:
     return content, ""
 
 
-def v2_answer_bytes(answer: CallAnswer, model: str, request_id: str, accepted: str = "") -> bytes:
-    """The whole HTTP answer to a V2 call, compressed where `accepted` names a way."""
+def v2_answer_parts(answer: CallAnswer, model: str, request_id: str, accepted: str = "") -> list[Buffer]:
+    """The whole HTTP answer to a V2 call, compressed where `accepted` names a way; in one part unless it is large."""
     parts, json_size = v2_content(answer, model, request_id)
     encoded = b""
     if accepted:
@@ -90,7 +93,8 @@ def v2_answer_bytes(answer: CallAnswer, model: str, request_id: str, accepted: s
             _date_line(),
         )
     )
-    return b"".join((head, *parts))
+    whole = [head, *parts]
+    return whole if len(answer.body) >= _PARTS_FROM_BYTES else [b"".join(whole)]
 
 
 def error_content(sentence: str, code: str) -> bytes:
