@@ -22,6 +22,10 @@ class MeshSettings(msgspec.Struct, frozen=True, kw_only=True):
     spread: Annotated[
         bool, Meta(description="models whose calls are slow are copied to and loaded on more nodes, unasked")
     ] = True
+    keep_free_bytes: Annotated[
+        int,
+        Meta(ge=0, description="disk that copies which the mesh makes unasked leave free, and give back"),
+    ] = 1024**3
     engines: Annotated[
         bool, Meta(description="engines that TensorRT built are had of nodes with a like GPU, and given to them")
     ] = True

@@ -64,6 +64,10 @@ class Artifacts:
         """From now on nothing is removed, until as many let_go() have followed."""
         self._keepers += 1
 
+    @property
+    def keeps_all(self) -> bool:
+        return bool(self._keepers)
+
     def let_go(self) -> None:
         self._keepers -= 1
         if not self._keepers:

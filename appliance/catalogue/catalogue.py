@@ -280,6 +280,9 @@ class Catalogue:
                 )  # what lies elsewhere lies here too
             if isinstance(place, ModelVersion):
                 self._artifacts.place(staged)  # what lies there may be damaged
+                if self._store.is_copied(place):
+                    with self._store.transaction():
+                        self._store.keep(place)
                 return place, False
             with self._naming(name, staged) as folder:
                 made = ModelVersion(
@@ -307,6 +310,7 @@ class Catalogue:
     def publish_copy(self, model: ModelVersion, staged: StagedArtifact, inspection: Inspection) -> ModelVersion:
         """Makes this node hold a version that others hold, as they have it: its number, ordinal and age; what a
         call without a version gets stays what it is in the mesh. What was found in looking at it here counts here.
+        Until somebody deploys it here it is one of copied().
 
         Where it lies here already nothing is done. Raises ConflictError where what lies here has other content.
         """
@@ -330,8 +334,32 @@ class Catalogue:
                     batchable=inspection.batchable,
                     batch_reason=inspection.batch_reason,
                 )
-                self._store.put_version(made)
+                self._store.put_version(made, copied=True)
         return made
+
+    def copied(self) -> list[ModelVersion]:
+        """What lies here only because the mesh copied it: nobody deployed it on this node."""
+        with self._lock:
+            own = self._own.entries
+            marked = self._store.copied()
+        entries = [own[name] for name in {name for name, _ in marked} if name in own]
+        return [v for entry in entries for v in entry.versions if (v.name, str(v.version)) in marked]
+
+    def drop_copy(self, model: ModelVersion) -> bool:
+        """Removes one of copied() from this node, if it is one still and other nodes are known to hold it; whether it
+        is gone. What the mesh knows of the model stays as it is."""
+        with self._writing():
+            own = self.own(model)
+            if own is None or not self.holders(own) or not self._store.is_copied(own):
+                return False
+            with self._changing(own.name):
+                self._store.delete_version(own.name, own.version)
+            return True
+
+    @property
+    def keeps_all(self) -> bool:
+        """Whether what is deleted now stays on the disk for a while: somebody is within kept()."""
+        return self._artifacts.keeps_all
 
     @contextmanager
     def _naming(self, name: ModelName, staged: StagedArtifact) -> Iterator[Path]:

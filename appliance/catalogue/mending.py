@@ -35,7 +35,7 @@ def mend(database: Database, artifact_folder: Path) -> None:
                 database.rows("DELETE FROM version WHERE rowid = ?", (row_id,))
         database.rows("INSERT OR IGNORE INTO model SELECT owner, name, max(ordinal) FROM version GROUP BY owner, name")
         database.rows("DELETE FROM model WHERE (owner, name) NOT IN (SELECT owner, name FROM version)")
-        for table in ("alias", "earlier_default"):
+        for table in ("alias", "earlier_default", "copied"):
             database.rows(
                 f"DELETE FROM {table} WHERE (owner, name, version) NOT IN (SELECT owner, name, version FROM version)"
             )

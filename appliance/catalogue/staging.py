@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 
+from appliance.catalogue.archive import listed_files, open_archive
 from appliance.catalogue.bundle import unpack
 from appliance.catalogue.formats import HEAD_BYTES, is_zip, why_no_onnx
 from appliance.core.digests import file_digest, folder_digest
@@ -40,6 +41,15 @@ def stage(upload: Path, incoming: Path) -> StagedArtifact:
     with disk_faults(incoming):
         folder.mkdir(mode=0o700)
         return _seal(folder, _take(upload, folder))
+
+
+def unpacked_bytes(upload: Path) -> int:
+    """What stage() writes besides the upload itself, at most. Raises RefusedError for a bundle that cannot be read."""
+    with upload.open("rb") as file:
+        if not is_zip(file.read(HEAD_BYTES)):
+            return 0
+    with open_archive(upload) as archive:
+        return sum(entry.file_size for entry in listed_files(archive).values())
 
 
 def _take(upload: Path, folder: Path) -> Manifest | None:

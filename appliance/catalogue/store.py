@@ -43,6 +43,11 @@ MIGRATIONS = (
         PRIMARY KEY (owner, name, kind),
         FOREIGN KEY (owner, name) REFERENCES model (owner, name) ON DELETE CASCADE)
     """,
+    """
+    CREATE TABLE copied (owner TEXT NOT NULL, name TEXT NOT NULL, version TEXT NOT NULL,
+        PRIMARY KEY (owner, name, version),
+        FOREIGN KEY (owner, name, version) REFERENCES version (owner, name, version) ON DELETE CASCADE)
+    """,
 )
 _OF_MODEL = "WHERE owner = ? AND name = ?"
 _OF_VERSION = "WHERE owner = ? AND name = ? AND version = ?"
@@ -130,8 +135,9 @@ class Store:
             "INSERT OR IGNORE INTO artifact VALUES (?, ?, ?)", (digest, size_bytes, msgspec.json.encode(files).decode())
         )
 
-    def put_version(self, version: ModelVersion) -> None:
-        """Writes the version, over one of the same number if there is one."""
+    def put_version(self, version: ModelVersion, *, copied: bool = False) -> None:
+        """Writes the version, over one of the same number if there is one. `copied`: the mesh made it, unlike one that
+        was deployed here."""
         self._database.rows(
             "INSERT INTO model VALUES (?, ?, ?) "
             "ON CONFLICT DO UPDATE SET last_ordinal = max(last_ordinal, excluded.last_ordinal)",
@@ -156,6 +162,23 @@ class Store:
             "batchable = excluded.batchable, batch_reason = excluded.batch_reason, created_s = excluded.created_s",
             row,
         )
+        self._mark(version, copied=copied)
+
+    def _mark(self, version: ModelVersion, *, copied: bool) -> None:
+        statement = "INSERT OR IGNORE INTO copied VALUES (?, ?, ?)" if copied else f"DELETE FROM copied {_OF_VERSION}"
+        self._database.rows(statement, (*version.name, str(version.version)))
+
+    def copied(self) -> set[tuple[ModelName, str]]:
+        """The versions that the mesh copied here and nobody deployed here: name and number."""
+        rows = self._database.rows("SELECT owner, name, version FROM copied")
+        return {(ModelName(str(owner), str(name)), str(version)) for owner, name, version in rows}
+
+    def is_copied(self, version: ModelVersion) -> bool:
+        return bool(self._database.rows(f"SELECT 1 FROM copied {_OF_VERSION}", (*version.name, str(version.version))))
+
+    def keep(self, version: ModelVersion) -> None:
+        """It was deployed here too: it counts as copied no more."""
+        self._mark(version, copied=False)
 
     def delete_version(self, name: ModelName, version: Version) -> None:
         """Aliases and history that point at it go too, and with the last version the model."""

@@ -2,7 +2,8 @@
 deleted anywhere.
 
 Runs in the gateway's event loop. Nobody gives orders for a wish: each node reckons which copies it owes
-(routing/copies_due.py) and makes them. Copies are never taken away but by a deletion that was meant for all.
+(routing/copies_due.py) and makes them. Copies are taken away by a deletion that was meant for all; those that the mesh
+made by itself also where the disk is short of room (disk_room.py).
 """
 
 import asyncio
@@ -30,6 +31,7 @@ from appliance.core.requests import Buffer
 from appliance.gateway.copy_states import CopyState, Wished, copy_states
 from appliance.gateway.copying import Copier, CopyFolders, Copying, held_in
 from appliance.gateway.deletions import Deletions, DeletionsMesh
+from appliance.gateway.disk_room import DiskRoom
 from appliance.gateway.mesh_catalogue import version_of
 from appliance.gateway.pacing import paced
 from appliance.routing.copies_due import Due, Memory, Place, copies_due, is_meant
@@ -74,9 +76,12 @@ class Copies:
         order: Callable[[str, Order, float], Awaitable[None]],
         forget: Callable[[ModelVersion, ModelVersion | None], None],
         warm: Callable[[ModelVersion], Awaitable[None]],
+        use: Callable[[ModelVersion], tuple[bool, float]],
+        keep_free_bytes: int,
     ) -> None:
         """`name` and `tags` are this node's. `order` has a peer carry one out, `forget` ends what runs of a version
-        that is gone, `warm` has one warm here."""
+        that is gone, `warm` has one warm here, `use` says how one is used here (DataPlane.use()). `keep_free_bytes`: of
+        the disk, what copies that nobody wished for leave free."""
         self._catalogue = catalogue
         self._mesh = mesh
         self._name = name
@@ -86,7 +91,18 @@ class Copies:
         self.transfers = Transfers(mesh.send_bulk, held_in(catalogue), self._alive)
         self._folders = CopyFolders(catalogue.folder / FOLDER)
         self._copier = Copier(catalogue, inspector, self.transfers, self._folders)
-        self._room = asyncio.Semaphore(MAX_AT_ONCE)
+        self.disk_room = DiskRoom(
+            catalogue,
+            mesh,
+            order=order,
+            forget=forget,
+            use=use,
+            wish=self.wish,
+            places=self._places,
+            copying=self._copied_now,
+            keep_free_bytes=keep_free_bytes,
+        )
+        self._turn = asyncio.Semaphore(MAX_AT_ONCE)
         self._copyings: dict[str, Copying] = {}  # by digest
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._retry_s: dict[str, float] = {}
@@ -104,11 +120,13 @@ class Copies:
         self._started_s = time.monotonic()
         self.on_change(self._mesh.view.names())
         self._following = asyncio.get_running_loop().create_task(self._follow())
+        self.disk_room.start()
 
     def stop(self) -> None:
         """What was fetched in part stays for the next start."""
         for task in (*self._tasks.values(), *([self._following] if self._following else [])):
             task.cancel()
+        self.disk_room.stop()
         self.transfers.stop()
 
     # What the mesh tells.
@@ -133,7 +151,7 @@ class Copies:
 
     def acts(self) -> dict[str, Callable[[str, Order], Awaitable[None]]]:
         """What peers can order, by the order's word."""
-        return {"fetch": self._on_fetch, "remove": self._on_remove}
+        return {"fetch": self._on_fetch, "remove": self._on_remove, "keep": self.disk_room.on_keep}
 
     # Wishes.
 
@@ -324,7 +342,8 @@ class Copies:
     async def _make(self, record: Record) -> None:
         copying = self._copyings[record.digest]
         try:
-            async with self._room:
+            async with self._turn:
+                await self._make_room(record)
                 made = await self._copier.copy(copying, record, lambda: self._holders(record))
             _log.info("%s has a copy on this node", made)
             if copying.warm_it:
@@ -347,6 +366,16 @@ class Copies:
             copying.ended_s = time.monotonic()
             self._tasks.pop(record.digest, None)
             self._wake.set()
+
+    async def _make_room(self, record: Record) -> None:
+        """Raises UnavailableError where nobody wishes for the copy and there is no room to spare."""
+        there_bytes = await asyncio.to_thread(self._folders.size_bytes, record.digest)
+        places = self._places()
+        dues = self._dues(record.name, places, time.monotonic())
+        owed = any(v.record.digest == record.digest and self._mesh.node_id in due.to_fetch for v, due in dues)
+        await self.disk_room.make(
+            max(0, record.size_bytes - there_bytes), f"for {record.name}:{record.version}", unasked=not owed
+        )
 
     async def _warm_up(self, model: ModelVersion) -> None:
         try:
@@ -387,6 +416,10 @@ class Copies:
         """All nodes of the mesh, this one among them."""
         others = [Place(p.node_id, p.name, tuple(p.hello.tags), p.standing) for p in self._mesh.peers()]
         return [Place(self._mesh.node_id, self._name, self._tags, "alive"), *others]
+
+    def _copied_now(self) -> set[str]:
+        """The artifacts that are on their way to this node or another."""
+        return self._tasks.keys() | {have.digest for _, have in self.transfers.heard()}
 
     def _holders(self, record: Record) -> list[str]:
         """The peers in reach that have a version's artifact now."""

@@ -87,6 +87,13 @@ class CopyFolders:
             write_durably(folder / _RECORD, msgspec.json.encode(record))
         return folder
 
+    def size_bytes(self, digest: str) -> int:
+        """What a fetch has on the disk already."""
+        try:
+            return sum(path.stat().st_blocks * 512 for path in (self._folder / digest).rglob("*"))
+        except OSError:
+            return 0
+
     def drop(self, digest: str) -> None:
         shutil.rmtree(self._folder / digest, ignore_errors=True)
 

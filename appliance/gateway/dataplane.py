@@ -7,6 +7,7 @@ what became of it. It knows no protocol; deploys and loads are in deployment.py.
 
 import asyncio
 import logging
+import math
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
@@ -486,6 +487,14 @@ class DataPlane:
                     word = "READY" if ready else "UNAVAILABLE"
                     rows.append(IndexRow(entry.name.v2, str(version.ordinal), word, reason))
         return rows
+
+    def use(self, model: ModelVersion) -> tuple[bool, float]:
+        """Whether the version has a worker here or calls that wait for one; how many seconds ago it was last used,
+        infinite where it was not since the start."""
+        pool = self._supervisor.existing_pool(model)
+        if pool is None:
+            return False, math.inf
+        return bool(pool.replicas or pool.waiting), time.monotonic() - pool.last_used_s
 
     def state_word(self, model: ModelVersion) -> str:
         """How one version fares, in a word."""

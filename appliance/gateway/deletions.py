@@ -87,7 +87,7 @@ class Deletions:
     async def on_order(self, node_id: str, order: Order, is_needed: Callable[[ModelVersion], bool]) -> None:
         """A peer says that this node's copy is to go. Raises ConflictError where it was not deleted in the mesh and is
         needed."""
-        own = self._own(order)
+        own = own_version(self._catalogue, order)
         if own is None:
             return
         model = self._mesh.view.model(order.model)
@@ -97,18 +97,19 @@ class Deletions:
         _log.info("%s is removed from this node: node %s says so", own, node_id[:12])
         await self._delete_here(own)
 
-    def _own(self, order: Order) -> ModelVersion | None:
-        """The version that the order means, where it lies here."""
-        with suppress(BadInputError):
-            entry = self._catalogue.own_entry(parse_name(order.model))
-            for version in entry.versions if entry else ():
-                if str(version.version) == order.version and order.digest in ("", version.digest):
-                    return version
-        return None
-
     async def _delete_here(self, model: ModelVersion) -> None:
         own = self._catalogue.own(model)
         if own is not None:
             with suppress(NotFoundError):  # by somebody else, a moment ago
                 await asyncio.to_thread(self._catalogue.delete, own.name, str(own.version))
                 self._forget(own, None)
+
+
+def own_version(catalogue: Catalogue, order: Order) -> ModelVersion | None:
+    """The version that the order means, where it lies here."""
+    with suppress(BadInputError):
+        entry = catalogue.own_entry(parse_name(order.model))
+        for version in entry.versions if entry else ():
+            if str(version.version) == order.version and order.digest in ("", version.digest):
+                return version
+    return None

@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from appliance.catalogue.catalogue import Catalogue
-from appliance.catalogue.staging import stage
+from appliance.catalogue.staging import stage, unpacked_bytes
 from appliance.core.copy_wish import NO_WISH, CopyWish
 from appliance.core.errors import BadInputError, ConflictError, NotFoundError
 from appliance.core.manifest import Manifest
@@ -83,6 +83,8 @@ class Deployer:
             principal.require("deploy", parse_name(name))
         warnings = self._check_wish(wish)
         await asyncio.to_thread(self._vouching.check, upload, required=signature_required)
+        if self.copies:
+            await self.make_room(await asyncio.to_thread(unpacked_bytes, upload))
         staged = await asyncio.to_thread(stage, upload, incoming)
         manifest = staged.manifest or Manifest()
         target = parse_name(name or manifest.name)
@@ -117,6 +119,11 @@ class Deployer:
         if trial.wanted and before is not None:
             warnings = (*warnings, *await self._try(model, trial, before))
         return DeployResult(model, created, warnings)
+
+    async def make_room(self, size_bytes: int) -> None:
+        """Has copies that the mesh made here by itself give way to a deploy of so many bytes, where that helps."""
+        if self.copies:
+            await self.copies.disk_room.make(size_bytes, "for a deploy")
 
     def _check_wish(self, wish: CopyWish) -> tuple[str, ...]:
         if wish == NO_WISH:
@@ -215,6 +222,7 @@ class Deployer:
         incoming = await asyncio.to_thread(self._catalogue.new_incoming)
         try:
             upload = incoming / "upload"
+            await self.make_room(sum(map(len, contents.values())))
             await asyncio.to_thread(_write_upload, upload, contents)
             await self.deploy(upload, incoming, principal, name=str(name), version="", source="load", ordinal=ordinal)
         finally:

@@ -115,6 +115,7 @@ class Deploys:
     ) -> web.Response:
         incoming = await asyncio.to_thread(self._dataplane.catalogue.new_incoming)
         try:
+            await self._deployer.make_room(request.content_length or 0)
             check_room(request.content_length, incoming)
             upload = incoming / "upload"
             await receive(request.content, upload)

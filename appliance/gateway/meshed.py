@@ -90,6 +90,8 @@ class Meshed:
             order=self.orders.give,
             forget=dataplane.forget,
             warm=dataplane.warm,
+            use=dataplane.use,
+            keep_free_bytes=settings.keep_free_bytes,
         )
         self.loads = BackgroundLoads(
             catalogue,

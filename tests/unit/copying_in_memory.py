@@ -1,6 +1,7 @@
 """Nodes with catalogues of their own and a mesh that is memory: for the tests of copies. Models are mere bytes."""
 
 import asyncio
+import math
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from pathlib import Path
@@ -113,6 +114,7 @@ class Node:
         self.looks = Looks()
         self.forgotten: list[ModelVersion] = []
         self.warmed: list[ModelVersion] = []
+        self.used = (False, math.inf)  # of every version: whether it is warm, and seconds since it was called
 
     def start(self) -> None:
         self.catalogue = Catalogue(self.folder)
@@ -126,6 +128,8 @@ class Node:
             order=self.order,
             forget=lambda model, _: self.forgotten.append(model),
             warm=self._warm,
+            use=lambda _: self.used,
+            keep_free_bytes=0,
         )
         self.mesh.on_bulk = self.copies.on_bulk
         self.mesh_catalogue.on_change = self.copies.on_change

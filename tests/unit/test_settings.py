@@ -53,6 +53,7 @@ OTHER_VALUES = {
     "workers.sequence_idle_s": "2.5",
     "workers.graph_cache": "1GiB",
     "workers.engine_cache": "2GiB",
+    "federation.keep_free": "3GiB",
 }
 each_setting = pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: setting.key)
 
