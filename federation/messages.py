@@ -348,7 +348,8 @@ class Keys(msgspec.Struct, array_like=True):
 
 
 class Order(msgspec.Struct, array_like=True):
-    """Do something with a version: `fetch` a copy of it, `warm` it, `remove` it. Answered with ORDERED."""
+    """Do something with a version: `fetch` a copy of it, `warm` it, `remove` it; or `keep` it, since the sender means
+    to drop its own. Answered with ORDERED."""
 
     number: int
     act: str

@@ -11,7 +11,7 @@ _MAX_CHARACTERS = 128
 
 class CopyWish(msgspec.Struct, frozen=True, forbid_unknown_fields=False, omit_defaults=True):
     """`replicas`: copies of each version; 0: one on each node that `on` means. `on`: names or ids of nodes, and tags
-    (`tag:WORD`); empty: any node. Copies that are elsewhere stay."""
+    (`tag:WORD`); empty: any node. Copies that are elsewhere stay while there is room."""
 
     replicas: int = 0
     on: tuple[str, ...] = ()

@@ -6,6 +6,7 @@ Runs in the gateway. Knows nothing of what is in the file; an upload that breaks
 import asyncio
 import logging
 import shutil
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import BinaryIO
 
@@ -29,6 +30,9 @@ _log = logging.getLogger("ingle.deploys")
 
 WRITE_BYTES = 1024 * 1024
 KEPT_FREE_BYTES = 64 * 1024 * 1024  # of the disk, which uploads leave to the catalogue
+MORE_BYTES = 16 * 1024 * 1024  # an upload that does not say how long it is has room made for so much at a time
+
+MakeRoom = Callable[[int], Awaitable[None]]
 
 _BODY = Body(
     {"application/octet-stream": {"type": "string", "format": "binary"}},
@@ -118,7 +122,7 @@ class Deploys:
             await self._deployer.make_room(request.content_length or 0)
             check_room(request.content_length, incoming)
             upload = incoming / "upload"
-            await receive(request.content, upload)
+            await receive(request.content, upload, self._deployer.make_room)
             result = await self._deployer.deploy(
                 upload,
                 incoming,
@@ -149,16 +153,18 @@ def check_room(size_bytes: int | None, folder: Path) -> None:
         raise UnavailableError(f"{upload} does not fit: this node's disk has {free_bytes} bytes left for models")
 
 
-async def receive(content: StreamReader, target: Path) -> None:
-    """Write the whole stream to a new file, in pieces. Raises BadInputError where it breaks off, UnavailableError where
-    the disk is full, or as good as; what was written until then stays for the caller to remove."""
+async def receive(content: StreamReader, target: Path, make_room: MakeRoom) -> None:
+    """Write the whole stream to a new file, in pieces; `make_room` is asked for more where the disk has none left.
+
+    Raises BadInputError where it breaks off, UnavailableError where the disk is full, or as good as; what was written
+    until then stays for the caller to remove."""
     try:
         file = await asyncio.to_thread(target.open, "xb")
     except OSError as error:
         raise UnavailableError(f"this node could not store the upload: {error.strerror}") from error
     try:
         with broken_bodies():
-            await _copy(content, file, target.parent)
+            await _copy(content, file, target.parent, make_room)
         await asyncio.to_thread(file.close)
     except BadInputError:
         _log.info("an upload broke off after %d bytes", file.tell())
@@ -169,7 +175,7 @@ async def receive(content: StreamReader, target: Path) -> None:
         file.close()
 
 
-async def _copy(content: StreamReader, file: BinaryIO, folder: Path) -> None:
+async def _copy(content: StreamReader, file: BinaryIO, folder: Path, make_room: MakeRoom) -> None:
     # The loop hands out what the socket had, some 64 KiB; a thread's hop for each would cost more than the write.
     pieces: list[bytes] = []
     held_bytes = 0
@@ -177,7 +183,11 @@ async def _copy(content: StreamReader, file: BinaryIO, folder: Path) -> None:
         pieces.append(piece)
         held_bytes += len(piece)
         if held_bytes >= WRITE_BYTES:
-            await asyncio.to_thread(_write, file, pieces, folder)
+            try:
+                await asyncio.to_thread(_write, file, pieces, folder)
+            except UnavailableError:
+                await make_room(MORE_BYTES)
+                await asyncio.to_thread(_write, file, pieces, folder)
             pieces, held_bytes = [], 0
     await asyncio.to_thread(file.writelines, pieces)
 

@@ -144,8 +144,8 @@ class DiskRoom:
         if lacking_bytes <= 0 or self._catalogue.keeps_all:  # what is deleted during a backup frees nothing yet
             return lacking_bytes
         sharing = await asyncio.to_thread(self._sharing)
-        idle = {key: model for key, model in models.items() if key not in self._going}
-        copies = [self._made_copy(key, model, called_s[key], sharing) for key, model in idle.items()]
+        staying = {key: model for key, model in models.items() if key not in self._going}
+        copies = [self._made_copy(key, model, called_s[key], sharing) for key, model in staying.items()]
         while lacking_bytes > 0:
             doomed = copies_to_drop(copies, lacking_bytes, time.time())
             if not doomed or (not in_part and sum(copy.frees_bytes for copy in doomed) < lacking_bytes):
