@@ -15,7 +15,7 @@ from appliance.core.errors import RefusedError
 from converters.spark_features import is_set
 from converters.spark_graph import SparkGraph
 from converters.spark_trees import Forest, trees_of
-from converters.spark_vectors import array_of, factors, features_of, linear, put
+from converters.spark_vectors import array_of, column_of, factors, features_of, linear, put
 
 
 def _both(graph: SparkGraph, margin: str) -> str:
@@ -130,6 +130,25 @@ def _boosted_classifier(graph: SparkGraph, stage: Any, rows: Sequence[Any]) -> N
     margin = Forest(graph, features_of(graph, stage), trees_of(rows)).weighted(stage.treeWeights)
     twice = graph.g.node("Mul", margin, graph.g.value(2.0))
     _classified(graph, stage, _both(graph, margin), _sigmoids(graph, twice), 2)
+
+
+def one_vs_rest(graph: SparkGraph, stage: Any, data: Callable[[int], Sequence[Any]]) -> None:
+    """The class of which its own model is surest. `data`: the rows that lie in the folder of the model of a class."""
+    g, value, raws = graph.g, features_of(graph, stage), []
+    around = graph.values
+    for index, model in enumerate(model.copy() for model in stage.models):
+        graph.values = {column_of(model, "featuresCol"): value}
+        model.set(model.rawPredictionCol, "raw")
+        kind = type(model).__name__
+        if kind in TREE_CLASSIFIERS:
+            TREE_CLASSIFIERS[kind](graph, model, data(index))
+        else:
+            CLASSIFIERS[kind](graph, model)
+        raws.append(g.node("Gather", graph.values["raw"].name, g.value([1], "INT64"), axis=1))
+    graph.values = around
+    raw = raws[0] if len(raws) == 1 else g.node("Concat", *raws, axis=1)
+    put(graph, stage, "rawPredictionCol", raw, len(raws))
+    put(graph, stage, "predictionCol", g.to(g.node("ArgMax", raw, axis=1, keepdims=1), "FP64"))
 
 
 CLASSIFIERS: dict[str, Callable[[SparkGraph, Any], None]] = {

@@ -20,9 +20,9 @@ def is_set(stage: Any, name: str) -> bool:
 
 
 def outputs_of(stage: Any) -> list[str]:
-    """Of a stage with one column or several."""
+    """Of a stage with one column or several; its input where it makes none of its own."""
     many = [str(name) for name in stage.getOutputCols()] if is_set(stage, "outputCols") else []
-    return many or [str(stage.getOutputCol())]
+    return many or [str(stage.getOutputCol() if stage.hasParam("outputCol") else stage.getInputCol())]
 
 
 def inputs_of(stage: Any) -> list[str]:
@@ -32,7 +32,8 @@ def inputs_of(stage: Any) -> list[str]:
     return [str(stage.getInputCol())]
 
 
-def _invalid(stage: Any) -> str:
+def not_skipped(stage: Any) -> str:
+    """What is done with rows that it does not know. Raises RefusedError where they are left out."""
     word = str(stage.getHandleInvalid())
     if word == "skip":
         raise RefusedError(
@@ -47,7 +48,7 @@ def _array(vector: Any) -> Array:
 
 
 def _string_indexer(graph: SparkGraph, stage: Any) -> None:
-    g, keep = graph.g, _invalid(stage) == "keep"
+    g, keep = graph.g, not_skipped(stage) == "keep"
     for column, output, labels in zip(inputs_of(stage), outputs_of(stage), stage.labelsArray, strict=True):
         value, known = graph.values[column], [str(label) for label in labels]
         for source in graph.sources(value):
@@ -59,6 +60,7 @@ def _string_indexer(graph: SparkGraph, stage: Any) -> None:
         if not keep:
             graph.wrong_where(g.node("Equal", index, g.value(len(known), "INT64")))
         graph.values[output] = mixed(g.to(index, "FP64"), 1, is_vector=False)
+        graph.categories[output] = len(known) + int(keep)
 
 
 def _index_to_string(graph: SparkGraph, stage: Any) -> None:
@@ -78,7 +80,7 @@ def _index_to_string(graph: SparkGraph, stage: Any) -> None:
 
 
 def _one_hot(graph: SparkGraph, stage: Any) -> None:
-    g, keep = graph.g, _invalid(stage) == "keep"
+    g, keep = graph.g, not_skipped(stage) == "keep"
     for column, output, size in zip(inputs_of(stage), outputs_of(stage), stage.categorySizes, strict=True):
         value = graph.values[column]
         if keep:  # all that is not known becomes a category of its own, the last
@@ -104,7 +106,7 @@ def _within(graph: SparkGraph, name: str, size: int) -> str:
 def _assembler(graph: SparkGraph, stage: Any) -> None:
     g, values = graph.g, [graph.values[column] for column in inputs_of(stage)]
     name = values[0].name if len(values) == 1 else g.node("Concat", *(value.name for value in values), axis=1)
-    if _invalid(stage) == "error":
+    if not_skipped(stage) == "error":
         graph.wrong_where_any(g.node("IsNaN", name))
         for value in values:
             for source in graph.sources(value):
@@ -212,7 +214,7 @@ def _imputer(graph: SparkGraph, stage: Any) -> None:
 
 
 def _bucketizer(graph: SparkGraph, stage: Any) -> None:
-    g, keep = graph.g, _invalid(stage) == "keep"
+    g, keep = graph.g, not_skipped(stage) == "keep"
     splits = stage.getSplitsArray() if is_set(stage, "splitsArray") else [stage.getSplits()]
     for column, output, bounds in zip(inputs_of(stage), outputs_of(stage), splits, strict=True):
         value, ends = graph.values[column], np.array(bounds, np.float64)
@@ -233,6 +235,7 @@ def _bucketizer(graph: SparkGraph, stage: Any) -> None:
             source.missing = source.missing and keep
             source.low, source.high = max(source.low, ends[0]), min(source.high, ends[-1])
         graph.values[output] = mixed(bucket, 1, is_vector=False)
+        graph.categories[output] = len(ends) - 1
 
 
 def _binarizer(graph: SparkGraph, stage: Any) -> None:
@@ -275,7 +278,7 @@ def _slicer(graph: SparkGraph, stage: Any) -> None:
 
 
 def _vector_indexer(graph: SparkGraph, stage: Any) -> None:
-    g, keep, value = graph.g, _invalid(stage) == "keep", graph.values[inputs_of(stage)[0]]
+    g, keep, value = graph.g, not_skipped(stage) == "keep", graph.values[inputs_of(stage)[0]]
     maps = {int(at): {float(k): int(v) for k, v in known.items()} for at, known in stage.categoryMaps.items()}
     columns, origins = [], list(value.origins)
     for at in range(value.width):

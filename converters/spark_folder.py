@@ -18,7 +18,7 @@ _CLASSES = {
     "classification": (
         "LogisticRegressionModel", "DecisionTreeClassificationModel", "RandomForestClassificationModel",
         "GBTClassificationModel", "NaiveBayesModel", "LinearSVCModel", "FMClassificationModel",
-        "MultilayerPerceptronClassificationModel",
+        "MultilayerPerceptronClassificationModel", "OneVsRestModel",
     ),
     "regression": (
         "LinearRegressionModel", "GeneralizedLinearRegressionModel", "DecisionTreeRegressionModel",
@@ -26,7 +26,7 @@ _CLASSES = {
         "FMRegressionModel", "IsotonicRegressionModel",
     ),
     "clustering": (
-        "KMeansModel", "GaussianMixtureModel",
+        "KMeansModel", "BisectingKMeansModel", "GaussianMixtureModel",
     ),
     "feature": (
         "StringIndexerModel", "IndexToString", "OneHotEncoderModel", "VectorAssembler", "StandardScalerModel",
@@ -34,18 +34,41 @@ _CLASSES = {
         "Bucketizer", "Binarizer", "PCAModel", "ElementwiseProduct", "VectorSlicer", "VectorIndexerModel",
         "ChiSqSelectorModel", "UnivariateFeatureSelectorModel", "VarianceThresholdSelectorModel", "Tokenizer",
         "RegexTokenizer", "StopWordsRemover", "NGram", "HashingTF", "CountVectorizerModel", "IDFModel", "Word2VecModel",
+        "Interaction", "PolynomialExpansion", "DCT", "VectorSizeHint",
     ),
 }  # fmt: skip
 CONVERTED = frozenset(f"{package}.{name}" for package, names in _CLASSES.items() for name in names)
 
+# What is trained for each class, and written beside the models of them.
+_ESTIMATORS = frozenset(
+    f"classification.{name}"
+    for name in (
+        "LogisticRegression", "DecisionTreeClassifier", "RandomForestClassifier", "GBTClassifier", "NaiveBayes",
+        "LinearSVC", "FMClassifier", "MultilayerPerceptronClassifier",
+    )
+)  # fmt: skip
+_ONE_VS_REST = "classification.OneVsRestModel"
+# Of what a folder has within, the part that answers.
+_WITHIN = {
+    "tuning.CrossValidatorModel": "bestModel",
+    "tuning.TrainValidationSplitModel": "bestModel",
+    "feature.RFormulaModel": "pipelineModel",
+}
+# RFormula's, which change the names of columns and which are there, and no number.
+_NAMES_ALONE = ("feature.VectorAttributeRewriter", "feature.ColumnPruner")
+_JOINS = "its hashes are for joins within Spark: save the pipeline without it"
+_TOPICS = "the topics of a text are found by trying, from chance: ask Spark for them"
 _WAYS = {
     "feature.SQLTransformer": "SQL has no ONNX: do it before the call, and save the pipeline without it",
-    "feature.RFormulaModel": "fit the pipeline with StringIndexer, OneHotEncoder and VectorAssembler in its place",
-    "classification.OneVsRestModel": "save its `models` one by one, or train a multinomial one",
+    "feature.FeatureHasher": "what it does with a column goes by its type, which the folder does not say: fit the "
+    "pipeline with StringIndexer, OneHotEncoder and VectorAssembler in its place",
+    "feature.MinHashLSHModel": _JOINS,
+    "feature.BucketedRandomProjectionLSHModel": _JOINS,
+    "clustering.LocalLDAModel": _TOPICS,
+    "clustering.DistributedLDAModel": _TOPICS,
+    "fpm.FPGrowthModel": "its rules are a table: look them up where it is kept",
     "recommendation.ALSModel": "its factors are tables: multiply those of the user and the item where they are kept",
-    "tuning.CrossValidatorModel": "save its `bestModel`",
-    "tuning.TrainValidationSplitModel": "save its `bestModel`",
-}  # fmt: skip
+}
 
 
 class Stage(NamedTuple):
@@ -80,6 +103,13 @@ def _collect(folder: Path, top: Path, found: list[Stage], depth: int) -> None:
             f"the stage {name[:120] or '(without a class)'} is none of Spark's own, whose code is not here"
         )
     kind = name.removeprefix(_PACKAGE)
+    if kind in _WITHIN:
+        _collect(folder / _WITHIN[kind], top, found, depth + 1)
+        return
+    if kind in _NAMES_ALONE:
+        return
+    if kind == _ONE_VS_REST:
+        _check_classes(folder, top, table)
     if kind != "PipelineModel":
         found.append(Stage(kind, folder))
         return
@@ -92,6 +122,21 @@ def _collect(folder: Path, top: Path, found: list[Stage], depth: int) -> None:
             raise RefusedError(f"the pipeline's stage '{uid[:60]}' leads out of its folder")
         # Spark pads the numbers to the same length.
         _collect(folder / "stages" / f"{index:0{width}}_{uid}", top, found, depth + 1)
+
+
+def _check_classes(folder: Path, top: Path, table: dict[str, Any]) -> None:
+    """That the models of OneVsRest are known: Spark loads them with it, and what they were trained by."""
+    count = table.get("numClasses")
+    if not isinstance(count, int) or not 0 < count <= MAX_STAGES:
+        raise RefusedError("the number of OneVsRest's classes is damaged")
+    names = ["classifier", *(f"model_{index}" for index in range(count))]
+    for name in names:
+        kind = str(_metadata(folder / name, top).get("class", "")).removeprefix(_PACKAGE)
+        known = _ESTIMATORS if name == "classifier" else CONVERTED - {_ONE_VS_REST}
+        if kind not in known or not kind.startswith("classification."):
+            raise RefusedError(
+                f"OneVsRest of {kind[:80] or 'nothing'} is not converted: train it with Spark's classifiers"
+            )
 
 
 def _metadata(folder: Path, top: Path) -> dict[str, Any]:

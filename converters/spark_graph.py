@@ -59,6 +59,7 @@ class SparkGraph:
         self.inputs: dict[str, Input] = {}
         self.values: dict[str, Value] = {}
         self.words: dict[str, WordList] = {}
+        self.categories: dict[str, int] = {}  # how many, of columns whose numbers stand for some
         self.matrix = tuple(matrix)
         self._wrong: list[str] = []  # truth values, [rows, 1]
         self._whole = self.g.column("input", "FP64", len(matrix)) if matrix else ""

@@ -14,8 +14,9 @@ from appliance.core.manifest import WordRule
 from converters import spark_features, spark_vectors
 from converters.declared import declared_inputs
 from converters.options import Options
-from converters.spark_classifiers import CLASSIFIERS, TREE_CLASSIFIERS
-from converters.spark_clusters import CLUSTERINGS
+from converters.spark_classifiers import CLASSIFIERS, TREE_CLASSIFIERS, one_vs_rest
+from converters.spark_clusters import CLUSTERINGS, TREE_CLUSTERINGS
+from converters.spark_expansions import EXPANSIONS
 from converters.spark_features import is_set
 from converters.spark_folder import Stage
 from converters.spark_graph import SparkGraph, words_of
@@ -23,16 +24,17 @@ from converters.spark_regressors import REGRESSORS, TREE_REGRESSORS
 from converters.spark_words import COUNTED, WORDS, rule_of
 
 _MODELS = {**CLASSIFIERS, **REGRESSORS, **CLUSTERINGS}
-_TREES = {**TREE_CLASSIFIERS, **TREE_REGRESSORS}
+_TREES = {**TREE_CLASSIFIERS, **TREE_REGRESSORS, **TREE_CLUSTERINGS}
+_ONE_VS_REST = "OneVsRestModel"
 # Those that take single columns, those that cut texts, and those that take a vector and do not say how long it is.
 _OF_COLUMNS = (
     "VectorAssembler", "StringIndexerModel", "IndexToString", "OneHotEncoderModel", "ImputerModel", "Bucketizer",
-    "Binarizer", "IsotonicRegressionModel",
+    "Binarizer", "IsotonicRegressionModel", "Interaction",
 )  # fmt: skip
 _CUT = ("Tokenizer", "RegexTokenizer")
 _OF_A_VECTOR = (
     "Normalizer", "VectorSlicer", "ChiSqSelectorModel", "UnivariateFeatureSelectorModel",
-    "VarianceThresholdSelectorModel",
+    "VarianceThresholdSelectorModel", "DCT", "PolynomialExpansion",
 )  # fmt: skip
 _LENGTHS: dict[str, Callable[[Any], int]] = {
     "StandardScalerModel": lambda stage: int(stage.mean.size),
@@ -41,6 +43,9 @@ _LENGTHS: dict[str, Callable[[Any], int]] = {
     "MaxAbsScalerModel": lambda stage: int(stage.maxAbs.size),
     "ElementwiseProduct": lambda stage: int(stage.getScalingVec().size),
     "PCAModel": lambda stage: int(stage.pc.numRows),
+    "VectorSizeHint": lambda stage: int(stage.getSize()),
+    "BisectingKMeansModel": lambda stage: len(stage.clusterCenters()[0]),
+    _ONE_VS_REST: lambda stage: int(stage.models[0].numFeatures),
     "IDFModel": lambda stage: int(stage.idf.size),
     "KMeansModel": lambda stage: len(stage.clusterCenters()[0]),
     "GaussianMixtureModel": lambda stage: int(stage.gaussians[0].mean.size),
@@ -52,7 +57,7 @@ class Step:
 
     def __init__(self, saved: Stage, stage: Any) -> None:
         self.kind, self.path, self.stage = saved.kind.rpartition(".")[2], saved.path, stage
-        self.is_model = self.kind in _MODELS or self.kind in _TREES
+        self.is_model = self.kind in (*_MODELS, *_TREES, _ONE_VS_REST)
         self.is_text = self.kind == "StringIndexerModel"
         if self.is_model or self.kind.endswith("SelectorModel"):
             self.takes = [str(stage.getFeaturesCol())]
@@ -63,6 +68,8 @@ class Step:
         self.makes = spark_vectors.outputs_of(stage) if self.is_model else spark_features.outputs_of(stage)
         if self.kind == "GeneralizedLinearRegressionModel" and is_set(stage, "linkPredictionCol"):
             self.makes.append(str(stage.getLinkPredictionCol()))
+        if is_set(stage, "offsetCol") and stage.getOffsetCol():
+            self.takes.append(str(stage.getOffsetCol()))
 
     def write(self, graph: SparkGraph, data: Callable[[Path], Sequence[Any]]) -> None:
         """Adds its columns to the graph. `data` reads the rows that lie in a stage's folder."""
@@ -75,12 +82,17 @@ class Step:
                 f"{self.kind} takes a vector of {width}, and the columns come to {given}: some of them are vectors "
                 "themselves, which a saved pipeline does not say; declare those: --input 'NAME=FP64[n,3]'"
             )
-        if self.kind in _TREES:
-            _TREES[self.kind](graph, self.stage, data(self.path))
+        if self.kind == _ONE_VS_REST:
+            one_vs_rest(graph, self.stage, lambda index: data(self.path / f"model_{index}"))
+        elif self.kind in _TREES:
+            # The clusters lie a folder deeper, as those of Spark's older library.
+            _TREES[self.kind](
+                graph, self.stage, data(self.path / "data" if self.kind in TREE_CLUSTERINGS else self.path)
+            )
         elif self.is_model:
             _MODELS[self.kind](graph, self.stage)
         else:
-            spark_features.FEATURES[self.kind](graph, self.stage)
+            {**spark_features.FEATURES, **EXPANSIONS}[self.kind](graph, self.stage)
 
     def vector_width(self) -> int:
         """How long the vector is that it takes; 0 where it takes single columns, or does not know."""
@@ -110,7 +122,7 @@ class Plan:
         for step in self.steps:
             for column in step.takes:
                 if column not in made and column not in self.inputs:
-                    self.inputs[column] = step.vector_width()
+                    self.inputs[column] = step.vector_width() if column == step.takes[0] else 0
                     if step.kind in _OF_A_VECTOR and not self.inputs[column]:
                         raise RefusedError(
                             f"how long the vector is that {step.kind} takes cannot be told: save it with the stages "

@@ -43,17 +43,20 @@ def _linear_regression(graph: SparkGraph, stage: Any) -> None:
 
 
 def _survival(graph: SparkGraph, stage: Any) -> None:
+    g, eta = graph.g, linear(graph, stage, array_of(stage.coefficients)[None], np.array([stage.intercept]))
+    mean = g.node("Exp", eta)
+    put(graph, stage, "predictionCol", mean)
     if is_set(stage, "quantilesCol") and stage.getQuantilesCol():
-        raise RefusedError("quantiles of AFTSurvivalRegression are not converted: save it without quantilesCol")
-    eta = linear(graph, stage, array_of(stage.coefficients)[None], np.array([stage.intercept]))
-    put(graph, stage, "predictionCol", graph.g.node("Exp", eta))
+        shares = np.array(stage.getQuantileProbabilities(), np.float64)
+        quantiles = g.node("Mul", mean, g.value(np.exp(np.log(-np.log1p(-shares)) * stage.scale)[None]))
+        put(graph, stage, "quantilesCol", quantiles, len(shares))
 
 
 def _generalised(graph: SparkGraph, stage: Any) -> None:
-    if is_set(stage, "offsetCol") and stage.getOffsetCol():
-        raise RefusedError("a generalised linear model with an offset column is not converted: add its offset yourself")
     g, family = graph.g, str(stage.getFamily()).lower()
     eta = linear(graph, stage, array_of(stage.coefficients)[None], np.array([stage.intercept]))
+    if is_set(stage, "offsetCol") and stage.getOffsetCol():
+        eta = g.node("Add", eta, graph.values[str(stage.getOffsetCol())].name)
     if is_set(stage, "linkPredictionCol") and stage.getLinkPredictionCol():
         graph.values[str(stage.getLinkPredictionCol())] = mixed(eta, is_vector=False, width=1)
     mean = _unlinked(graph, stage, family, eta)

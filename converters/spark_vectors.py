@@ -25,6 +25,8 @@ def column_of(stage: Any, name: str) -> str:
 def outputs_of(stage: Any) -> list[str]:
     """The columns that the predictor makes."""
     names = [column_of(stage, name) for name in ("predictionCol", "probabilityCol", "rawPredictionCol")]
+    if stage.hasParam("quantilesCol") and stage.isSet("quantilesCol"):
+        names.append(column_of(stage, "quantilesCol"))
     return [name for name in names if name]
 
 

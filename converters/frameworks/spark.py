@@ -109,11 +109,10 @@ def _answers(
     session: Any, stages: Sequence[Any], graph: "SparkGraph", outputs: Sequence[str], work: Path
 ) -> Callable[[Feed], Feed]:
     """Rows go to Spark in a file of JSON: what Python makes itself takes a Python of Spark's own to be read."""
-    from pyspark.ml import PipelineModel
     from pyspark.ml.linalg import VectorUDT
     from pyspark.sql import types
 
-    model, values = PipelineModel(list(stages)), dict(graph.values)
+    values = dict(graph.values)
     schema = types.StructType()
     for name, one in graph.inputs.items():
         kind = VectorUDT() if one.is_vector else types.StringType() if one.is_text else types.DoubleType()
@@ -131,10 +130,23 @@ def _answers(
         rows = ({name: cell(name, columns[name][row]) for name in columns} for row in range(count))
         file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
         table = session.read.schema(schema).json(str(file), mode="FAILFAST").coalesce(1)
-        found = model.transform(table).select(*(f"`{name}`" for name in outputs)).collect()
+        for stage in stages:
+            table = _transformed(session, stage, table)
+        found = table.select(*(f"`{name}`" for name in outputs)).collect()
         return {name: _gathered(values[name], [row[place] for row in found]) for place, name in enumerate(outputs)}
 
     return answer
+
+
+def _transformed(session: Any, stage: Any, table: Any) -> Any:
+    """By Java alone: what pyspark has written in Python would start a Python of its own."""
+    from pyspark.ml.wrapper import JavaTransformer
+    from pyspark.sql import DataFrame
+
+    if isinstance(stage, JavaTransformer):
+        return stage.transform(table)
+
+    return DataFrame(stage._to_java().transform(table._jdf), session)
 
 
 def _gathered(value: "Value", cells: list[Any]) -> Any:

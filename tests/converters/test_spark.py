@@ -110,6 +110,64 @@ def prepared() -> Any:
     )
 
 
+def expanded() -> Any:
+    return Pipeline(
+        stages=[
+            features.VectorAssembler(inputCols=["a", "b", "c"], outputCol="v"),
+            features.VectorSizeHint(inputCol="v", size=3),
+            features.PolynomialExpansion(degree=3, inputCol="v", outputCol="powers"),
+            features.DCT(inputCol="powers", outputCol="cosines"),
+            features.DCT(inverse=True, inputCol="v", outputCol="back"),
+            features.StringIndexer(inputCol="kind", outputCol="index"),
+            features.OneHotEncoder(inputCol="index", outputCol="ones"),
+            features.Interaction(inputCols=["d", "ones", "index", "v"], outputCol="products"),
+        ]
+    )
+
+
+def several() -> Any:
+    """Stages that take several columns, and the selectors by what is to be told."""
+    bounds = [[-float("inf"), 0.0, 1.0, float("inf")], [-9.0, -1.0, 0.5, 9.0]]
+    return Pipeline(
+        stages=[
+            features.StringIndexer(
+                inputCols=["kind", "word"], outputCols=["i", "j"], handleInvalid="keep", stringOrderType="alphabetDesc"
+            ),
+            features.OneHotEncoder(inputCols=["i", "j"], outputCols=["k", "l"], dropLast=False, handleInvalid="keep"),
+            features.Bucketizer(splitsArray=bounds, inputCols=["a", "b"], outputCols=["m", "n"], handleInvalid="keep"),
+            features.Binarizer(inputCols=["c", "d"], outputCols=["o", "p"], thresholds=[0.0, 0.3]),
+            features.Imputer(inputCols=["code", "size"], outputCols=["q", "r"], strategy="mode", missingValue=2.0),
+            features.VectorAssembler(inputCols=["k", "l", "m", "n", "o", "p", "q", "r"], outputCol="s"),
+            features.ChiSqSelector(
+                numTopFeatures=9, featuresCol="s", outputCol="t", labelCol="two", selectorType="numTopFeatures"
+            ),
+            features.UnivariateFeatureSelector(featuresCol="t", outputCol="u", labelCol="two")
+            .setFeatureType("continuous")
+            .setLabelType("categorical")
+            .setSelectionThreshold(6),
+        ]
+    )
+
+
+def crossed() -> Any:
+    """The best of two pipelines."""
+    tuning, evaluation = import_module("pyspark.ml.tuning"), import_module("pyspark.ml.evaluation")
+    model = classify.LinearSVC(maxIter=3, featuresCol="v", **TWO)
+    grid = tuning.ParamGridBuilder().addGrid(model.regParam, [0.0, 0.1]).build()
+    stages = [features.VectorAssembler(inputCols=["a", "b"], outputCol="v"), model]
+    judge = evaluation.BinaryClassificationEvaluator(**TWO)
+    return tuning.CrossValidator(
+        estimator=Pipeline(stages=stages), estimatorParamMaps=grid, evaluator=judge, numFolds=2, seed=1
+    )
+
+
+def formula(text: str) -> Any:
+    made = {"featuresCol": "f", "labelCol": "label"}
+    return Pipeline(
+        stages=[features.RFormula(formula=text, **made), classify.LogisticRegression(maxIter=4, featuresCol="f")]
+    )
+
+
 def with_categories(model: Any) -> Any:
     return Pipeline(
         stages=[
@@ -143,6 +201,15 @@ FAMILIES: dict[str, Callable[[], Any]] = {
         classify.RandomForestClassifier(numTrees=5, featuresCol="indexed", seed=1, **THREE)
     ),
     "GBTClassifier": lambda: classify.GBTClassifier(maxIter=4, maxDepth=3, **TWO),
+    "OneVsRest, LogisticRegression": lambda: classify.OneVsRest(
+        classifier=classify.LogisticRegression(maxIter=4), **THREE
+    ),
+    "OneVsRest, trees": lambda: classify.OneVsRest(
+        classifier=classify.RandomForestClassifier(numTrees=2, maxDepth=3), **THREE
+    ),
+    "CrossValidator, a pipeline": crossed,
+    "RFormula": lambda: formula("three ~ a + kind + b:d + kind:code"),
+    "RFormula, all but some": lambda: formula("word ~ . - two - three - features - counts"),
     "LinearRegression": lambda: regress.LinearRegression(**SIZE),
     "GeneralizedLinearRegression, gamma, log": lambda: regress.GeneralizedLinearRegression(
         family="gamma", link="log", linkPredictionCol="eta", **SIZE
@@ -153,7 +220,12 @@ FAMILIES: dict[str, Callable[[], Any]] = {
     "GeneralizedLinearRegression, tweedie": lambda: regress.GeneralizedLinearRegression(
         family="tweedie", variancePower=1.5, linkPower=0.0, **SIZE
     ),
-    "AFTSurvivalRegression": lambda: regress.AFTSurvivalRegression(censorCol="two", maxIter=5, **SIZE),
+    "GeneralizedLinearRegression, poisson, an offset": lambda: regress.GeneralizedLinearRegression(
+        family="poisson", offsetCol="code", **SIZE
+    ),
+    "AFTSurvivalRegression": lambda: regress.AFTSurvivalRegression(
+        censorCol="two", maxIter=5, quantilesCol="quantiles", quantileProbabilities=[0.1, 0.5, 0.95], **SIZE
+    ),
     "FMRegressor": lambda: regress.FMRegressor(maxIter=5, **SIZE),
     "IsotonicRegression": lambda: regress.IsotonicRegression(featuresCol="a", **SIZE),
     "DecisionTreeRegressor": lambda: regress.DecisionTreeRegressor(maxDepth=4, **SIZE),
@@ -164,7 +236,10 @@ FAMILIES: dict[str, Callable[[], Any]] = {
     "GaussianMixture": lambda: cluster.GaussianMixture(k=2, seed=1, maxIter=3),
     "a table's pipeline": tabular,
     "a table's pipeline, boosted": lambda: tabular(last=classify.GBTClassifier(maxIter=3, featuresCol="scaled")),
+    "BisectingKMeans": lambda: cluster.BisectingKMeans(k=6, seed=1),
     "features alone": prepared,
+    "products, powers and cosines": expanded,
+    "several columns at once": several,
 }
 
 
@@ -396,7 +471,9 @@ def test_stages_that_leave_rows_out_or_have_no_onnx_are_refused_by_name(rows: An
         ),
         "two texts": (two_texts(), "cuts the texts other, text into words, and one is taken"),
         "nested": (Pipeline(stages=[features.SQLTransformer(statement="SELECT * FROM __THIS__")]), "SQLTransformer"),
-        "bisecting": (cluster.BisectingKMeans(k=2), "BisectingKMeans"),
+        "topics": (cluster.LDA(k=2, maxIter=1), "the topics of a text are found by trying"),
+        "hashes for joins": (features.MinHashLSH(inputCol="counts", outputCol="hashes"), "MinHashLSHModel is not conv"),
+        "by the cosine": (cluster.BisectingKMeans(k=2, distanceMeasure="cosine"), "BisectingKMeans with the cosine"),
     }
     for name, (stage, sentence) in ways.items():
         if isinstance(stage, Pipeline) and not any(hasattr(one, "fit") for one in stage.getStages()):

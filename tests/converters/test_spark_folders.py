@@ -43,6 +43,42 @@ def test_a_stage_that_is_not_converted_is_named_with_its_way_out(tmp_path: Path)
         stages_of(pipeline(tmp_path, "org.apache.spark.ml.feature.SQLTransformer"))
 
 
+def one_vs_rest(folder: Path, classifier: str, model: str, classes: object = 1) -> Path:
+    package = "org.apache.spark.ml.classification."
+    stage(folder / "classifier", classifier)
+    stage(folder / "model_0", model)
+    stage(folder, f"{package}OneVsRestModel")
+    metadata = folder / "metadata" / "part-00000"
+    metadata.write_text(json.dumps({**json.loads(metadata.read_text()), "numClasses": classes}))
+    return folder
+
+
+def test_what_is_within_one_vs_rest_is_known_too(tmp_path: Path) -> None:
+    package = "org.apache.spark.ml.classification."
+    trained, model = f"{package}LinearSVC", f"{package}LinearSVCModel"
+    assert len(stages_of(one_vs_rest(tmp_path / "a", trained, model))) == 1
+    for index, (classifier, of_class, classes) in enumerate(
+        [
+            ("com.evil.Stage", model, 1), (trained, "com.evil.Stage", 1), (model, model, 1), (trained, model, "1"),
+            (trained, f"{package}OneVsRestModel", 1), (trained, model, 0), (trained, model, 10**9), (trained, model, 2),
+        ]
+    ):  # fmt: skip
+        with pytest.raises(RefusedError):
+            stages_of(one_vs_rest(tmp_path / f"b{index}", classifier, of_class, classes))
+
+
+def test_what_was_chosen_and_what_a_formula_became_are_taken_in_their_place(tmp_path: Path) -> None:
+    chosen = stage(tmp_path / "a", "org.apache.spark.ml.tuning.CrossValidatorModel")
+    stage(chosen / "bestModel", "org.apache.spark.ml.feature.PCAModel")
+    stage(chosen / "estimator", "com.evil.Stage")
+    assert [one.path for one in stages_of(chosen)] == [chosen / "bestModel"]
+    formula = stage(tmp_path / "b", "org.apache.spark.ml.feature.RFormulaModel")
+    pipeline(
+        formula / "pipelineModel", *(f"org.apache.spark.ml.feature.{name}" for name in ("PCAModel", "ColumnPruner"))
+    )
+    assert [one.kind for one in stages_of(formula)] == ["feature.PCAModel"]
+
+
 def test_hostile_folders_get_a_sentence(tmp_path: Path) -> None:
     outside = stage(tmp_path / "outside", "org.apache.spark.ml.feature.PCAModel")
     climbing = stage(tmp_path / "a", "org.apache.spark.ml.PipelineModel", stageUids=["../../outside"])
