@@ -148,7 +148,11 @@ def one_vs_rest(graph: SparkGraph, stage: Any, data: Callable[[int], Sequence[An
     graph.values = around
     raw = raws[0] if len(raws) == 1 else g.node("Concat", *raws, axis=1)
     put(graph, stage, "rawPredictionCol", raw, len(raws))
-    put(graph, stage, "predictionCol", g.to(g.node("ArgMax", raw, axis=1, keepdims=1), "FP64"))
+    # Where none is more than minus infinity, Spark says -1.
+    ranked = g.node("Where", g.node("IsNaN", raw), g.value(-np.inf), raw)
+    best = g.to(g.node("ArgMax", ranked, axis=1, keepdims=1), "FP64")
+    none = g.node("Equal", g.node("ReduceMax", ranked, g.value([1], "INT64"), keepdims=1), g.value(-np.inf))
+    put(graph, stage, "predictionCol", g.node("Where", none, g.value(-1.0), best))
 
 
 CLASSIFIERS: dict[str, Callable[[SparkGraph, Any], None]] = {
