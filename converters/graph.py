@@ -66,9 +66,19 @@ class Graph:
         self._nodes.append(helper.make_node("Identity", [value], [name]))
         self._outputs.append(helper.make_tensor_value_info(name, _TYPES[np.dtype(dtype)], shape))
 
+    def _needed(self) -> tuple[list[Any], list[Any]]:
+        """The nodes and constants of which an output is made."""
+        needed, nodes = {output.name for output in self._outputs}, []
+        for node in reversed(self._nodes):
+            if needed.intersection(node.output):
+                needed.update(_taken(node))
+                nodes.append(node)
+        return nodes[::-1], [constant for constant in self._constants if constant.name in needed]
+
     def save(self, path: Path) -> None:
         """Raises what onnx' checker raises where the graph is none."""
-        graph = helper.make_graph(self._nodes, "converted", self._inputs, self._outputs, self._constants)
+        nodes, constants = self._needed()
+        graph = helper.make_graph(nodes, "converted", self._inputs, self._outputs, constants)
         opsets = [helper.make_opsetid("", self._opset), helper.make_opsetid("ai.onnx.ml", self._ml_opset)]
         if MICROSOFT in self._domains:
             opsets.append(helper.make_opsetid(MICROSOFT, 1))
@@ -77,3 +87,9 @@ class Graph:
         if not arguments:
             onnx.checker.check_model(model)
         onnx.save_model(model, str(path), **arguments)
+
+
+def _taken(node: Any) -> list[str]:
+    """The names of what the node takes, that of its bodies among them: what a loop takes from around it is no input."""
+    inner = (attribute.g.node for attribute in node.attribute if attribute.HasField("g"))
+    return [*node.input, *(name for nodes in inner for one in nodes for name in _taken(one))]

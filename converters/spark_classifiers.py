@@ -94,7 +94,8 @@ def _naive_bayes(graph: SparkGraph, stage: Any) -> None:
             if kind == "complement":
                 raw = g.node("LogSoftmax", raw, axis=1)
             known = g.node("GreaterOrEqual", value.name, g.value(0.0))
-        graph.wrong_where_any(g.node("Not", known))
+        if value.bag is None or kind == "bernoulli":  # counts of words are never less than none
+            graph.wrong_where_any(g.node("Not", known))
         for source in graph.sources(value):
             source.counts, source.high = True, 1 if kind == "bernoulli" else source.high
     for source in graph.sources(value):

@@ -176,8 +176,13 @@ def _max_abs(graph: SparkGraph, stage: Any) -> None:
 
 
 def _inverse_frequencies(graph: SparkGraph, stage: Any) -> None:
-    factors = _array(stage.idf)
+    g, factors, value = graph.g, _array(stage.idf), graph.values[inputs_of(stage)[0]]
     _affine(graph, stage, factors, np.zeros_like(factors))
+    if value.bag is not None:
+        output = outputs_of(stage)[0]
+        factor = g.node("Gather", g.value(np.append(factors, 0.0)), value.bag.slots)
+        bag = value.bag._replace(weights=g.node("Mul", value.bag.weights, factor))
+        graph.values[output] = graph.values[output]._replace(bag=bag)
 
 
 def _elementwise(graph: SparkGraph, stage: Any) -> None:

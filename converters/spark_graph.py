@@ -29,14 +29,24 @@ class Origin(NamedTuple):
     offset: float = 0.0
 
 
+class Bag(NamedTuple):
+    """A vector of counts that is zeros for the most part, by what is in it: each word's `slots` and `weights`, [rows,
+    words]. A slot may be there more than once, and one beyond the vector stands for nothing."""
+
+    slots: str
+    weights: str
+
+
 class Value(NamedTuple):
-    """A column of Spark's: `name` in the graph, [rows, width]. `origins` of its elements, None where they are mixed."""
+    """A column of Spark's: `name` in the graph, [rows, width]. `origins` of its elements, None where they are mixed.
+    `bag`: the same otherwise, where there is one."""
 
     name: str
     width: int = 1
     is_text: bool = False
     is_vector: bool = False
     origins: tuple[Origin | None, ...] = (None,)
+    bag: Bag | None = None
 
 
 class WordList(NamedTuple):

@@ -41,7 +41,13 @@ def linear(graph: SparkGraph, stage: Any, coefficients: Array, intercepts: Array
     if coefficients.shape[1] != value.width:
         raise RefusedError(f"the model has {coefficients.shape[1]} coefficients for a vector of {value.width}")
     graph.reach(value, np.flatnonzero(coefficients.any(axis=0)))
-    product = g.node("MatMul", value.name, g.value(coefficients.T.copy()))
+    if value.bag is None:
+        product = g.node("MatMul", value.name, g.value(coefficients.T.copy()))
+    else:  # of hundreds of thousands of slots, those alone that the text has
+        table = np.concatenate([coefficients.T, np.zeros((1, len(coefficients)))])
+        weights = g.node("Unsqueeze", value.bag.weights, g.value([2], "INT64"))
+        parts = g.node("Mul", g.node("Gather", g.value(table), value.bag.slots, axis=0), weights)
+        product = g.node("ReduceSum", parts, g.value([1], "INT64"), keepdims=0)
     return g.node("Add", product, g.value(intercepts.reshape(1, -1)))
 
 

@@ -16,7 +16,7 @@ from appliance.core.words import Words, lowered
 from converters.converter import Array
 from converters.graph import MICROSOFT
 from converters.spark_features import inputs_of, outputs_of
-from converters.spark_graph import Origin, SparkGraph, Value, WordList, mixed
+from converters.spark_graph import Bag, Origin, SparkGraph, Value, WordList, mixed
 
 _SEED = 42  # HashingTF's
 _SPARK_3 = 2  # HashingTF.SPARK_3_MURMUR3_HASH
@@ -113,11 +113,13 @@ def _counted(graph: SparkGraph, value: WordList, slots: str, width: int) -> str:
     return g.node("ScatterElements", zeros, slots, g.to(value.present, "FP64"), axis=1, reduction="add")
 
 
-def _put(graph: SparkGraph, stage: Any, value: WordList, name: str, width: int, word: Callable[[int], str]) -> None:
+def _put(
+    graph: SparkGraph, stage: Any, value: WordList, name: str, width: int, word: Callable[[int], str], bag: Bag | None
+) -> None:
     """Makes the counts the stage's column. `word`: one that counts in that slot, empty where none is known."""
     first = value.source.add(width, word)
     origins = tuple(Origin(value.source.name, first + at) for at in range(width))
-    graph.values[outputs_of(stage)[0]] = Value(name, width, is_vector=True, origins=origins)
+    graph.values[outputs_of(stage)[0]] = Value(name, width, is_vector=True, origins=origins, bag=bag)
 
 
 def _hashing(graph: SparkGraph, stage: Any) -> None:
@@ -129,10 +131,11 @@ def _hashing(graph: SparkGraph, stage: Any) -> None:
     numbers = g.node("MurmurHash3", value.name, domain=MICROSOFT, seed=_SEED, positive=0)  # of UTF-8, as Spark's
     slots = g.node("Mod", g.to(numbers, "INT64"), g.value(width, "INT64"))
     counts = _counted(graph, value, slots, width)
+    bag: Bag | None = Bag(slots, g.to(value.present, "FP64"))
     if stage.getBinary():
-        counts = g.to(g.node("Greater", counts, g.value(0.0)), "FP64")
+        counts, bag = g.to(g.node("Greater", counts, g.value(0.0)), "FP64"), None
     word = WordOfSlot(width) if value.joined == 1 else lambda _: ""
-    _put(graph, stage, value, counts, width, word)
+    _put(graph, stage, value, counts, width, word, bag)
 
 
 def _count_vectorizer(graph: SparkGraph, stage: Any) -> None:
@@ -140,11 +143,14 @@ def _count_vectorizer(graph: SparkGraph, stage: Any) -> None:
     width, least = len(known), float(stage.getMinTF())
     if not known:
         raise RefusedError("CountVectorizer has no words: it was fitted on nothing")
+    slots = _index(graph, value, known)
+    bag: Bag | None = Bag(slots, g.to(value.present, "FP64"))
     counts = g.node(
-        "Slice", _counted(graph, value, _index(graph, value, known), width + 1), g.value([0], "INT64"),
-        g.value([width], "INT64"), g.value([1], "INT64"),
+        "Slice", _counted(graph, value, slots, width + 1), g.value([0], "INT64"), g.value([width], "INT64"),
+        g.value([1], "INT64"),
     )  # fmt: skip
     if stage.getBinary() or least != 1:
+        bag = None
         limit = g.value(max(least, 1.0))
         if least < 1:  # a share of all words, those that are not known among them
             total = g.node("ReduceSum", value.present, g.value([1], "INT64"), keepdims=1)
@@ -152,7 +158,7 @@ def _count_vectorizer(graph: SparkGraph, stage: Any) -> None:
         kept = g.node("And", g.node("GreaterOrEqual", counts, limit), g.node("Greater", counts, g.value(0.0)))
         counts = g.node("Where", kept, g.value(1.0) if stage.getBinary() else counts, g.value(0.0))
     value.source.vocabulary.update(known[:5000])
-    _put(graph, stage, value, counts, width, known.__getitem__)
+    _put(graph, stage, value, counts, width, known.__getitem__, bag)
 
 
 def _index(graph: SparkGraph, value: WordList, known: list[str]) -> str:

@@ -125,30 +125,6 @@ def expanded() -> Any:
     )
 
 
-def several() -> Any:
-    """Stages that take several columns, and the selectors by what is to be told."""
-    bounds = [[-float("inf"), 0.0, 1.0, float("inf")], [-9.0, -1.0, 0.5, 9.0]]
-    return Pipeline(
-        stages=[
-            features.StringIndexer(
-                inputCols=["kind", "word"], outputCols=["i", "j"], handleInvalid="keep", stringOrderType="alphabetDesc"
-            ),
-            features.OneHotEncoder(inputCols=["i", "j"], outputCols=["k", "l"], dropLast=False, handleInvalid="keep"),
-            features.Bucketizer(splitsArray=bounds, inputCols=["a", "b"], outputCols=["m", "n"], handleInvalid="keep"),
-            features.Binarizer(inputCols=["c", "d"], outputCols=["o", "p"], thresholds=[0.0, 0.3]),
-            features.Imputer(inputCols=["code", "size"], outputCols=["q", "r"], strategy="mode", missingValue=2.0),
-            features.VectorAssembler(inputCols=["k", "l", "m", "n", "o", "p", "q", "r"], outputCol="s"),
-            features.ChiSqSelector(
-                numTopFeatures=9, featuresCol="s", outputCol="t", labelCol="two", selectorType="numTopFeatures"
-            ),
-            features.UnivariateFeatureSelector(featuresCol="t", outputCol="u", labelCol="two")
-            .setFeatureType("continuous")
-            .setLabelType("categorical")
-            .setSelectionThreshold(6),
-        ]
-    )
-
-
 def crossed() -> Any:
     """The best of two pipelines."""
     tuning, evaluation = import_module("pyspark.ml.tuning"), import_module("pyspark.ml.evaluation")
@@ -239,7 +215,6 @@ FAMILIES: dict[str, Callable[[], Any]] = {
     "BisectingKMeans": lambda: cluster.BisectingKMeans(k=6, seed=1),
     "features alone": prepared,
     "products, powers and cosines": expanded,
-    "several columns at once": several,
 }
 
 
@@ -471,8 +446,6 @@ def test_stages_that_leave_rows_out_or_have_no_onnx_are_refused_by_name(rows: An
         ),
         "two texts": (two_texts(), "cuts the texts other, text into words, and one is taken"),
         "nested": (Pipeline(stages=[features.SQLTransformer(statement="SELECT * FROM __THIS__")]), "SQLTransformer"),
-        "topics": (cluster.LDA(k=2, maxIter=1), "the topics of a text are found by trying"),
-        "hashes for joins": (features.MinHashLSH(inputCol="counts", outputCol="hashes"), "MinHashLSHModel is not conv"),
         "by the cosine": (cluster.BisectingKMeans(k=2, distanceMeasure="cosine"), "BisectingKMeans with the cosine"),
     }
     for name, (stage, sentence) in ways.items():

@@ -38,9 +38,19 @@ def test_a_class_of_someone_elses_is_never_loaded(name: str, tmp_path: Path) -> 
         stages_of(stage(tmp_path, name))
 
 
-def test_a_stage_that_is_not_converted_is_named_with_its_way_out(tmp_path: Path) -> None:
-    with pytest.raises(RefusedError, match=r"the stage SQLTransformer is not converted: .*before the call"):
-        stages_of(pipeline(tmp_path, "org.apache.spark.ml.feature.SQLTransformer"))
+@pytest.mark.parametrize(
+    ("name", "way"),
+    [
+        ("feature.SQLTransformer", "do it before the call"),
+        ("feature.MinHashLSHModel", "for joins within Spark"),
+        ("clustering.LocalLDAModel", "the topics of a text are found by trying"),
+        ("feature.FeatureHasher", "StringIndexer, OneHotEncoder and VectorAssembler"),
+        ("feature.TargetEncoderModel", "do that step before or after the call"),
+    ],
+)
+def test_a_stage_that_is_not_converted_is_named_with_its_way_out(name: str, way: str, tmp_path: Path) -> None:
+    with pytest.raises(RefusedError, match=rf"the stage {name.partition('.')[2]} is not converted: .*{way}"):
+        stages_of(pipeline(tmp_path, f"org.apache.spark.ml.{name}"))
 
 
 def one_vs_rest(folder: Path, classifier: str, model: str, classes: object = 1) -> Path:
