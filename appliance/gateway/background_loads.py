@@ -17,7 +17,7 @@ _log = logging.getLogger("ingle.copies")
 
 
 class BackgroundLoads:
-    """begin() is the router's `load`, `ended` its load_ended()."""
+    """begin() is the router's `load`, `ended` its load_ended(), `failed` its load_failed()."""
 
     def __init__(
         self,
@@ -28,6 +28,7 @@ class BackgroundLoads:
         warm: Callable[[ModelVersion], Awaitable[None]],
         order: Callable[[str, Order, float], Awaitable[None]],
         ended: Callable[[str, str], None],
+        failed: Callable[[str, str], None],
     ) -> None:
         """`fetch` gets a copy of a version here, `warm` has one loaded here, `order` has a peer carry out an order."""
         self._catalogue = catalogue
@@ -36,6 +37,7 @@ class BackgroundLoads:
         self._warm = warm
         self._order = order
         self._ended = ended
+        self._failed = failed
         self._tasks: set[asyncio.Task[None]] = set()
 
     def begin(self, key: str, place: Place) -> None:
@@ -61,7 +63,9 @@ class BackgroundLoads:
                     return  # it has begun; that it is done shows in the peer's state
         except IngleError as error:
             _log.info("%s is not loaded on node %s, where it would be quicker: %s", key, place.node_id[:12], error)
-        self._ended(key, place.node_id)
+            self._failed(key, place.node_id)
+        else:
+            self._ended(key, place.node_id)
 
     def _model(self, key: str) -> ModelVersion:
         """Raises NotFoundError where the catalogue has it no more."""

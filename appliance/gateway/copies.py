@@ -249,6 +249,8 @@ class Copies:
             raise NotFoundError(f"no node that is in reach here holds {order.model[:200]}:{order.version[:60]}")
         if (why := self._folders.refused.get(version.record.digest)) is not None:
             raise RefusedError(why)
+        if version.record.digest not in self._tasks and self._catalogue.own(version_of(version.record)) is None:
+            await self._make_room(version.record)  # whoever orders it has another node do it
         self._retry_s.pop(version.record.digest, None)
         self._begin(version.record, warm_it=order.why == "warm")
 

@@ -100,6 +100,7 @@ class Meshed:
             warm=dataplane.warm,
             order=self.orders.give,
             ended=router.load_ended,
+            failed=router.load_failed,
         )
         self.keys = MeshKeys(dataplane.keys, mesh)
         self.programs = Programs(mesh, self.copies.transfers, catalogue.folder, one_file_path(), this_build())

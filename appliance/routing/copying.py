@@ -3,7 +3,7 @@
 A call never waits for what is said here: it goes where it is answered soonest (choosing.py).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from appliance.routing.call import Call
@@ -16,6 +16,7 @@ SLOW_S = 0.05
 SLOW_RUNS = 3.0
 CONSIDER_S = 0.25  # a model is looked at this often at most
 GIVE_UP_S = 120.0  # a load of which nothing was heard for so long is not under way any more
+PASS_OVER_S = 60.0  # a place where a load has failed: the reason (no room, no memory, no link) is there for a while
 
 
 class Place(NamedTuple):
@@ -78,6 +79,7 @@ class LoadsUnderWay:
 
     def __init__(self) -> None:
         self._begun: dict[str, tuple[str, float]] = {}  # by model: where, and when
+        self._failed: dict[tuple[str, str], float] = {}  # by model and node: when
 
     def where(self, key: str, now_s: float) -> str:
         """The node that loads the model for us; empty for none."""
@@ -91,3 +93,14 @@ class LoadsUnderWay:
         """It is loaded, or is not going to be."""
         if self._begun.get(key, ("", 0.0))[0] == node_id:
             del self._begun[key]
+
+    def failed(self, key: str, node_id: str, now_s: float) -> None:
+        """It is not going to be: another place may be tried at once, and this one again later."""
+        self.ended(key, node_id)
+        self._failed = {place: at_s for place, at_s in self._failed.items() if now_s - at_s < PASS_OVER_S}
+        self._failed[key, node_id] = now_s
+
+    def untried(self, key: str, found: Iterable[Place], now_s: float) -> list[Place]:
+        """Those of these places where no load of the model has failed lately."""
+        never_s = now_s - PASS_OVER_S
+        return [place for place in found if self._failed.get((key, place.node_id), never_s) <= never_s]

@@ -40,8 +40,8 @@ class Router:
         """`peers`, by node id, is read at each call and never changed. `call_later`: the loop's.
 
         `load(key, place)` has a node, which may be this one, load a version in the background, once it has fetched it
-        where it does not hold it; load_ended() says what came of it. Without it, models are loaded by calls alone.
-        `own_load`: how busy this node is altogether.
+        where it does not hold it; load_ended() or load_failed() says what came of it. Without it, models are loaded by
+        calls alone. `own_load`: how busy this node is altogether.
         """
         dice = dice or random.Random()  # noqa: S311
         prices = Prices(node_id=node_id, name=name, tags=tags, peers=peers, dice=dice)
@@ -94,7 +94,8 @@ class Router:
         loads_at = self._loads.where(call.key, now_s)
         if loads_at and not self._is_warm(call, loads_at):
             return
-        place = new_place(best, places(call, best, self._peers, self._shared.node_id, self._own_load()))
+        found = places(call, best, self._peers, self._shared.node_id, self._own_load())
+        place = new_place(best, self._loads.untried(call.key, found, now_s))
         if place is not None:
             self._loads.begins(call.key, place.node_id, now_s)
             self._load(call.key, place)
@@ -105,5 +106,9 @@ class Router:
         return state is not None and state.replicas > 0
 
     def load_ended(self, key: str, node_id: str) -> None:
-        """What `load` was told to do is done, or failed."""
+        """What `load` was told to do is done."""
         self._loads.ended(key, node_id)
+
+    def load_failed(self, key: str, node_id: str) -> None:
+        """What `load` was told to do could not be done."""
+        self._loads.failed(key, node_id, self._shared.clock())

@@ -37,6 +37,9 @@ class Heard:
     def ended(self, key: str, node_id: str) -> None:
         self.acts.append(("ended", node_id))
 
+    def failed(self, _key: str, node_id: str) -> None:
+        self.acts.append(("failed", node_id))
+
 
 async def _loaded(folder: Path, place: Place, *, elsewhere: bool = False, refuses: bool = False) -> Heard:
     lan = Lan(folder, "ab")
@@ -49,7 +52,13 @@ async def _loaded(folder: Path, place: Place, *, elsewhere: bool = False, refuse
     heard = Heard()
     heard.refuses = refuses
     loads = BackgroundLoads(
-        here.catalogue, node_id=OWN, fetch=heard.fetch, warm=heard.warm, order=heard.order, ended=heard.ended
+        here.catalogue,
+        node_id=OWN,
+        fetch=heard.fetch,
+        warm=heard.warm,
+        order=heard.order,
+        ended=heard.ended,
+        failed=heard.failed,
     )
     loads.begin(model_key(str(model.name), str(model.version), model.digest), place)
     await asyncio.gather(*loads._tasks)
@@ -81,4 +90,4 @@ def test_a_model_is_loaded_where_it_is_wanted(
 
 def test_a_peer_that_does_not_do_it_is_not_waited_for(tmp_path: Path) -> None:
     heard = asyncio.run(_loaded(tmp_path, Place(OTHER, 0.1, False), refuses=True))
-    assert heard.acts[-1] == ("ended", OTHER)
+    assert heard.acts[-1] == ("failed", OTHER)

@@ -212,6 +212,8 @@ def test_a_copy_that_nobody_wished_for_is_not_made_where_room_is_short(tmp_path:
             disks.size_bytes["b"] = 2 * SIZE_BYTES - 1
             with pytest.raises(UnavailableError, match="would leave this node's disk less than"):
                 await lan["b"].copies.fetch(model)
+            with pytest.raises(UnavailableError, match="would leave this node's disk less than"):
+                await lan["a"].order(lan["b"].mesh.node_id, Order(1, "fetch", str(NAME), "1.0.0"), 1.0)
             lan["a"].copies.set_wish(NAME, CopyWish(2))  # what a person wishes for is
             await until(lan["b"].holds)
 

@@ -9,7 +9,7 @@ import pytest
 from appliance.core.manifest import Manifest
 from appliance.core.tensors import Signature
 from appliance.routing.call import Call
-from appliance.routing.copying import GIVE_UP_S, LoadsUnderWay, Place, new_place, places
+from appliance.routing.copying import GIVE_UP_S, PASS_OVER_S, LoadsUnderWay, Place, new_place, places
 from appliance.routing.cost import Candidate, Terms, price
 from appliance.routing.replicas_wanted import copies_wanted
 from federation.messages import Hello, Introduction, Load, ModelState, Record
@@ -80,6 +80,17 @@ def test_one_load_of_a_model_at_a_time() -> None:
     assert loads.where("m", GIVE_UP_S) == ""
     loads.ended("m", "a")
     assert loads.where("m", 1.0) == ""
+
+
+def test_a_place_where_a_load_failed_is_passed_over_for_a_while() -> None:
+    loads = LoadsUnderWay()
+    found = [Place("a", 0.1, True), Place("b", 0.2, True)]
+    loads.begins("m", "a", 0.0)
+    loads.failed("m", "a", 1.0)
+    assert loads.where("m", 1.0) == ""
+    assert [place.node_id for place in loads.untried("m", found, 1.0)] == ["b"]
+    assert loads.untried("other", found, 1.0) == found
+    assert loads.untried("m", found, 1.0 + PASS_OVER_S) == found
 
 
 # Copies on disks.
