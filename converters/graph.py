@@ -3,18 +3,22 @@
 In the process of a conversion alone.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
+import onnx.inliner
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, compose, helper, numpy_helper
 
 from converters import onnx_model
 
 OPSET, ML_OPSET, IR_VERSION = 18, 5, 10
 MICROSOFT = "com.microsoft"  # the domain of operators that onnxruntime alone has
+
+DOMAINS = ("", "ai.onnx", "ai.onnx.ml")
 
 _TYPES = {
     np.dtype(np.float32): TensorProto.FLOAT,
@@ -30,7 +34,9 @@ class Graph:
 
     def __init__(self, *, prefix: str = "", opset: int = OPSET, ml_opset: int = ML_OPSET) -> None:
         """`prefix` of the names that are made up: a graph within another has names of its own."""
-        self._prefix, self._opset, self._ml_opset = prefix, opset, ml_opset
+        self._prefix, self._opset, self.ml_opset = prefix, opset, ml_opset
+        self._merged = 0
+        self._foreign_opsets: dict[str, int] = {}
         self._nodes: list[Any] = []
         self._constants: list[Any] = []
         self._inputs: list[Any] = []
@@ -66,6 +72,23 @@ class Graph:
         self._nodes.append(helper.make_node("Identity", [value], [name]))
         self._outputs.append(helper.make_tensor_value_info(name, _TYPES[np.dtype(dtype)], shape))
 
+    def merge(self, model: onnx.ModelProto, inputs: Mapping[str, str]) -> dict[str, str]:
+        """Adds all nodes of a model whose inputs are given by name; its outputs' values by name. Its opsets must be
+        ones whose operators mean the same in this graph's."""
+        prefix, self._merged = f"{self._prefix}m{self._merged}_", self._merged + 1
+        flat = onnx.inliner.inline_local_functions(model) if len(model.functions) else model
+        inner = compose.add_prefix(flat, prefix).graph
+        self._nodes += [helper.make_node("Identity", [value], [prefix + name]) for name, value in inputs.items()]
+        self._nodes += inner.node
+        self._constants += inner.initializer
+        self._foreign_opsets |= {
+            entry.domain: entry.version for entry in flat.opset_import if entry.domain not in DOMAINS
+        }
+        return {value.name.removeprefix(prefix): value.name for value in inner.output}
+
+    def has(self, *operators: str) -> bool:
+        return any(node.op_type in operators for node in self._nodes)
+
     def _needed(self) -> tuple[list[Any], list[Any]]:
         """The nodes and constants of which an output is made."""
         needed, nodes = {output.name for output in self._outputs}, []
@@ -79,9 +102,9 @@ class Graph:
         """Raises what onnx' checker raises where the graph is none."""
         nodes, constants = self._needed()
         graph = helper.make_graph(nodes, "converted", self._inputs, self._outputs, constants)
-        opsets = [helper.make_opsetid("", self._opset), helper.make_opsetid("ai.onnx.ml", self._ml_opset)]
-        if MICROSOFT in self._domains:
-            opsets.append(helper.make_opsetid(MICROSOFT, 1))
+        domains = ({MICROSOFT: 1} if MICROSOFT in self._domains else {}) | self._foreign_opsets
+        opsets = [helper.make_opsetid("", self._opset), helper.make_opsetid("ai.onnx.ml", self.ml_opset)]
+        opsets += [helper.make_opsetid(domain, version) for domain, version in domains.items()]
         model = helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="ingle")
         arguments = onnx_model.external_if_large(model)
         if not arguments:

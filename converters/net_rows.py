@@ -17,6 +17,7 @@ from converters.rows import FREE, made_tensor
 MANY_ELEMENTS = 20_000  # in a row: fewer rows say as much, and an image model is slow
 FEW_ROWS = 8
 _MIN_SIDE = 16
+IDS = (30_000, 1000, 100, 20, 5, 2)
 
 
 def net_rows(
@@ -36,6 +37,53 @@ def net_rows(
         return {spec.name: _tensor(spec, few, size, random, below) for spec in sized}
 
     return rows
+
+
+def reaching_rows(
+    answer: Callable[[Feed], Feed], specs: Sequence[TensorSpec], shapes: Sequence[Sequence[int]] = ()
+) -> Callable[[int, np.random.Generator], list[Feed]]:
+    """net_rows() that reach further where the original can be asked what it takes: whole numbers up to the largest of
+    IDS that it answers (an embedding refuses those beyond its rows), and a second feed whose free axes beyond the first
+    are longer, if it answers that."""
+    other = [_longer(spec, shapes[index] if index < len(shapes) else ()) for index, spec in enumerate(specs)]
+    has_ids = any(spec.dtype.startswith(("INT", "UINT")) for spec in specs)
+
+    def answers(feed: Feed) -> bool:
+        try:
+            answer(feed)
+        except Exception:  # whatever the framework raises
+            return False
+        return True
+
+    def rows(count: int, random: np.random.Generator) -> list[Feed]:
+        below = IDS[-1]
+        if has_ids:
+            highest = ((ids, net_rows(specs, shapes, below=ids)(2, np.random.default_rng(0))) for ids in IDS)
+            below = next((ids for ids, feed in highest if answers(_filled(feed, ids))), IDS[-1])
+        feeds = [net_rows(specs, shapes, below=below)(count, random)]
+        if any(-1 in spec.shape[1:] for spec in specs):
+            longer = net_rows(specs, other, below=below)(min(count, FEW_ROWS), random)
+            feeds += [longer] if answers(longer) else []
+        return feeds
+
+    return rows
+
+
+def _filled(feed: Feed, ids: int) -> Feed:
+    """With the largest of the whole numbers somewhere in each input of them."""
+    for array in feed.values():
+        if array.dtype.kind in "iu" and array.size:
+            array.reshape(-1)[-1] = ids - 1
+    return feed
+
+
+def _longer(spec: TensorSpec, shape: Sequence[int]) -> tuple[int, ...]:
+    """Axes of one length get another one together; what halves must come out whole for stays even."""
+    sizes = [shape[axis] if axis < len(shape) else FREE for axis in range(len(spec.shape))]
+    return tuple(
+        size if axis == 0 or free >= 0 else (size * 2 if size >= _MIN_SIDE else size + 3)
+        for axis, (free, size) in enumerate(zip(spec.shape, sizes, strict=True))
+    )
 
 
 def _sized(spec: TensorSpec, shape: Sequence[int]) -> TensorSpec:

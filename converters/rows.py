@@ -40,12 +40,19 @@ def made_tensor(spec: TensorSpec, count: int, random: np.random.Generator, *, be
         texts[:] = [TEXTS[index % len(TEXTS)] for index in range(total)]
         return texts.reshape(shape)
     if spec.dtype == "BOOL":
-        return random.integers(0, 2, shape).astype(bool)
+        return _mixed(random.integers(0, 2, shape).astype(bool))
     dtype = np.dtype(DTYPES[spec.dtype].numpy)
     if dtype.kind in "iu":
         whole: NDArray[Any] = random.integers(0, below, shape).astype(dtype)
         return whole
     return made_numbers(shape, random).astype(dtype)
+
+
+def _mixed(flags: NDArray[Any]) -> NDArray[Any]:
+    """With both values in every row: a mask that hides everything asks for what nobody defined."""
+    if flags.ndim > 1 and flags.shape[-1] > 1:
+        flags[..., 0], flags[..., -1] = False, True
+    return flags
 
 
 def made_numbers(shape: Sequence[int], random: np.random.Generator) -> NDArray[np.float64]:

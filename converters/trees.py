@@ -16,6 +16,7 @@ from converters.graph import Graph
 
 MAX_TABLE_BYTES = 256 * 2**20
 MODES = {"<=": 0, "<": 1, ">=": 2, ">": 3}  # of nodes_modes, as ai.onnx.ml 5 numbers them
+_BRANCHES = ("BRANCH_LEQ", "BRANCH_LT", "BRANCH_GTE", "BRANCH_GT")  # of the same numbers, as ai.onnx.ml 3 names them
 ZERO = float(np.float32(1e-35))  # numbers up to this are zero to LightGBM: its kZeroThreshold
 
 Table = NDArray[np.uint8]
@@ -187,6 +188,8 @@ class Ensemble:
             one = graph.node("Gather", columns, graph.constant(np.array([0], np.int64)), axis=1)
             zeros = graph.node("Expand", graph.constant(np.array(0, dtype)), graph.node("Shape", one))
             return graph.node("Add", zeros, graph.constant(self.bias.astype(dtype).reshape(1, -1)))
+        if graph.ml_opset < 5:
+            return self._with_bias(graph, self._regressor(graph, columns, dtype), dtype)
         summed = graph.node(
             "TreeEnsemble",
             columns,
@@ -206,6 +209,57 @@ class Ensemble:
             leaf_targetids=self._targets,
             leaf_weights=numpy_helper.from_array(np.array(self._weights, dtype), "weights"),
         )
-        if self.bias.any():
-            summed = graph.node("Add", summed, graph.constant(self.bias.astype(dtype).reshape(1, -1)))
-        return summed
+        return self._with_bias(graph, summed, dtype)
+
+    def _with_bias(self, graph: Graph, summed: str, dtype: Any) -> str:
+        if not self.bias.any():
+            return summed
+        return graph.node("Add", summed, graph.constant(self.bias.astype(dtype).reshape(1, -1)))
+
+    def _regressor(self, graph: Graph, columns: str, dtype: Any) -> str:
+        """The trees in the form of ai.onnx.ml 3, for graphs that have other trees of that form."""
+        splits, leaves = len(self._features), len(self._weights)
+        children = [
+            np.array(side) + splits * np.array(are_leaves)
+            for side, are_leaves in zip(self._children, self._are_leaves, strict=True)
+        ]
+        trees = np.zeros(splits + leaves, np.int64)
+        trees[:splits] = np.searchsorted(self._roots, np.arange(splits), side="right") - 1
+        for side in children:
+            trees[side] = trees[:splits]
+        order = np.argsort(trees, kind="stable")
+        nothing = np.zeros(leaves, np.int64)
+        words = [*(_BRANCHES[mode] for mode in self._modes), *["LEAF"] * leaves]
+
+        def ordered(of_splits: Any) -> list[int]:
+            return [int(item) for item in np.r_[of_splits, nothing][order]]
+
+        values = np.r_[self._splits, nothing][order].astype(dtype)
+        summed = graph.node(
+            "TreeEnsembleRegressor",
+            columns,
+            domain="ai.onnx.ml",
+            n_targets=len(self.bias),
+            nodes_treeids=trees[order].tolist(),
+            nodes_nodeids=order.tolist(),
+            nodes_featureids=ordered(self._features),
+            nodes_modes=[words[at] for at in order],
+            nodes_truenodeids=ordered(children[0]),
+            nodes_falsenodeids=ordered(children[1]),
+            nodes_missing_value_tracks_true=ordered(self._missing),
+            target_treeids=trees[splits:].tolist(),
+            target_nodeids=list(range(splits, splits + leaves)),
+            target_ids=[int(target) for target in self._targets],
+            **_numbers("nodes_values", values, dtype),
+            **_numbers("target_weights", np.array(self._weights, dtype), dtype),
+        )
+        return graph.cast(summed, dtype)  # its output is of single precision, whatever its input
+
+
+def _numbers(name: str, values: NDArray[Any], dtype: Any) -> dict[str, Any]:
+    """An attribute of single precision is a list, one of double a tensor."""
+    from onnx import numpy_helper
+
+    if np.dtype(dtype) == np.float32:
+        return {name: values.tolist()}
+    return {f"{name}_as_tensor": numpy_helper.from_array(values, name)}

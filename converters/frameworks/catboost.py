@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from appliance.core.errors import RefusedError
 from converters.converter import Conversion, Converter, Feed, Say, require
 from converters.detected import Detected
 from converters.options import Options
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
 
 BINARY = ("Logloss", "CrossEntropy")
 SEVERAL_TRUE = ("MultiLogloss", "MultiCrossEntropy")
+WAY_OUT = (
+    "train it on numbers (encode them in front of it, for instance with scikit-learn's encoders in one pipeline), or "
+    "serve the model with CatBoost itself"
+)
 MAX_NODES = 8_000_000
 LABEL_DTYPES: dict[str, Any] = {"Integer": np.int64, "String": object, "Boolean": object, "Float": np.float64}
 
@@ -40,15 +45,35 @@ class CatBoostConverter(Converter):
         say("reading the model")
         booster = catboost.CatBoost()
         booster.load_model(str(source), format="json" if detected.format == "catboost-json" else "cbm")
-        with tempfile.TemporaryDirectory() as work:
-            written = Path(work) / "model.json"
-            booster.save_model(str(written), format="json")
-            described = json.loads(written.read_text(encoding="utf-8"))
-        model = _Model(described, list(booster.feature_names_ or ()))
-        threshold = booster.get_metadata().get("binclass_probability_threshold", "0.5")
+        model = _read(booster)
         say("writing its trees as ONNX")
-        model.write(folder / "model.onnx", float(threshold))
+        model.write(folder / "model.onnx", _threshold(booster))
         return Conversion(folder / "model.onnx", _answers_of(booster, model), model.rows, model.manifest())
+
+
+def write_trees(booster: Any, path: Path, ml_opset: int) -> None:
+    """A model as ONNX with one input, for a converter of models that have one within them."""
+    _read(booster).write(path, _threshold(booster), ml_opset)
+
+
+def _read(booster: Any) -> "_Model":
+    import catboost
+
+    with tempfile.TemporaryDirectory() as work:
+        written = Path(work) / "model.json"
+        try:
+            booster.save_model(str(written), format="json")
+        except catboost.CatBoostError as error:  # what has no form in JSON
+            what = "texts" if "text" in str(error) else "embeddings" if "embedding" in str(error) else "features"
+            raise RefusedError(
+                f"the model takes {what} that CatBoost can describe to itself alone: {WAY_OUT}"
+            ) from None
+        described = json.loads(written.read_text(encoding="utf-8"))
+    return _Model(described, list(booster.feature_names_ or ()))
+
+
+def _threshold(booster: Any) -> float:
+    return float(booster.get_metadata().get("binclass_probability_threshold", "0.5"))
 
 
 class _Model:
@@ -59,8 +84,8 @@ class _Model:
         info = described["features_info"]
         for kind, what in (("categorical", "categories"), ("text", "texts"), ("embedding", "embeddings")):
             require(not info.get(f"{kind}_features"),
-                    f"the model takes {what}, of which a CatBoost file keeps only hashes and statistics: train it on "
-                    f"numbers (encode them in front of it, for instance with scikit-learn's encoders)")  # fmt: skip
+                    f"the model takes {what}, of which a CatBoost file keeps only hashes and statistics: "
+                    f"{WAY_OUT}")  # fmt: skip
         self.floats = {int(item["feature_index"]): item for item in info.get("float_features", ())}
         self.columns = max([len(names), *(int(item["flat_feature_index"]) + 1 for item in self.floats.values())])
         require(0 < self.columns <= 1_000_000, "the model has no columns, or too many")
@@ -75,11 +100,15 @@ class _Model:
         self.is_classifier = bool(self.classes) and (self.loss in BINARY or self.loss.startswith("MultiClass"))
         self.thresholds: dict[int, set[float]] = {}
 
-    def write(self, path: Path, threshold: float) -> None:
+    def write(self, path: Path, threshold: float, ml_opset: int = 5) -> None:
         from converters.graph import Graph
         from converters.trees import Columns, Ensemble
 
-        graph, columns, ensemble = Graph(), Columns(self.columns, truncates=False), Ensemble(self.targets)
+        graph, columns, ensemble = (
+            Graph(ml_opset=ml_opset),
+            Columns(self.columns, truncates=False),
+            Ensemble(self.targets),
+        )
         x = graph.input("input", np.float32, ["rows", self.columns])
         nodes = 0
         for tree in self.described.get("oblivious_trees", ()):

@@ -17,7 +17,7 @@ from appliance.core.errors import RefusedError
 from appliance.core.tensors import DTYPES, TensorSpec
 from converters.converter import Conversion, Converter, Say
 from converters.detected import Detected
-from converters.net_rows import net_rows
+from converters.net_rows import reaching_rows
 from converters.options import Options
 
 
@@ -52,12 +52,9 @@ class KerasConverter(Converter):
         outputs = _outputs(model, programs.result_names(result))
         say("translating it")
         written, notes = _written(module, specs, outputs, target, options)
-        return Conversion(
-            target,
-            programs.module_answer(module, written),
-            net_rows(specs, [tensor.shape for tensor in example]),
-            notes=(*repairs, *notes),
-        )
+        answer = programs.module_answer(module, written)
+        rows = reaching_rows(answer, specs, [tensor.shape for tensor in example])
+        return Conversion(target, answer, rows, notes=(*repairs, *notes))
 
 
 def _loaded(source: Path, detected: Detected, folder: Path, options: Options) -> tuple[Any, tuple[str, ...]]:

@@ -47,6 +47,13 @@ class LightGBMConverter(Converter):
         return Conversion(folder / "model.onnx", _answers_of(text), model.rows, model.manifest(), model.notes())
 
 
+def write_trees(text: str, path: Path, ml_opset: int) -> None:
+    """A booster's text as ONNX with one input and one output, for a converter of models that have one within them."""
+    from converters import lightgbm_text
+
+    _Model(lightgbm_text.read(text)).write(path, ml_opset)
+
+
 class _Model:
     """A text model, and what its trees were seen to look at."""
 
@@ -63,11 +70,11 @@ class _Model:
         self.thresholds: dict[int, set[float]] = {}
         self.categories: dict[int, int] = {}
 
-    def write(self, path: Path) -> None:
+    def write(self, path: Path, ml_opset: int = 5) -> None:
         from converters.graph import Graph
         from converters.trees import Columns
 
-        graph, columns = Graph(), Columns(self.text.columns, truncates=True)
+        graph, columns = Graph(ml_opset=ml_opset), Columns(self.text.columns, truncates=True)
         x = graph.input("input", np.float64, ["rows", self.text.columns])
         if any(tree.is_linear for tree in self.text.trees):
             raw = self._linear_sum(graph, x, columns)

@@ -1,11 +1,12 @@
 """scikit-learn: fitted estimators and pipelines from skops files, and with --trust from pickles and joblib's.
 
-skl2onnx writes the graph, with what it gets wrong set right or refused: see `_check()` and `_options()`. Answers are
-compared with the original in double precision, as its users call it.
+Pipelines over columns are written by sklearn_graph.py, in double precision; the estimators within them, and whatever
+stands alone, by skl2onnx, with what it gets wrong set right (sklearn_foreign.py) or refused: see `_check()`. Answers
+are compared with the original in double precision, as its users call it.
 """
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
@@ -17,17 +18,25 @@ from converters.detected import Detected
 from converters.options import Options
 
 if TYPE_CHECKING:
-    from converters.sklearn_inputs import Inputs
+    from converters.sklearn_inputs import Column, Inputs
 
-OPSETS = {"": 18, "ai.onnx.ml": 3}  # IsolationForest takes these and no newer
-# Of Python's words, as onnxruntime's tokenizer (RE2) writes them: letters, numbers, the underscore. Two at least.
-WORD = r"[\p{L}\p{N}_]{2,}"
 PYTHON_WORD = r"(?u)\b\w\w+\b"
-LOCALE = "C.UTF-8"  # lower case of all scripts; the plain C locale knows only ASCII
 # What skops does not count among its own trusted types: what is in a partial is named beside it.
-HARMLESS = ("sklearn.", "numpy.dtype", "functools.partial")
-DISTANCES = ("KMeans", "LocalOutlierFactor", "GaussianMixture", "GaussianProcess", "Neighbors", "Birch")
-TREES = ("Forest", "Tree", "Boosting", "Bagging")
+HARMLESS = (
+    "sklearn.", "numpy.dtype", "numpy.number", "builtins.object", "functools.partial", "scipy.interpolate.",
+    "scipy.stats.", "scipy._lib.array_api_compat.numpy.",
+)  # fmt: skip
+# Of ai.onnx.ml: the newest first; the older one for trees that skl2onnx wrote, which the newest does not take.
+ML_OPSETS = (5, 3)
+# What reads single precision, whatever it is given, and what is made of nothing else.
+SINGLE = ("Forest", "Tree", "GradientBoosting", "Bagging", "AdaBoost")
+
+
+UNKNOWN = {
+    "HashingVectorizer": "use TfidfVectorizer",
+    "DictVectorizer": "give the columns as a table, and use OneHotEncoder within a ColumnTransformer",
+    "KNNImputer": "use SimpleImputer, or IterativeImputer",
+}
 
 
 class SklearnConverter(Converter):
@@ -39,65 +48,45 @@ class SklearnConverter(Converter):
     modules: ClassVar[tuple[str, ...]] = ("sklearn", "skl2onnx", "skops", "joblib", "onnx", "onnxruntime")
 
     def convert(self, source: Path, detected: Detected, folder: Path, options: Options, say: Say) -> Conversion:
-        from converters import histogram_trees
+        from converters.sklearn_foreign import sentence_of
+        from converters.sklearn_graph import is_written_here
         from converters.sklearn_inputs import inputs_of
 
         say("reading the model")
         model = _loaded(source, detected, options)
         require(hasattr(model, "get_params"), f"the file holds a {type(model).__name__}, which is no estimator")
-        if histogram_trees.has_categories(model):
-            return histogram_trees.convert(model, folder / "model.onnx")
         _check(model)
-        _round_thresholds(model)
         inputs = inputs_of(model)
         reasons: list[str] = []
         best: _Candidate | None = None
-        for dtype in _dtypes(model):
+        here = is_written_here(model)
+        for dtype in (np.float64, np.float32) if here else _dtypes(model):
             say(f"writing it as ONNX in {np.dtype(dtype).name}")
             try:
-                candidate = _written(model, inputs, dtype, folder / "model.onnx")
+                candidate = _written(model, inputs, dtype, folder / "model.onnx", here=here)
+            except RefusedError as error:
+                reasons.append(error.sentence)
+                continue
             except Exception as error:  # whatever skl2onnx raises
-                reasons.append(f"{type(error).__name__}: {' '.join(str(error).split())[:200]}")
+                reasons.append(sentence_of(model, error))
                 continue
             best = best or candidate
             if candidate.is_near:
                 best = candidate
                 break
         if best is None:
-            raise RefusedError(f"skl2onnx does not convert this {type(model).__name__}: {reasons[0]}")
+            raise RefusedError(reasons[0])
         (folder / "model.onnx").write_bytes(best.content)
         return best.conversion
 
 
 def _dtypes(model: Any) -> tuple[Any, Any]:
-    """The inputs' dtypes to try, in order: single precision, but where distances are differences of large squares."""
+    """The inputs' dtypes to try, in order: double precision, in which scikit-learn reckons; its trees read single."""
     from converters.sklearn_inputs import parts
 
-    distances = any(word in type(part).__name__ for part in parts(model) for word in DISTANCES)
-    return (np.float64, np.float32) if distances else (np.float32, np.float64)
-
-
-def _round_thresholds(model: Any) -> None:
-    """Trees compare single precision with double thresholds; ONNX has single ones. The next single number below leaves
-    the original's answers as they are, and lets ONNX give the same ones for numbers that lie on a threshold."""
-    from converters.sklearn_inputs import parts
-
-    for part in parts(model):
-        if hasattr(part, "tree_"):
-            part.tree_.threshold[:] = _single_below(part.tree_.threshold)
-        for stage in getattr(part, "_predictors", ()):
-            for predictor in stage:
-                predictor.nodes["num_threshold"] = _single_below(predictor.nodes["num_threshold"])
-        if hasattr(part, "flatten_transform"):
-            part.flatten_transform = False  # it concerns transform() alone, and skl2onnx refuses it
-        if type(part).__name__ == "KBinsDiscretizer" and part.encode == "onehot":
-            part.encode = "onehot-dense"  # the same numbers, which ONNX has no sparse form of
-
-
-def _single_below(numbers: Any) -> Any:
-    with np.errstate(over="ignore"):
-        single = numbers.astype(np.float32)
-    return np.where(single > numbers, np.nextafter(single, np.float32(-np.inf)), single).astype(np.float64)
+    single = all(any(word in type(part).__name__ for word in SINGLE) or hasattr(part, "best_estimator_")
+                 for part in parts(model))  # fmt: skip
+    return (np.float32, np.float64) if single else (np.float64, np.float32)
 
 
 class _Candidate(NamedTuple):
@@ -126,12 +115,11 @@ def _loaded(source: Path, detected: Detected, options: Options) -> Any:
 
 def _check(model: Any) -> None:
     """Refuses what skl2onnx is known to convert to something else."""
-    from converters import histogram_trees
     from converters.sklearn_inputs import parts
 
     for part in parts(model):
         name = type(part).__name__
-        require(name != "HashingVectorizer", "HashingVectorizer cannot be converted: use TfidfVectorizer")
+        require(name not in UNKNOWN, f"{name} cannot be converted: {UNKNOWN.get(name, '')}")
         if "Vectorizer" in name and hasattr(part, "analyzer"):
             require(part.analyzer == "word", f"{name}(analyzer={part.analyzer!r}) does not split texts alike in ONNX: "
                     "use analyzer='word'")  # fmt: skip
@@ -141,108 +129,31 @@ def _check(model: Any) -> None:
             require(not own, f"{name} has a function of its own as {' and '.join(own)}, which cannot be converted")
             require(part.token_pattern == PYTHON_WORD, f"{name} has a token_pattern of its own, which ONNX may read "
                     "otherwise: use the default")  # fmt: skip
-        if name == "SimpleImputer":
-            require(not part.add_indicator, "SimpleImputer(add_indicator=True) loses its indicators in ONNX: put a "
-                    "MissingIndicator beside it, or train without")  # fmt: skip
-        require(not histogram_trees.has_categories(part), f"{name} with categories is converted alone, not within "
-                "another model: give its own file")  # fmt: skip
-        if name == "FunctionTransformer":
-            require(part.func is None, "FunctionTransformer holds a function, which cannot be converted")
 
 
-def _options(model: Any) -> dict[int, dict[str, Any]]:
-    from skl2onnx._supported_operators import sklearn_operator_name_map
-    from skl2onnx.common._registration import _converter_pool
-
-    from converters.sklearn_inputs import parts
-
-    all_parts = list(parts(model))
-    before_trees = any(word in type(part).__name__ for part in all_parts for word in TREES)
-    options: dict[int, dict[str, Any]] = {}
-    for part in all_parts:
-        alias = sklearn_operator_name_map.get(type(part))
-        if any(hasattr(part, name) for name in ("steps", "transformers_", "transformer_list")):
-            continue  # it would hand its options down to all of its parts
-        registered = _converter_pool.get(alias)
-        allowed = registered.get_allowed_options() if registered is not None else None
-        if not isinstance(allowed, dict):
-            continue
-        chosen: dict[str, Any] = {}
-        if "zipmap" in allowed:
-            chosen["zipmap"] = False
-        if "score_samples" in allowed:
-            chosen["score_samples"] = True
-        if "raw_scores" in allowed and not hasattr(part, "predict_proba"):
-            chosen["raw_scores"] = True
-        if "div" in allowed and before_trees:
-            chosen["div"] = "div_cast"
-        if "tokenexp" in allowed:
-            chosen["tokenexp"] = WORD
-            if "locale" in allowed:
-                chosen["locale"] = LOCALE
-        if chosen:
-            options[id(part)] = chosen
-    return options
-
-
-@contextlib.contextmanager
-def _plain_attributes() -> Iterator[None]:
-    """numpy's truth values and numbers as Python's own in attributes: protobuf 7 takes no others."""
-    from onnx import helper
-
-    original = helper.make_attribute
-
-    def plain(key: str, value: Any, *arguments: Any, **named: Any) -> Any:
-        if isinstance(value, list | tuple) and value and isinstance(value[0], bool | np.generic):
-            value = [
-                int(item) if isinstance(item, bool | np.bool_) else getattr(item, "item", lambda i=item: i)()
-                for item in value
-            ]
-        elif isinstance(value, bool | np.bool_):
-            value = int(value)
-        return original(key, value, *arguments, **named)
-
-    helper.make_attribute = plain
-    try:
-        yield
-    finally:
-        helper.make_attribute = original
-
-
-@contextlib.contextmanager
-def _missing_values() -> Iterator[None]:
-    """Trees send a missing value where they learned to, which skl2onnx leaves out of all but HistGradientBoosting."""
-    import sys
-
-    from skl2onnx.common import tree_ensemble
-
-    original = tree_ensemble.add_tree_to_attribute_pairs
-
-    def with_missing(pairs: Any, is_classifier: Any, tree: Any, *arguments: Any, **named: Any) -> None:
-        original(pairs, is_classifier, tree, *arguments, **named)
-        learned = tree.missing_go_to_left[: tree.node_count].astype(int).tolist()
-        pairs["nodes_missing_value_tracks_true"][-len(learned) :] = learned
-
-    users = [
-        module
-        for name, module in list(sys.modules.items())
-        if name.startswith("skl2onnx.") and getattr(module, "add_tree_to_attribute_pairs", None) is original
-    ]
-    for module in users:
-        vars(module)["add_tree_to_attribute_pairs"] = with_missing
-    try:
-        yield
-    finally:
-        for module in users:
-            vars(module)["add_tree_to_attribute_pairs"] = original
-
-
-def _written(model: Any, inputs: "Inputs", dtype: Any, path: Path) -> _Candidate:
-    from skl2onnx import convert_sklearn
-    from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType, StringTensorType
-
+def _written(model: Any, inputs: "Inputs", dtype: Any, path: Path, *, here: bool) -> _Candidate:
+    """`here`: the graph is ours, whose inputs are doubles, and `dtype` is what skl2onnx' parts of it reckon in."""
     from converters.parity import check
     from converters.session import Session
+
+    if here:
+        _write_here(model, inputs, dtype, path)
+    else:
+        _write_foreign(model, inputs, dtype, path)
+    session = Session(path)
+    rows = _rows_of(model, inputs, np.float64 if here else dtype)
+    shapes = {name: array.shape for name, array in session.run(rows(2, np.random.default_rng(0))).items()}
+    if here:
+        _tell_widths(path, shapes)
+    conversion = Conversion(path, _answers_of(model, inputs, shapes), rows, _manifest(model, inputs))
+    near = check(conversion, session, sample=None, rows=128, seed=1).report.within
+    return _Candidate(path.read_bytes(), conversion, near)
+
+
+def _write_foreign(model: Any, inputs: "Inputs", dtype: Any, path: Path) -> None:
+    from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType, StringTensorType
+
+    from converters.sklearn_foreign import onnx_of
 
     numbers = FloatTensorType if dtype == np.float32 else DoubleTensorType
     if inputs.kind == "matrix":
@@ -252,96 +163,82 @@ def _written(model: Any, inputs: "Inputs", dtype: Any, path: Path) -> _Candidate
             (column.name, StringTensorType([None, 1]) if column.is_text else numbers([None, 1]))
             for column in inputs.columns
         ]
-    with _plain_attributes(), _missing_values():
-        made = convert_sklearn(model, initial_types=types, options=_options(model) or None, target_opset=OPSETS)
-    _apply_link(model, made.graph)
-    _mend_sublinear(model, made.graph)
-    _mend_labels(model, made.graph)
-    content = made.SerializeToString()
-    path.write_bytes(content)
-    session = Session(path)
-    rows = _rows_of(model, inputs, dtype)
-    shapes = {name: array.shape for name, array in session.run(rows(2, np.random.default_rng(0))).items()}
-    conversion = Conversion(path, _answers_of(model, inputs, shapes), rows, _manifest(model, inputs))
-    near = check(conversion, session, sample=None, rows=128, seed=1).report.within
-    return _Candidate(content, conversion, near)
+    path.write_bytes(onnx_of(model, types).SerializeToString())
 
 
-def _apply_link(model: Any, graph: Any) -> None:
-    """exp() behind boosting that sums logarithms, which skl2onnx leaves out."""
-    from onnx import helper
-
-    while inner := getattr(model, "best_estimator_", None) or getattr(model, "steps", None):
-        model = inner[-1][1] if isinstance(inner, list) else inner
-    if type(model).__name__ != "HistGradientBoostingRegressor" or model.loss not in ("poisson", "gamma"):
-        return
-    (output,) = graph.output
-    for node in graph.node:
-        node.output[:] = [f"{name}_logarithm" if name == output.name else name for name in node.output]
-    graph.node.append(helper.make_node("Exp", [f"{output.name}_logarithm"], [output.name]))
-
-
-def _mend_sublinear(model: Any, graph: Any) -> None:
-    """With sublinear_tf a word that occurs n times counts 1 + log(n), for which skl2onnx writes log(1 + n). It is
-    log(e n), and no word counts log(1)."""
-    from onnx import helper, numpy_helper
-
+def _write_here(model: Any, inputs: "Inputs", dtype: Any, path: Path) -> None:
+    from converters.graph import Graph
+    from converters.sklearn_graph import Writer
     from converters.sklearn_inputs import parts
+    from converters.sklearn_table import OPSET, Block, Table
 
-    if not any(getattr(part, "sublinear_tf", False) for part in parts(model)):
-        return
-    ones = {item.name: item for item in graph.initializer if (numpy_helper.to_array(item) == 1).all()}
-    logged = {node.input[0] for node in graph.node if node.op_type == "Log"}
-    for at, node in reversed(list(enumerate(graph.node))):
-        if node.op_type != "Add" or node.output[0] not in logged or node.input[1] not in ones:
-            continue
-        one, euler = node.input[1], f"{node.output[0]}_e"
-        value = np.array([np.e], numpy_helper.to_array(ones[one]).dtype)
-        graph.initializer.append(numpy_helper.from_array(value, euler))
-        scaled = helper.make_node("Mul", [node.input[0], euler], [f"{euler}_times"])
-        least = helper.make_node("Max", [scaled.output[0], one], list(node.output))
-        graph.node.remove(node)
-        graph.node.insert(at, scaled)
-        graph.node.insert(at + 1, least)
-
-
-def _mend_labels(model: Any, graph: Any) -> None:
-    """skl2onnx gives a quadratic discriminant's labels as one row."""
-    from onnx import helper, numpy_helper
-
-    from converters.sklearn_inputs import parts
-
-    if not any(type(part).__name__ == "QuadraticDiscriminantAnalysis" for part in parts(model)):
-        return
-    for node in graph.node:
-        node.output[:] = ["label_row" if name == "label" else name for name in node.output]
-    graph.initializer.append(numpy_helper.from_array(np.array([-1], np.int64), "label_shape"))
-    graph.node.append(helper.make_node("Reshape", ["label_row", "label_shape"], ["label"]))
+    trees = any(hasattr(part, "tree_") for part in parts(model))
+    for ml_opset in ML_OPSETS[1:] if trees else ML_OPSETS:
+        graph, writer = Graph(opset=OPSET, ml_opset=ml_opset), Writer(dtype)
+        if inputs.kind == "matrix":
+            blocks = [Block(graph.input("input", np.float64, ["rows", len(inputs.columns)]), len(inputs.columns))]
+        else:
+            blocks = [
+                Block(graph.input(name, object if is_text else np.float64, ["rows", 1]), 1, is_text)
+                if used
+                else Block("", 1)
+                for name, is_text, used in ((one.name, one.is_text, one.used) for one in inputs.columns)
+            ]
+        outputs = writer.outputs(model, Table(graph, tuple(blocks)))
+        if not graph.has("TreeEnsembleClassifier", "TreeEnsembleRegressor"):
+            break
+    classes = getattr(model, "classes_", None)
+    is_wide = isinstance(classes, list)
+    is_text = classes is not None and np.asarray(classes[0] if is_wide else classes).dtype.kind in "OUS"
+    numbers = np.float32 if writer.is_single else np.float64
+    for name, value in outputs.items():
+        if name == "label":
+            graph.output(name, value, object if is_text else np.int64, ["rows", "labels"] if is_wide else ["rows"])
+        else:
+            graph.output(name, graph.cast(value, numbers), numbers, ["rows", f"{name}_columns"])
+    graph.save(path)
 
 
-def _table(inputs: "Inputs", feed: Feed, model: Any) -> Any:
+def _tell_widths(path: Path, shapes: dict[str, tuple[int, ...]]) -> None:
+    """Declares how many columns each output was seen to have."""
+    import onnx
+
+    made = onnx.load(str(path))
+    for output in made.graph.output:
+        for dim, size in list(zip(output.type.tensor_type.shape.dim, shapes[output.name], strict=False))[1:]:
+            dim.dim_value = size
+    onnx.save(made, str(path))
+
+
+def _table(inputs: "Inputs", feed: Feed) -> Any:
     """What the original takes, of what the ONNX model takes: doubles, texts, a data frame where it was given one."""
-    if inputs.kind == "matrix":
-        table = feed["input"].astype(np.float64)
-        return _framed(table, [column.name for column in inputs.columns], model)
     if inputs.kind == "prose":
         return [str(text) for text in feed["text"].ravel()]
-    columns = {
-        column.name: feed[column.name].ravel().astype(object if column.is_text else np.float64)
-        for column in inputs.columns
-    }
+    names = [column.name for column in inputs.columns]
+    if inputs.kind == "matrix":
+        table = feed["input"].astype(np.float64)
+        if not inputs.framed:
+            return table
+        import pandas
+
+        return pandas.DataFrame(table, columns=names)
     import pandas
 
-    frame = pandas.DataFrame(columns)
-    return frame if hasattr(model, "feature_names_in_") else frame.to_numpy(object)
+    rows = len(next(iter(feed.values())))
+    columns = [_cells(column, feed[column.name].ravel()) if column.used else np.full(rows, np.nan)
+               for column in inputs.columns]  # fmt: skip
+    frame = pandas.DataFrame(dict(enumerate(columns)))
+    frame.columns = pandas.Index(names)
+    return frame if inputs.framed else frame.to_numpy(object)
 
 
-def _framed(table: Any, names: list[str], model: Any) -> Any:
-    if not hasattr(model, "feature_names_in_"):
-        return table
-    import pandas
-
-    return pandas.DataFrame(table, columns=names)
+def _cells(column: "Column", cells: Any) -> Any:
+    if not column.is_text:
+        return cells.astype(np.float64)
+    texts = cells.astype(object)
+    if column.missing:
+        texts[texts == ""] = column.none
+    return texts
 
 
 def _answers_of(model: Any, inputs: "Inputs", shapes: dict[str, tuple[int, ...]]) -> Callable[[Feed], Feed]:
@@ -352,6 +249,8 @@ def _answers_of(model: Any, inputs: "Inputs", shapes: dict[str, tuple[int, ...]]
     def original(name: str, table: Any) -> Any:
         if name == "label":
             return model.predict(table)
+        if name.startswith("probabilities_"):
+            return model.predict_proba(table)[int(name.removeprefix("probabilities_"))]
         if name == "probabilities":
             return scorer(table) if scorer is not None else None
         if name == "score_samples":
@@ -363,7 +262,7 @@ def _answers_of(model: Any, inputs: "Inputs", shapes: dict[str, tuple[int, ...]]
         return model.transform(table)
 
     def answer(feed: Feed) -> Feed:
-        table, answers = _table(inputs, feed, model), {}
+        table, answers = _table(inputs, feed), {}
         rows = len(next(iter(feed.values())))
         for name, shape in shapes.items():
             value = original(name, table)
@@ -387,13 +286,13 @@ def _shaped(array: Any, shape: tuple[int, ...], rows: int) -> Any:
 
 def _rows_of(model: Any, inputs: "Inputs", dtype: Any) -> Callable[[int, np.random.Generator], Feed]:
     def rows(count: int, random: np.random.Generator) -> Feed:
-        from converters.sklearn_inputs import made_rows
+        from converters.sklearn_inputs import KINDS, made_rows
 
         seed = int(random.integers(2**31))
-        for missing in (True, False):
-            feed = made_rows(inputs, count, np.random.default_rng(seed), dtype, missing=missing)
+        for kind in KINDS:
+            feed = made_rows(inputs, count, np.random.default_rng(seed), dtype, kind)
             with contextlib.suppress(ValueError, TypeError):
-                table = _table(inputs, feed, model)
+                table = _table(inputs, feed)
                 model.predict(table) if hasattr(model, "predict") else model.transform(table)
                 break
         return feed
@@ -404,7 +303,7 @@ def _rows_of(model: Any, inputs: "Inputs", dtype: Any) -> Callable[[int, np.rand
 def _manifest(model: Any, inputs: "Inputs") -> dict[str, Any]:
     manifest: dict[str, Any] = {}
     names = [column.name for column in inputs.columns]
-    if inputs.kind == "matrix" and len(set(names)) == len(names) and hasattr(model, "feature_names_in_"):
+    if inputs.kind == "matrix" and len(set(names)) == len(names) and inputs.framed:
         manifest["input"] = [{"name": "input", "as": "columns", "columns": names}]
     classes = getattr(model, "classes_", None)
     if hasattr(model, "predict_proba") and isinstance(classes, np.ndarray):

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from appliance.core.errors import RefusedError
 from converters.converter import Conversion, Converter, Say, require
 from converters.detected import Detected
-from converters.net_rows import net_rows
+from converters.net_rows import reaching_rows
 from converters.options import Options
 
 FIXED = (
@@ -77,7 +77,7 @@ def _program(source: Path, target: Path, options: Options, say: Say) -> Conversi
     return Conversion(
         target,
         original,
-        net_rows(programs.input_specs(chosen), [tensor.shape for tensor in examples]),
+        reaching_rows(original, programs.input_specs(chosen), [tensor.shape for tensor in examples]),
         notes=tuple(notes),
     )
 
@@ -130,9 +130,9 @@ def _script(source: Path, target: Path, options: Options, say: Say) -> Conversio
             raise RefusedError(f"the program does not run on {_shown(specs)}: {given.line(error)}; {INPUTS}") from None
     say("translating it")
     written = programs.write_traced(module, specs, programs.result_names(result), target, options.opset)
-    return Conversion(
-        target, programs.module_answer(module, written), net_rows(specs, [tensor.shape for tensor in example])
-    )
+    answer = programs.module_answer(module, written)
+    rows = reaching_rows(answer, specs, [tensor.shape for tensor in example])
+    return Conversion(target, answer, rows, notes=_guessed(specs, options))
 
 
 def _module(module: Any, target: Path, options: Options, say: Say) -> Conversion:
@@ -155,8 +155,9 @@ def _module(module: Any, target: Path, options: Options, say: Say) -> Conversion
     written = programs.write(program, target, options.opset, inputs=[spec.name for spec in specs])
     found = zip(written.inputs, programs.input_specs(program), strict=True)
     taken = [TensorSpec(name, spec.dtype, spec.shape) for name, spec in found]
-    rows = net_rows(taken, [tensor.shape for tensor in given.example_of(specs)])
-    return Conversion(target, programs.module_answer(module, written), rows, notes=notes)
+    answer = programs.module_answer(module, written)
+    rows = reaching_rows(answer, taken, [tensor.shape for tensor in given.example_of(specs)])
+    return Conversion(target, answer, rows, notes=(*notes, *_guessed(specs, options)))
 
 
 def _specs(module: Any, names: list[str], options: Options, say: Say) -> list[Any]:
@@ -175,6 +176,16 @@ def _specs(module: Any, names: list[str], options: Options, say: Say) -> list[An
     guess = given.guessed_inputs(module, names[0]) if names else None
     require(guess is not None, f"the model does not say what it takes: {INPUTS}")
     return [guess]
+
+
+def _guessed(specs: list[Any], options: Options) -> tuple[str, ...]:
+    """What the owner should know of an input that was found by trying."""
+    if options.inputs:
+        return ()
+    words = ", ".join(f"'{spec.name}={spec.dtype}[{','.join('n' if size < 0 else str(size) for size in spec.shape)}]'"
+                      for spec in specs)  # fmt: skip
+    way = "if that is not it, say so with --input (a word in the place of a size leaves that axis free)"
+    return (f"what it takes was found by trying: {words}; {way}",)
 
 
 def _shown(specs: list[Any]) -> str:

@@ -42,9 +42,10 @@ class XGBoostConverter(Converter):
         say("reading the model")
         booster = xgboost.Booster(params={"nthread": 1, "verbosity": 0})
         booster.load_model(bytearray(source.read_bytes()))
-        learner = json.loads(bytes(booster.save_raw("json")))["learner"]
+        booster, is_cut = _as_its_class_answers(booster)
         say("writing its trees as ONNX")
-        model = _Model(learner)
+        model = _read(booster)
+        model.is_cut = is_cut
         model.write(folder / "model.onnx")
         return Conversion(
             folder / "model.onnx",
@@ -53,6 +54,24 @@ class XGBoostConverter(Converter):
             model.manifest(),
             model.notes(),
         )
+
+
+def write_trees(booster: Any, path: Path, ml_opset: int) -> None:
+    """A booster as ONNX with one input and one output, for a converter of models that have one within them."""
+    _read(booster).write(path, ml_opset)
+
+
+def _read(booster: Any) -> "_Model":
+    return _Model(json.loads(bytes(booster.save_raw("json")))["learner"])
+
+
+def _as_its_class_answers(booster: Any) -> tuple[Any, bool]:
+    """XGBClassifier and its like leave their mark in a file; they use the trees up to the best iteration alone. Whether
+    there are such trees is told, too."""
+    best = booster.attr("best_iteration")
+    if best is None or booster.attr("scikit_learn") is None or int(best) + 1 >= booster.num_boosted_rounds():
+        return booster, False
+    return booster[: int(best) + 1], True
 
 
 class _Model:
@@ -73,6 +92,7 @@ class _Model:
                 "of the trees cannot be told; save the model with one of XGBoost's own objectives")  # fmt: skip
         self.kind = str(self.booster["name"])
         require(self.kind in ("gbtree", "dart", "gblinear"), f"a booster of kind {self.kind} is not known here")
+        self.is_cut = False
         self.thresholds: dict[int, set[float]] = {}
         self.categories: dict[int, int] = {}
 
@@ -86,10 +106,10 @@ class _Model:
             base = np.log(base)
         return base.astype(np.float32)
 
-    def write(self, path: Path) -> None:
+    def write(self, path: Path, ml_opset: int = 5) -> None:
         from converters.graph import Graph
 
-        graph = Graph()
+        graph = Graph(ml_opset=ml_opset)
         x = graph.input("input", np.float32, ["rows", self.columns])
         margin = self._linear(graph, x) if self.kind == "gblinear" else self._trees(graph, x)
         value, shape = self._transformed(graph, margin)
@@ -171,7 +191,11 @@ class _Model:
 
     def notes(self) -> tuple[str, ...]:
         notes = []
-        if "best_iteration" in self.attributes:
+        if self.is_cut:
+            notes.append(
+                "the trees up to the best iteration of early stopping are used, as by the class that wrote the file"
+            )
+        elif "best_iteration" in self.attributes and "scikit_learn" not in self.attributes:
             notes.append(
                 "all trees are used, as by Booster.predict(); the scikit-learn classes stop at the best iteration "
                 f"({self.attributes['best_iteration']}): save booster[: best_iteration + 1] for that"

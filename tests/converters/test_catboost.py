@@ -113,6 +113,13 @@ def test_categories_are_refused_with_the_way_out(tmp_path: Path) -> None:
     refused(CONVERTER, tmp_path / "model", "catboost", tmp_path / "out", "Logloss, categories", "keeps only hashes")
 
 
+def test_texts_are_refused_with_the_way_out(tmp_path: Path) -> None:
+    texts = [[f"good film {index % 7}"] if index % 2 else [f"bad play {index % 5}"] for index in range(60)]
+    model = catboost.CatBoostClassifier(iterations=3, verbose=0, allow_writing_files=False)
+    model.fit(texts, [0, 1] * 30, text_features=[0]).save_model(str(tmp_path / "model"))
+    refused(CONVERTER, tmp_path / "model", "catboost", tmp_path / "out", "Logloss, texts", "takes texts.*encode them")
+
+
 def test_damaged_files_are_refused_and_leave_nothing(tmp_path: Path) -> None:
     booster = trained({"loss_function": "RMSE"}, *datasets.load_diabetes(return_X_y=True))
     booster.save_model(str(tmp_path / "model"))

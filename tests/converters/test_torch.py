@@ -187,11 +187,39 @@ def test_torchscript_is_asked_with_what_its_first_weights_take(way: Any, tmp_pat
     path = tmp_path / "model.pt"
     way(images()).save(path)
     assert detect(path).format == "torchscript"
-    report = compared(
-        conversion(CONVERTER, path, "torchscript", tmp_path / "to"), CONVERTER, "TorchScript: convolutions"
-    )
+    made = conversion(CONVERTER, path, "torchscript", tmp_path / "to")
+    report = compared(made, CONVERTER, "TorchScript: convolutions")
     assert report.within
     assert report.batch_sizes[:2] == (1, 3)
+    assert "found by trying" in made.notes[0]
+    assert "FP32[n,3,224,224]" in made.notes[0]
+
+
+class Masked(torch.nn.Module):
+    """Takes a mask of what is to be left out, and lengths of any kind."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedded = torch.nn.Embedding(50, 16)
+        layer = torch.nn.TransformerEncoderLayer(16, 2, 32, batch_first=True)
+        self.encoded = torch.nn.TransformerEncoder(layer, 1)
+
+    def forward(self, ids: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:
+        return self.encoded(self.embedded(ids), src_key_padding_mask=hidden).mean(1)
+
+
+def test_a_mask_and_all_of_a_vocabulary_are_asked_in_two_lengths(tmp_path: Path) -> None:
+    batch, length = torch.export.Dim.DYNAMIC, torch.export.Dim.DYNAMIC
+    example = (torch.randint(0, 50, (2, 6)), torch.arange(6).expand(2, 6) > 3)
+    free = {0: batch, 1: length}
+    torch.export.save(
+        torch.export.export(Masked().eval(), example, dynamic_shapes=(free, free)), tmp_path / "model.pt2"
+    )
+    made = conversion(CONVERTER, tmp_path / "model.pt2", "torch-export", tmp_path / "to")
+    assert compared(made, CONVERTER, "torch.export: encoder with a mask").within
+    feeds = made.rows(64, np.random.default_rng(0))
+    assert [feed["ids"].shape[1] for feed in feeds] == [6, 9]
+    assert max(feed["ids"].max() for feed in feeds) > 10
 
 
 def test_torchscript_with_a_loop_answers_as_before(tmp_path: Path) -> None:

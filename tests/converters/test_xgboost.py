@@ -14,6 +14,7 @@ from converters.frameworks.xgboost import CONVERTER
 from converters.isolation import Limits
 from converters.job import Job
 from converters.options import Options
+from converters.session import Session
 from tests.converters.converting import compared, conversion, refused
 
 xgboost = pytest.importorskip("xgboost", reason="XGBoost is not installed: 'make test-converters' has it")
@@ -127,6 +128,18 @@ def test_categories_known_unknown_negative_and_missing_answer_alike(max_cat_to_o
     matrix = xgboost.DMatrix(table, target, feature_types=["c", "q", "q", "q", "c"], enable_categorical=True)
     parameters = {"max_cat_to_onehot": max_cat_to_onehot, "tree_method": "hist"}
     answers_alike(trained(parameters, matrix), tmp_path, f"categories, max_cat_to_onehot={max_cat_to_onehot}")
+
+
+def test_a_file_of_the_classes_stops_at_the_best_iteration_as_they_do(tmp_path: Path) -> None:
+    pytest.importorskip("sklearn", reason="scikit-learn is not installed: 'make test-converters' has it")
+    table, label = cancer()
+    model = xgboost.XGBClassifier(n_estimators=60, learning_rate=1.0, early_stopping_rounds=3)
+    model.fit(table, label, eval_set=[(table[:100], 1 - label[:100])], verbose=False)
+    assert model.get_booster().num_boosted_rounds() > model.best_iteration + 1
+    made = answers_alike(model, tmp_path, "XGBClassifier, stopped early")
+    answer = Session(made.model).run({"input": table.astype(np.float32)})["prediction"]
+    assert answer == pytest.approx(model.predict_proba(table)[:, 1], abs=1e-5)
+    assert "best iteration" in made.notes[0]
 
 
 def test_feature_names_become_the_table_columns(tmp_path: Path) -> None:

@@ -1,0 +1,105 @@
+"""Models of XGBoost, LightGBM and CatBoost with scikit-learn's methods, within its pipelines or pickled alone.
+
+In the process of a conversion alone. Their own converters write the trees; what their classes make of them is here.
+"""
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+
+from appliance.core.errors import RefusedError
+from converters.sklearn_table import Table
+
+Outputs = dict[str, str]
+
+
+def is_booster(model: Any) -> bool:
+    return type(model).__module__.split(".")[0] in ("xgboost", "lightgbm", "catboost") and hasattr(model, "predict")
+
+
+def written(model: Any, table: Table) -> Outputs:
+    """Raises RefusedError where the model's own converter does."""
+    graph, value = table.graph, table.matrix()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.onnx"
+        single = _write(model, path, graph.ml_opset)
+        trees = onnx.load(str(path))
+    if single:
+        missing = getattr(model, "missing", None)
+        if isinstance(missing, int | float) and missing == missing:
+            is_missing = graph.node("Equal", value, graph.constant(np.array(float(missing))))
+            value = graph.node("Where", is_missing, graph.constant(np.array(np.nan)), value)
+        if table.is_sparse and type(model).__module__.startswith("xgboost"):
+            is_missing = graph.node("Equal", value, graph.constant(np.array(0.0)))
+            value = graph.node("Where", is_missing, graph.constant(np.array(np.nan)), value)
+        value = graph.cast(value, np.float32)
+    made = graph.merge(trees, {"input": value})
+    if "label" in made:  # CatBoost's: texts, or numbers
+        if np.asarray(model.classes_).dtype.kind in "iuf":
+            made["label"] = graph.cast(made["label"], np.int64)
+        return made
+    wide = graph.cast(made["prediction"], np.float64)
+    if not hasattr(model, "predict_proba"):
+        return {"variable": graph.node("Reshape", wide, graph.constant(np.array([-1, _targets(trees)], np.int64)))}
+    return _classes(model, table, wide, _targets(trees))
+
+
+def _write(model: Any, path: Path, ml_opset: int) -> bool:
+    """Whether it takes single precision."""
+    library = type(model).__module__.split(".")[0]
+    if library == "xgboost":
+        from converters.frameworks import xgboost
+
+        booster, best = model.get_booster(), getattr(model, "best_iteration", None) if _stopped(model) else None
+        xgboost.write_trees(booster if best is None else booster[: best + 1], path, ml_opset)
+        return True
+    if library == "lightgbm":
+        from converters.frameworks import lightgbm
+
+        lightgbm.write_trees(model.booster_.model_to_string(num_iteration=model.best_iteration_ or -1), path, ml_opset)
+        return False
+    from converters.frameworks import catboost
+
+    catboost.write_trees(model, path, ml_opset)
+    return True
+
+
+def _stopped(model: Any) -> bool:
+    try:
+        return model.best_iteration is not None
+    except AttributeError:
+        return False
+
+
+def _targets(trees: onnx.ModelProto) -> int:
+    shape = trees.graph.output[0].type.tensor_type.shape.dim
+    return int(shape[1].dim_value) if len(shape) > 1 else 1
+
+
+def _classes(model: Any, table: Table, prediction: str, count: int) -> Outputs:
+    graph = table.graph
+    if getattr(model, "objective", None) == "multi:softmax":
+        raise RefusedError(
+            "an XGBClassifier with objective='multi:softmax' gives no probabilities: use 'multi:softprob'"
+        )
+    probabilities = prediction
+    if count == 1:
+        second = graph.node("Reshape", prediction, graph.constant(np.array([-1, 1], np.int64)))
+        first = graph.node("Sub", graph.constant(np.array(1.0)), second)
+        probabilities = graph.node("Concat", first, second, axis=1)
+    return {"label": chosen(table, model.classes_, probabilities), "probabilities": probabilities}
+
+
+def chosen(table: Table, classes: Any, probabilities: str) -> str:
+    """The class of the largest number in each row."""
+    return named(table, classes, table.graph.node("ArgMax", probabilities, axis=1, keepdims=0))
+
+
+def named(table: Table, classes: Any, places: str) -> str:
+    """The classes at these places: texts, or whole numbers."""
+    classes = np.asarray(classes)
+    names = classes.astype(str).astype(object) if classes.dtype.kind in "OUS" else classes.astype(np.int64)
+    return table.graph.node("Gather", table.graph.constant(names), places, axis=0)
