@@ -42,7 +42,13 @@ def convert(job: Job, say: Callable[[str], None]) -> ConversionRecord:
     session = Session(made.model, manifest)
     sample = read_sample(Path(job.sample), session.signature, made.manifest) if job.sample else None
     say("comparing it with the original")
+    notes = made.notes
     checked = check(made, session, sample=sample, rows=job.rows, seed=job.seed, precision=precision)
+    if not checked.report.within and (drawn := _randomness(made.model)):
+        words = (
+            f"the model draws random numbers ({', '.join(drawn)}), so that no two of its answers are alike: take the "
+        )
+        notes = (*notes, words + "step out, or put the module into eval mode before it is exported")
     record = ConversionRecord(
         format=job.detected.format,
         framework=converter.name,
@@ -52,7 +58,7 @@ def convert(job: Job, say: Callable[[str], None]) -> ConversionRecord:
         libraries=_versions(converter),
         parity=checked.report,
         seconds=seconds,
-        notes=made.notes,
+        notes=notes,
         precision=precision,
     )
     (folder / "vectors").mkdir()
@@ -89,6 +95,14 @@ def _opset(model: Path) -> int:
     from converters.onnx_model import opset_of
 
     return opset_of(onnx.load(str(model), load_external_data=False))
+
+
+def _randomness(model: Path) -> tuple[str, ...]:
+    try:
+        from converters.onnx_model import randomness
+    except ImportError:
+        return ()
+    return randomness(model)
 
 
 def _versions(converter: Converter) -> dict[str, str]:

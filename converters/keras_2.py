@@ -19,7 +19,9 @@ HARD_SIGMOID = "hard_sigmoid is that of Keras 1 and 2, clip(0.2 x + 0.5, 0, 1): 
 # How weights began and were trained: of no concern for an answer, and spelled otherwise by older Keras.
 _TRAINING = re.compile(r"\w*_(initializer|regularizer|constraint)")
 # What Keras 2 wrote of every layer of its kind, and Keras 3 has no word for, with the value that changes nothing.
-_NEUTRAL: dict[str, Any] = {"time_major": False, "causal": False, "score_mode": "dot"}
+_RECURRENT = ("RNN", "LSTM", "GRU", "SimpleRNN", "ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D")
+_OPERATIONS = ("TFOpLambda", "SlicingOpLambda", "TensorFlowOpLayer")
+_NEUTRAL: dict[str, Any] = {"time_major": False, "causal": False, "score_mode": "dot", "softmax_robust_masking": False}
 _GONE = ("ThresholdedReLU", "LocallyConnected1D", "LocallyConnected2D", "RandomHeight", "RandomWidth")
 _UNGROUPED = re.compile(r"(Depthwise|Separable)Conv[12]D|Conv[123]DTranspose")
 
@@ -100,7 +102,37 @@ def repaired(config: Any, origin: Origin) -> tuple[Any, tuple[str, ...]]:
         notes += _whole_numbers(own["layers"])
         if "output_layers" in own:
             _renumber(own)
+            for layer in own["layers"]:
+                layer["inbound_nodes"] = [_call(layer["class_name"], node) for node in layer.get("inbound_nodes") or ()]
     return config, tuple(notes)
+
+
+def _call(kind: str, node: Any) -> Any:
+    """A layer's call as Keras 3 has it where tensors are among its named arguments, which it leaves as words in the old
+    form, and where a recurrent layer has its first state behind its input, which it takes for more inputs."""
+    references = [node] if node and isinstance(node[0], str) else list(node or ())
+    named = {
+        key: value for reference in references for key, value in (reference[3] if len(reference) > 3 else {}).items()
+    }
+    is_recurrent = kind in _RECURRENT and len(references) > 1
+    if not is_recurrent and not any(_is_reference(value) for value in named.values()):
+        return node
+    tensors = [_tensor(reference) for reference in references]
+    if is_recurrent:
+        named["initial_state"], tensors = tensors[1:], tensors[:1]
+    found = {key: _tensor(value) if _is_reference(value) else value for key, value in named.items()}
+    return {"args": tensors if len(tensors) == 1 else [tensors], "kwargs": found}
+
+
+def _is_reference(value: Any) -> bool:
+    """[layer, its call, its tensor]."""
+    return isinstance(value, list) and len(value) == 3 and [type(item) for item in value] == [str, int, int]
+
+
+def _tensor(reference: list[Any]) -> dict[str, Any]:
+    """Keras looks up what it was by its history, and takes shape and dtype from there."""
+    own = {"shape": [None], "dtype": "float32", "keras_history": reference[:3]}
+    return {"class_name": "__keras_tensor__", "config": own}
 
 
 def _parts(config: Any) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -155,6 +187,11 @@ def _refuse(kind: str, own: dict[str, Any], origin: Origin) -> None:
     name = own.get("name")
     if kind in _GONE:
         raise RefusedError(f"the layer '{name}' is a {kind}, which Keras 3 has not: {RESAVE}")
+    if kind in _OPERATIONS:
+        way = "save it there as a SavedModel (model.export('folder')), and convert that"
+        raise RefusedError(
+            f"'{name}' is an operation on tensors outside of layers, which TensorFlow alone reads: {way}"
+        )
     if kind.startswith("CuDNN"):
         way = f"make the model with {kind[5:]} layers in Keras 2, load these weights and save it"
         raise RefusedError(f"the layer '{name}' is a {kind}, which Keras 3 has not: {way}")
@@ -182,6 +219,9 @@ def _respell(kind: str, own: dict[str, Any]) -> None:
             del own[key]
     if own.get("groups") == 1 and _UNGROUPED.fullmatch(kind):
         del own["groups"]
+    if kind == "MultiHeadAttention":
+        for key in ("query_shape", "key_shape", "value_shape"):
+            own.pop(key, None)  # Keras 3 sees them when it is called
     if kind in ("GRU", "GRUCell"):
         own.setdefault("reset_after", False)  # as it was before there was the word; Keras 3 takes True
     if isinstance(axis := own.get("axis"), list) and len(axis) == 1:

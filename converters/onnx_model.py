@@ -24,6 +24,34 @@ def load(source: Path) -> onnx.ModelProto:
         raise RefusedError(f"the file is no readable ONNX model: {_line(error)}") from None
 
 
+def refuse_unknown(model: onnx.ModelProto) -> None:
+    """Raises RefusedError where the file is newer than what is known here."""
+    if model.ir_version > onnx.IR_VERSION:
+        raise RefusedError(
+            f"the file is of ONNX's format {model.ir_version} and the newest known here is {onnx.IR_VERSION}: write it "
+            f"with an older one (model.ir_version = {onnx.IR_VERSION}, where it needs nothing newer), or update ingle"
+        )
+    known = onnx.defs.onnx_opset_version()
+    if opset_of(model) > known:
+        raise RefusedError(
+            f"the model is of opset {opset_of(model)} and the newest known here is {known}: export it again with an "
+            f"older one (opset_version={known} or below), or update ingle"
+        )
+
+
+def randomness(model: Path) -> tuple[str, ...]:
+    """The operators of the file that draw random numbers."""
+    loaded = onnx.load(str(model), load_external_data=False)
+    kinds = {node.op_type for node in loaded.graph.node}
+    kinds |= {node.op_type for function in loaded.functions for node in function.node}
+    return tuple(sorted(kinds & _RANDOM))
+
+
+_RANDOM = {
+    "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli", "Multinomial",
+}  # fmt: skip
+
+
 def opset_of(model: onnx.ModelProto) -> int:
     """Of the standard operators; 0 where the model imports none."""
     return max((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), default=0)

@@ -2,6 +2,7 @@
 says so. In the process of a conversion alone."""
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ class Session:
         try:
             self._session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # a dozen unrelated classes
-            raise RefusedError(f"the converted model does not open in onnxruntime: {_line(error)}") from None
+            raise RefusedError(_unopened(_line(error))) from None
         own = Signature(
             tuple(_spec(value, "input") for value in self._session.get_inputs()),
             tuple(_spec(value, "output") for value in self._session.get_outputs()),
@@ -73,6 +74,18 @@ def _spec(value: Any, what: str) -> TensorSpec:
     shape = tuple(size if isinstance(size, int) and size >= 0 else -1 for size in value.shape)
     names = tuple(size if isinstance(size, str) else "" for size in value.shape)
     return TensorSpec(value.name, dtype, shape, names if any(names) else ())
+
+
+def _unopened(words: str) -> str:
+    """What onnxruntime says of a model that it does not open, without where in its own source it says so."""
+    unknown = re.search(r"No Op registered for (\w+)|Fatal error: ([\w.:]+)\(-?\d+\) is not a registered", words)
+    if unknown:
+        return (
+            f"the model has the operator {unknown.group(1) or unknown.group(2)}, which onnxruntime does not know: "
+            "export it with standard operators, or with a function in the file for its own"
+        )
+    said = re.sub(r"/onnxruntime_src/\S+ .*?\) ", "", words)
+    return f"the converted model does not open in onnxruntime: {said}"
 
 
 def _line(error: Exception) -> str:

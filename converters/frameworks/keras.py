@@ -54,6 +54,8 @@ class KerasConverter(Converter):
         written, notes = _written(module, specs, outputs, target, options)
         answer = programs.module_answer(module, written)
         rows = reaching_rows(answer, specs, [tensor.shape for tensor in example])
+        if notes and any(-1 in spec.shape[1:] for spec in specs):
+            _require_free_lengths(target, answer, rows)
         return Conversion(target, answer, rows, notes=(*repairs, *notes))
 
 
@@ -155,6 +157,23 @@ def _written(module: Any, specs: list[TensorSpec], outputs: tuple[str, ...], tar
     except RefusedError:
         target.unlink(missing_ok=True)
     return programs.write_traced(module, specs, outputs, target, options.opset), ("traced by torch's older exporter",)
+
+
+def _require_free_lengths(target: Path, answer: Any, rows: Any) -> None:
+    """What was traced goes as many steps as it went then, whatever it declares. Raises RefusedError where it does."""
+    from converters.session import Session
+
+    for feed in rows(2, np.random.default_rng(0))[1:]:
+        try:
+            made = Session(target).run(feed)
+            same = all(made[name].shape == array.shape for name, array in answer(feed).items())
+        except RefusedError:
+            same = False
+        if not same:
+            raise RefusedError(
+                "the model takes series of any length, which ONNX of its layers does not: make it with one length "
+                "(keras.Input((30, 5)) in the place of keras.Input((None, 5))), load the weights into that and save it"
+            )
 
 
 CONVERTER = KerasConverter()

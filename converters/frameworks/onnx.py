@@ -25,6 +25,9 @@ class OnnxConverter(Converter):
         target = folder / "model.onnx"
         say("reading the model")
         model = onnx_model.load(source)
+        onnx_model.refuse_unknown(model)
+        if model.ir_version < 4:  # where weights are inputs, too, which tools insist on; all else is the same
+            model.ir_version = 4
         if options.opset:
             say(f"converting it to opset {options.opset}")
             model = onnx_model.upgraded(model, options.opset)

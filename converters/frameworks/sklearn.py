@@ -18,7 +18,7 @@ from converters.detected import Detected
 from converters.options import Options
 
 if TYPE_CHECKING:
-    from converters.sklearn_inputs import Column, Inputs
+    from converters.sklearn_inputs import Column, Inputs, Kind
 
 PYTHON_WORD = r"(?u)\b\w\w+\b"
 # What skops does not count among its own trusted types: what is in a partial is named beside it.
@@ -135,17 +135,23 @@ def _written(model: Any, inputs: "Inputs", dtype: Any, path: Path, *, here: bool
     """`here`: the graph is ours, whose inputs are doubles, and `dtype` is what skl2onnx' parts of it reckon in."""
     from converters.parity import check
     from converters.session import Session
+    from converters.sklearn_inputs import made_rows
 
     if here:
         _write_here(model, inputs, dtype, path)
     else:
         _write_foreign(model, inputs, dtype, path)
     session = Session(path)
-    rows = _rows_of(model, inputs, np.float64 if here else dtype)
+    numbers = np.float64 if here else dtype
+    kind = _kind_of(model, inputs, numbers)
+
+    def rows(count: int, random: np.random.Generator) -> Feed:
+        return made_rows(inputs, count, random, numbers, kind)
+
     shapes = {name: array.shape for name, array in session.run(rows(2, np.random.default_rng(0))).items()}
     if here:
         _tell_widths(path, shapes)
-    conversion = Conversion(path, _answers_of(model, inputs, shapes), rows, _manifest(model, inputs))
+    conversion = Conversion(path, _answers_of(model, inputs, shapes), rows, _manifest(model, inputs, kind))
     near = check(conversion, session, sample=None, rows=128, seed=1).report.within
     return _Candidate(path.read_bytes(), conversion, near)
 
@@ -284,32 +290,36 @@ def _shaped(array: Any, shape: tuple[int, ...], rows: int) -> Any:
     return array.reshape(rows) if len(shape) == 1 and array.size == rows else array
 
 
-def _rows_of(model: Any, inputs: "Inputs", dtype: Any) -> Callable[[int, np.random.Generator], Feed]:
-    def rows(count: int, random: np.random.Generator) -> Feed:
-        from converters.sklearn_inputs import KINDS, made_rows
+def _kind_of(model: Any, inputs: "Inputs", dtype: Any) -> "Kind":
+    """The most demanding rows that the original takes."""
+    from converters.sklearn_inputs import KINDS, made_rows
 
-        seed = int(random.integers(2**31))
-        for kind in KINDS:
-            feed = made_rows(inputs, count, np.random.default_rng(seed), dtype, kind)
-            with contextlib.suppress(ValueError, TypeError):
-                table = _table(inputs, feed)
-                model.predict(table) if hasattr(model, "predict") else model.transform(table)
-                break
-        return feed
-
-    return rows
+    for kind in KINDS:
+        table = _table(inputs, made_rows(inputs, 64, np.random.default_rng(0), dtype, kind))
+        with contextlib.suppress(Exception):  # whatever a step says of cells that are missing or negative
+            model.predict(table) if hasattr(model, "predict") else model.transform(table)
+            return kind
+    return KINDS[0]  # it takes none of them, and the comparison will say why
 
 
-def _manifest(model: Any, inputs: "Inputs") -> dict[str, Any]:
+def _manifest(model: Any, inputs: "Inputs", kind: "Kind") -> dict[str, Any]:
     manifest: dict[str, Any] = {}
     names = [column.name for column in inputs.columns]
     if inputs.kind == "matrix" and len(set(names)) == len(names) and inputs.framed:
         manifest["input"] = [{"name": "input", "as": "columns", "columns": names}]
+        if kind.missing == "all" or all(column.missing for column in inputs.columns):
+            manifest["input"][0]["missing"] = np.nan
+    if inputs.kind == "columns":
+        manifest["input"] = [
+            {"name": column.name, "as": "columns", "columns": [column.name], "missing": np.nan}
+            for column in inputs.columns
+            if column.used and not column.is_text and (kind.missing == "all" or column.missing)
+        ]
     classes = getattr(model, "classes_", None)
     if hasattr(model, "predict_proba") and isinstance(classes, np.ndarray):
         manifest["labels"] = [str(item) for item in classes]
         manifest["output"] = [{"name": "probabilities", "labels": True}]
-    return manifest
+    return {key: value for key, value in manifest.items() if value}
 
 
 CONVERTER = SklearnConverter()

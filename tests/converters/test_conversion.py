@@ -12,7 +12,7 @@ from converters.frameworks.onnx import CONVERTER
 from converters.isolation import Limits
 from converters.job import Done, Job
 from converters.options import Options
-from tests.converters.converting import compared, conversion
+from tests.converters.converting import compared, conversion, refused
 
 
 @pytest.fixture
@@ -57,3 +57,35 @@ def test_operators_that_changed_answer_alike_in_a_newer_opset(tmp_path: Path) ->
     report = compared(made, CONVERTER, "softmax, slice and sum of opset 11, to 21")
     assert report.within
     assert onnx.load(made.model).opset_import[0].version == 21
+
+
+@pytest.mark.parametrize(
+    ("operator", "opset", "ir_version", "sentence"),
+    [
+        ("Softmax", 13, 99, "ONNX's format 99 and the newest known here"),
+        ("Softmax", 99, 8, "opset 99 and the newest known here.*opset_version"),
+        ("Frobnicate", 13, 8, "the operator Frobnicate, which onnxruntime does not know"),
+    ],
+)
+def test_a_model_that_is_newer_or_of_operators_of_its_own_is_refused_with_a_way_out(
+    operator: str, opset: int, ir_version: int, sentence: str, tmp_path: Path
+) -> None:
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, ["rows", 3]) for name in "xy")
+    graph = helper.make_graph([helper.make_node(operator, ["x"], ["y"])], "g", [x], [y])
+    opsets = [helper.make_opsetid("", opset)]
+    (tmp_path / "model.onnx").write_bytes(
+        helper.make_model(graph, opset_imports=opsets, ir_version=ir_version).SerializeToString()
+    )
+    refused(CONVERTER, tmp_path / "model.onnx", "onnx", tmp_path / "to", f"{operator} of opset {opset}", sentence)
+
+
+def test_a_model_that_draws_random_numbers_is_told_of_as_such(tmp_path: Path) -> None:
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, ["rows", 3]) for name in "xy")
+    nodes = [helper.make_node("RandomNormalLike", ["x"], ["noise"]), helper.make_node("Add", ["x", "noise"], ["y"])]
+    graph = helper.make_graph(nodes, "g", [x], [y])
+    path = tmp_path / "model.onnx"
+    onnx.save_model(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8), path)
+    with isolation.workplace() as work:
+        record = converted(path, work / "bundle", Options()).record
+    assert not record.parity.within
+    assert "RandomNormalLike" in record.notes[-1]

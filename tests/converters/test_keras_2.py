@@ -26,6 +26,10 @@ REFUSED: dict[str, tuple[Any, Origin, str]] = {
     "time first": (row(recurrent("LSTM", 2, time_major=True)), TF, "takes time before the batch"),
     "cuDNN's own": (row(recurrent("CuDNNLSTM", 2)), KERAS, "with LSTM layers in Keras 2, load these weights"),
     "gone": (row(("ThresholdedReLU", {"name": "t", "theta": 1.0})), TF, "'t' is a ThresholdedReLU, which Keras 3"),
+    "an operation outside of layers": (
+        row(("TFOpLambda", {"name": "tf.math.multiply", "function": "math.multiply"})),
+        TF, "save it there as a SavedModel",
+    ),
     "within a wrapper": (
         row(("TimeDistributed", {"layer": {"class_name": "LSTM", "config": {"name": "in", "time_major": True}}})),
         TF, "'in' takes time",
@@ -71,6 +75,31 @@ def test_words_that_keras_3_has_not_go_where_they_change_nothing_and_a_gru_reset
     assert "kernel_regularizer" not in last
     kept, _ = repaired(row(recurrent("GRU", 3, reset_after=True)), TF)
     assert kept["config"]["layers"][1]["config"]["reset_after"] is True
+
+
+def test_tensors_among_a_calls_named_arguments_and_a_first_state_are_called_as_keras_3_does() -> None:
+    attention = {"name": "attend", "num_heads": 2, "key_dim": 4, "query_shape": [None, 7, 16], "key_shape": None,
+                 "value_shape": [None, 7, 16], "softmax_robust_masking": False}  # fmt: skip
+    config = graph(
+        "model", ["x"], [["decode", 0, 0]],
+        ("InputLayer", {"name": "x"}, []),
+        ("MultiHeadAttention", attention, [[["x", 0, 0, {"value": ["x", 0, 0], "use_causal_mask": True}]]]),
+        (*recurrent("LSTM", 2, name="encode"), [[["attend", 0, 0, {}]]]),
+        (*recurrent("LSTM", 2, name="decode"), [[["x", 0, 0, {}], ["encode", 0, 1, {}], ["encode", 0, 2, {}]]]),
+    )  # fmt: skip
+    layers = {layer["name"]: layer for layer in repaired(config, TF)[0]["config"]["layers"]}
+
+    def tensor(*history: Any) -> Any:
+        own = {"shape": [None], "dtype": "float32", "keras_history": list(history)}
+        return {"class_name": "__keras_tensor__", "config": own}
+
+    assert sorted(layers["attend"]["config"]) == ["key_dim", "name", "num_heads"]
+    (call,) = layers["attend"]["inbound_nodes"]
+    assert call == {"args": [tensor("x", 0, 0)], "kwargs": {"value": tensor("x", 0, 0), "use_causal_mask": True}}
+    assert layers["encode"]["inbound_nodes"] == [[["attend", 0, 0, {}]]]
+    (call,) = layers["decode"]["inbound_nodes"]
+    state = [tensor("encode", 0, 1), tensor("encode", 0, 2)]
+    assert call == {"args": [tensor("x", 0, 0)], "kwargs": {"initial_state": state}}
 
 
 def test_hard_sigmoid_is_told_of_wherever_it_lies() -> None:

@@ -375,7 +375,8 @@ def test_what_would_split_texts_otherwise_is_refused(part: Any, word: str, tmp_p
 
 
 def test_an_imputer_with_indicators_answers_alike(tmp_path: Path) -> None:
-    model = make_pipeline(impute.SimpleImputer(add_indicator=True), linear_model.LogisticRegression(max_iter=3000))
+    steps = [impute.SimpleImputer(add_indicator=True), preprocessing.StandardScaler()]
+    model = make_pipeline(*steps, linear_model.LogisticRegression())
     answers_alike(model.fit(*cancer(missing=True)), tmp_path, f"{family_of(model)}, add_indicator")
 
 

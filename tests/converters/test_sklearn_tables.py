@@ -340,6 +340,21 @@ def test_a_column_that_no_step_looks_at_is_no_input(tmp_path: Path) -> None:
     assert [spec.name for spec in Session(made.model).signature.inputs] == ["age", "spent", "plan", "city"]
 
 
+def test_the_manifest_says_which_numbers_may_be_missing(tmp_path: Path) -> None:
+    table = customers()
+    parts = [("filled", NUMBERS, ["age"]), ("as it is", preprocessing.StandardScaler(), ["spent"])]
+    model = make_pipeline(compose.ColumnTransformer(parts), LOGISTIC).fit(table, targets(table)[1])
+    skops.dump(model, tmp_path / "model")
+    made = conversion(CONVERTER, tmp_path / "model", "skops", tmp_path / "out")
+    (declared,) = made.manifest["input"]
+    assert declared["columns"] == ["age"]
+    assert np.isnan(declared["missing"])
+    boosted = ensemble.HistGradientBoostingRegressor(max_iter=3).fit(table[["age", "spent"]], targets(table)[0])
+    skops.dump(boosted, tmp_path / "boosted")
+    made = conversion(CONVERTER, tmp_path / "boosted", "skops", tmp_path / "out2")
+    assert np.isnan(made.manifest["input"][0]["missing"])
+
+
 @pytest.mark.parametrize(
     ("step", "way_out"),
     [
