@@ -5,9 +5,12 @@ HDF5 of Keras 2 is made to mean to Keras 3 what it meant then (keras_2.py), for 
 Lambda layers run code that the file brings: safe_mode stays on, and so they are refused. Weights alone have no model.
 """
 
+import importlib
+import inspect
 import os
 import shutil
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -156,7 +159,42 @@ def _written(module: Any, specs: list[TensorSpec], outputs: tuple[str, ...], tar
             return programs.write(program, target, options.opset, inputs=names, outputs=outputs), ()
     except RefusedError:
         target.unlink(missing_ok=True)
-    return programs.write_traced(module, specs, outputs, target, options.opset), ("traced by torch's older exporter",)
+    with _whole_recurrences():
+        return programs.write_traced(module, specs, outputs, target, options.opset), (
+            "traced by torch's older exporter",
+        )
+
+
+@contextmanager
+def _whole_recurrences() -> Iterator[None]:
+    """Recurrent layers as torch's own, which ONNX has whole and of any length; Keras goes through their steps one by
+    one, and as many as there were would be all that is written. Those of other activations stay as they are."""
+    rnn: Any = importlib.import_module("keras.src.backend.torch.rnn")  # the package has a function of that name
+    own: dict[str, Any] = {name: getattr(rnn, name, None) for name in ("_fallback_lstm", "_fallback_gru")}
+    if None in own.values() or not all(hasattr(rnn, name) for name in ("_cudnn_lstm", "_cudnn_gru")):
+        yield  # a newer Keras: the comparison says what came out
+        return
+    takes = inspect.signature(rnn._cudnn_lstm), inspect.signature(rnn._cudnn_gru)
+
+    def whole(name: str, native: Any, taken: inspect.Signature) -> Any:
+        asked = inspect.signature(own[name])
+
+        def run(*arguments: Any, **named: Any) -> Any:
+            given = asked.bind(*arguments, **named).arguments
+            words = [getattr(given[key], "__name__", "") for key in ("activation", "recurrent_activation")]
+            if words != ["tanh", "sigmoid"] or given["bias"] is None or not given.get("batch_first", True):
+                return own[name](*arguments, **named)
+            given["device"] = given["inputs"].device
+            return native(**{key: given[key] for key in taken.parameters})
+
+        return run
+
+    rnn._fallback_lstm = whole("_fallback_lstm", rnn._cudnn_lstm, takes[0])
+    rnn._fallback_gru = whole("_fallback_gru", rnn._cudnn_gru, takes[1])
+    try:
+        yield
+    finally:
+        vars(rnn).update(own)
 
 
 def _require_free_lengths(target: Path, answer: Any, rows: Any) -> None:
@@ -166,7 +204,10 @@ def _require_free_lengths(target: Path, answer: Any, rows: Any) -> None:
     for feed in rows(2, np.random.default_rng(0))[1:]:
         try:
             made = Session(target).run(feed)
-            same = all(made[name].shape == array.shape for name, array in answer(feed).items())
+            same = all(
+                made[name].shape == array.shape and np.allclose(made[name], array, rtol=1e-2, atol=1e-3)
+                for name, array in answer(feed).items()
+            )
         except RefusedError:
             same = False
         if not same:
