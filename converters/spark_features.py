@@ -273,7 +273,8 @@ def _selected(graph: SparkGraph, stage: Any, places: Sequence[int]) -> None:
 
 
 def _selector(graph: SparkGraph, stage: Any) -> None:
-    _selected(graph, stage, [int(at) for at in stage.selectedFeatures])
+    # In the order of the vector, whichever order the model has them in.
+    _selected(graph, stage, sorted(int(at) for at in stage.selectedFeatures))
 
 
 def _slicer(graph: SparkGraph, stage: Any) -> None:

@@ -446,7 +446,6 @@ def test_stages_that_leave_rows_out_or_have_no_onnx_are_refused_by_name(rows: An
         ),
         "two texts": (two_texts(), "cuts the texts other, text into words, and one is taken"),
         "nested": (Pipeline(stages=[features.SQLTransformer(statement="SELECT * FROM __THIS__")]), "SQLTransformer"),
-        "by the cosine": (cluster.BisectingKMeans(k=2, distanceMeasure="cosine"), "BisectingKMeans with the cosine"),
     }
     for name, (stage, sentence) in ways.items():
         if isinstance(stage, Pipeline) and not any(hasattr(one, "fit") for one in stage.getStages()):
