@@ -105,6 +105,9 @@ class Remote(Protocol):
     def submit(self, route: Route, work: Work, request: CallRequest, call_id: str, key_id: str) -> None:
         """The call's future is told the outcome. Raises IngleError where the call is not taken."""
 
+    def may_spread(self, route: Route) -> bool:
+        """Whether calls of a version that lies here alone wait so long that another node may be worth a copy."""
+
     def fares(self, model: ModelVersion, holders: Iterable[str]) -> dict[str, str]:
         """Of those of the nodes that are in reach, by name: `warm` or `asleep`."""
 
@@ -258,7 +261,7 @@ class DataPlane:
     def _submit(self, begun: BegunCall, request: CallRequest, principal: Principal) -> None:
         """Hands the call to whoever is to answer it. Raises IngleError."""
         route, work = begun.route, begun.work
-        if request.pin == "local" or work.sequence is not None or not (request.pin or route.holders):
+        if request.pin == "local" or work.sequence is not None or not (request.pin or self._concerns_others(route)):
             if not route.model.folder:
                 if request.pin:
                     raise UnavailableError(f"the call must run on {self.node_name}, which does not have {route.model}")
@@ -272,6 +275,12 @@ class DataPlane:
             route.pool.submit(work)
         else:
             raise NotFoundError(f"no node is known here for '{request.pin}': this one is '{self.node_name}', and alone")
+
+    def _concerns_others(self, route: Route) -> bool:
+        """Whether other nodes have the version, or had better have it."""
+        return bool(route.holders) or (
+            self.remote is not None and bool(route.model.folder) and self.remote.may_spread(route)
+        )
 
     def _submit_metered(self, begun: BegunCall, request: CallRequest, principal: Principal, meter: Meter) -> None:
         """Counts a call against its key's limits; one that is not taken is not held against the quota."""

@@ -27,6 +27,7 @@ from appliance.gateway.joint_calls import JointCall, JointCalls
 from appliance.gateway.joint_rows import OneAnswer
 from appliance.gateway.routes import Route
 from appliance.routing.call import Call
+from appliance.routing.copying import SLOW_S
 from appliance.routing.flight import Binding
 from appliance.routing.own_state import OwnState, key_of
 from appliance.routing.pins import parse_pin
@@ -147,6 +148,15 @@ class RemoteCalls:
         ready = pool.replicas_that_are("ready") if route.model.folder else 0
         times = pool.run_times
         return ready > 0 and 0 < times.call_s * (pool.waiting + pool.in_flight + ready) <= ready * self.nearest_s
+
+    def may_spread(self, route: Route) -> bool:
+        """Whether calls of a version that lies here alone wait so long that another node may be worth a copy: they go
+        by the router then, which sees to that."""
+        pool = route.pool
+        if not pool.waiting:
+            return False
+        ready = pool.replicas_that_are("ready")
+        return pool.run_times.wait_s(pool.waiting + pool.in_flight, ready) > SLOW_S
 
     def fares(self, model: ModelVersion, holders: Iterable[str]) -> dict[str, str]:
         """Of those of the nodes that are in reach, by name: `warm` or `asleep`."""

@@ -1,6 +1,7 @@
 """A mesh of real nodes: they find each other, answer for each other, and lose no call to what befalls one of them."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from functools import partial
 from http.client import HTTPConnection
@@ -16,7 +17,7 @@ from benchmarks.calls import Call
 from benchmarks.mesh_load import MeshLoad, evenly, plan_of
 from tests.mesh.lan import Lan
 from tests.mesh.meshes import WITHOUT_MEMORY, Mesh, MeshNode, answered, until
-from tests.process.models import doubling, table
+from tests.process.models import counting, doubling, table
 
 ROW = np.array([[1.5, -2.0]], np.float32)
 DOUBLED = [[3.0, -4.0]]
@@ -24,6 +25,7 @@ REPLICATED = Call("replicated", ROW, ROW + ROW)
 _RATE_PER_S = 100.0
 _FAULT_AT_S, _ENDS_S = 1.0, 3.5
 _AT_ONCE = 28
+_SLOW_TURNS = 10_000
 
 
 @pytest.fixture(scope="module")
@@ -103,6 +105,22 @@ def test_calls_at_once_through_a_peer_get_their_own_answers_and_each_fault_its_o
             return bool(about["inference_count"] > about["inference_stats"]["success"]["count"])
 
         until(of_several, "calls went to e together")
+
+
+def test_a_model_that_one_node_alone_has_is_copied_where_its_callers_are_answered_sooner(
+    five: Mesh, tmp_path: Path
+) -> None:
+    e = five.nodes["e"]
+    e.deploy("owner/slow", counting(tmp_path / "slow.onnx").read_bytes())
+
+    def on_another_node(callers: ThreadPoolExecutor) -> bool:
+        answers = list(callers.map(lambda _: e.call("owner/slow", {"turns": [_SLOW_TURNS]}), range(_AT_ONCE)))
+        assert [answer.body for answer in answers if answer.status != 200] == []
+        return any(answer.headers["x-ingle-node"] != "e" for answer in answers)
+
+    with ThreadPoolExecutor(_AT_ONCE) as callers:
+        until(lambda: on_another_node(callers), "another node answers too", 60)
+    assert e.ask("DELETE", "/v1/models/owner/slow").status in (200, 204)
 
 
 class Caller:
