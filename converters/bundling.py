@@ -3,7 +3,6 @@
 Runs in the command line's process.
 """
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +17,6 @@ def finish(folder: Path, owner: dict[str, Any]) -> dict[str, Path]:
     before what the converter found, key by key; inputs and outputs by their names."""
     found = msgspec.json.decode((folder / TABLE).read_bytes(), type=dict[str, Any])
     (folder / TABLE).unlink()
-    for row in found.get("input", ()):
-        if "missing" in row and row["missing"] is None:  # NaN, which JSON has no word for
-            row["missing"] = math.nan
     table = merged(found, owner)
     if table:
         (folder / MANIFEST).write_text(tomli_w.dumps(table), encoding="utf-8")

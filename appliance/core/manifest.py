@@ -4,6 +4,7 @@ Every field may be left out. What the ONNX file itself tells (names, dtypes, sha
 declaration narrows it: how a picture, a text, a row or a recording becomes the input's tensor.
 """
 
+import math
 import re
 import tomllib
 from typing import Any, Literal
@@ -108,10 +109,20 @@ class AudioInput(_Declaration, frozen=True, tag="audio"):
 
 
 class ColumnsInput(_Declaration, frozen=True, tag="columns"):
-    """A table's row: the columns, in the order in which the input wants them. `missing` stands for an empty cell."""
+    """A table's row: the columns, in the order in which the input wants them. `missing` stands for an empty cell; NaN
+    is kept as the word, as JSON, in which manifests are stored, has no number for it."""
 
     columns: tuple[str, ...]
-    missing: float | None = None
+    missing: float | Literal["nan"] | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.missing, float) and math.isnan(self.missing):
+            msgspec.structs.force_setattr(self, "missing", "nan")
+
+    @property
+    def empty_cell(self) -> float | None:
+        """The number in the place of an empty cell; None where there must be none."""
+        return math.nan if self.missing == "nan" else self.missing
 
 
 InputDeclaration = TensorInput | ImageInput | TextInput | BytesInput | AudioInput | ColumnsInput

@@ -216,7 +216,7 @@ class _Model:
     def manifest(self) -> dict[str, Any]:
         manifest: dict[str, Any] = {}
         if len(self.names) == self.columns == len(set(self.names)):
-            manifest["input"] = [{"name": "input", "as": "columns", "columns": self.names, "missing": np.nan}]
+            manifest["input"] = [{"name": "input", "as": "columns", "columns": self.names, "missing": "nan"}]
         if self.is_classifier:
             manifest["labels"] = [str(name) for name in self.classes]
             manifest["output"] = [{"name": "probabilities", "labels": True}]

@@ -180,7 +180,7 @@ class _Model:
         names = self.text.names
         if len(names) != self.text.columns or len(set(names)) != len(names):
             return {}
-        return {"input": [{"name": "input", "as": "columns", "columns": list(names), "missing": np.nan}]}
+        return {"input": [{"name": "input", "as": "columns", "columns": list(names), "missing": "nan"}]}
 
     def notes(self) -> tuple[str, ...]:
         notes = []

@@ -308,12 +308,12 @@ def _manifest(model: Any, inputs: "Inputs", kind: "Kind") -> dict[str, Any]:
     if inputs.kind == "matrix" and len(set(names)) == len(names) and inputs.framed:
         manifest["input"] = [{"name": "input", "as": "columns", "columns": names}]
         if kind.missing == "all" or all(column.missing for column in inputs.columns):
-            manifest["input"][0]["missing"] = np.nan
+            manifest["input"][0]["missing"] = "nan"
     if inputs.kind == "columns":
         manifest["input"] = [
-            {"name": column.name, "as": "columns", "columns": [column.name], "missing": np.nan}
+            {"name": column.name, "as": "columns", "columns": [column.name], "missing": "nan"}
             for column in inputs.columns
-            if column.used and not column.is_text and (kind.missing == "all" or column.missing)
+            if column.used and (column.missing or (kind.missing == "all" and not column.is_text))
         ]
     classes = getattr(model, "classes_", None)
     if hasattr(model, "predict_proba") and isinstance(classes, np.ndarray):

@@ -187,7 +187,7 @@ class _Model:
     def manifest(self) -> dict[str, Any]:
         if len(self.names) != self.columns or len(set(self.names)) != self.columns:
             return {}
-        return {"input": [{"name": "input", "as": "columns", "columns": self.names, "missing": np.nan}]}
+        return {"input": [{"name": "input", "as": "columns", "columns": self.names, "missing": "nan"}]}
 
     def notes(self) -> tuple[str, ...]:
         notes = []

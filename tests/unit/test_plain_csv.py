@@ -2,11 +2,12 @@
 
 import math
 
+import msgspec
 import pytest
 from plain_cases import declares, one, takes
 
 from appliance.core.errors import BadInputError, UnsupportedError
-from appliance.core.manifest import Manifest
+from appliance.core.manifest import ColumnsInput, Manifest
 from appliance.workers.plain.content import tensors_from_content
 
 CSV = "text/csv"
@@ -60,6 +61,16 @@ def test_missing_stands_for_an_empty_cell():
     tensor = one(CSV, b"a,b\n1,\n,2\n", WIDE, manifest)
     assert math.isnan(tensor[0, 1])
     assert math.isnan(tensor[1, 0])
+
+
+def test_a_missing_number_that_is_none_outlives_the_catalogue() -> None:
+    declared = declares({"name": "x", "as": "columns", "columns": ["a", "b"], "missing": math.nan})
+    stored = msgspec.json.decode(msgspec.json.encode(declared), type=Manifest)
+    assert stored == declared
+    (column,) = stored.input
+    assert isinstance(column, ColumnsInput)
+    assert column.empty_cell is not None
+    assert math.isnan(column.empty_cell)
 
 
 def test_cells_may_hold_what_is_no_number():

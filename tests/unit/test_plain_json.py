@@ -42,6 +42,13 @@ def test_json_is_known_by_its_type_and_without_a_type_by_its_bracket(content_typ
     assert one(content_type, b"[1, 2]", FLOATS).shape == (1, 2)
 
 
+def test_a_text_that_is_missing_is_the_empty_one_where_the_manifest_has_a_word_for_it() -> None:
+    declared = declares({"name": "city", "as": "columns", "columns": ["city"], "missing": "nan"})
+    takes_city = takes(("city", "BYTES", (-1, 1)), ("age", "FP32", (-1, 1)))
+    body = b'[{"city": null, "age": 1}, {"city": "Nice", "age": 2}]'
+    assert tensors_from_content("application/json", body, takes_city, declared)["city"].tolist() == [[""], ["Nice"]]
+
+
 def test_what_curl_sends_by_default_is_read_as_json():
     assert one("application/x-www-form-urlencoded", b'{"x": [1, 2]}', FLOATS).shape == (1, 2)
 

@@ -82,7 +82,7 @@ def _from_record(record: Mapping[str, Any], signature: Signature, manifest: Mani
         if spec.name in record and not _is_own_column(spec, declared):
             tensors[spec.name] = values.tensor(spec, record[spec.name], _missing(spec, manifest))
         elif isinstance(declared, ColumnsInput) and (spec.name in record or _has_columns(record, declared)):
-            tensors[spec.name] = values.tensor(spec, _columns(record, declared), declared.missing)
+            tensors[spec.name] = values.tensor(spec, _columns(record, declared), declared.empty_cell)
         elif not spec.optional:
             raise _missing_member(spec, declared, record, signature)
     return tensors
@@ -129,7 +129,7 @@ def _has_columns(record: Mapping[str, Any], declared: ColumnsInput) -> bool:
 
 def _missing(spec: TensorSpec, manifest: Manifest) -> float | None:
     declared = manifest.declaration(spec.name)
-    return declared.missing if isinstance(declared, ColumnsInput) else None
+    return declared.empty_cell if isinstance(declared, ColumnsInput) else None
 
 
 def _check_members(record: Mapping[str, Any], signature: Signature, manifest: Manifest) -> None:

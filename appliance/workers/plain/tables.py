@@ -78,7 +78,7 @@ def _wanted(signature: Signature, manifest: Manifest) -> list[Columns]:
     for spec in signature.inputs:
         declared = manifest.declaration(spec.name)
         if isinstance(declared, ColumnsInput):
-            wanted.append(Columns(spec, declared.columns, declared.missing))
+            wanted.append(Columns(spec, declared.columns, declared.empty_cell))
         elif len(required) == 1 and not spec.optional:
             wanted.append(Columns(spec, (spec.name,) if is_column(spec) else (), None))
         elif is_column(spec):

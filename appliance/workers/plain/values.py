@@ -63,8 +63,9 @@ def described(spec: TensorSpec) -> str:
 def elements(spec: TensorSpec, flat: Sequence[Any], missing: float | None = None) -> Array:
     """A flat array of the input's dtype. Raises BadInputError naming the first value that does not fit."""
     kinds = set(map(type, flat))
-    if type(None) in kinds and spec.dtype != "BYTES" and missing is not None:
-        flat = [missing if value is None else value for value in flat]
+    if type(None) in kinds and missing is not None:
+        stands: float | str = "" if spec.dtype == "BYTES" else missing  # of texts the empty one
+        flat = [stands if value is None else value for value in flat]
         kinds = set(map(type, flat))
     if spec.dtype == "BYTES":
         return _strings(spec, flat, kinds)
