@@ -125,6 +125,30 @@ def expanded() -> Any:
     )
 
 
+def several() -> Any:
+    """Stages that take several columns, and the selectors by what is to be told."""
+    bounds = [[-float("inf"), 0.0, 1.0, float("inf")], [-9.0, -1.0, 0.5, 9.0]]
+    return Pipeline(
+        stages=[
+            features.StringIndexer(
+                inputCols=["kind", "word"], outputCols=["i", "j"], handleInvalid="keep", stringOrderType="alphabetDesc"
+            ),
+            features.OneHotEncoder(inputCols=["i", "j"], outputCols=["k", "l"], dropLast=False, handleInvalid="keep"),
+            features.Bucketizer(splitsArray=bounds, inputCols=["a", "b"], outputCols=["m", "n"], handleInvalid="keep"),
+            features.Binarizer(inputCols=["c", "d"], outputCols=["o", "p"], thresholds=[0.0, 0.3]),
+            features.Imputer(inputCols=["code", "size"], outputCols=["q", "r"], strategy="mode", missingValue=2.0),
+            features.VectorAssembler(inputCols=["k", "l", "m", "n", "o", "p", "q", "r"], outputCol="s"),
+            features.ChiSqSelector(
+                numTopFeatures=9, featuresCol="s", outputCol="t", labelCol="two", selectorType="numTopFeatures"
+            ),
+            features.UnivariateFeatureSelector(featuresCol="t", outputCol="u", labelCol="two")
+            .setFeatureType("continuous")
+            .setLabelType("categorical")
+            .setSelectionThreshold(6),
+        ]
+    )
+
+
 def crossed() -> Any:
     """The best of two pipelines."""
     tuning, evaluation = import_module("pyspark.ml.tuning"), import_module("pyspark.ml.evaluation")
@@ -215,6 +239,7 @@ FAMILIES: dict[str, Callable[[], Any]] = {
     "BisectingKMeans": lambda: cluster.BisectingKMeans(k=6, seed=1),
     "features alone": prepared,
     "products, powers and cosines": expanded,
+    "several columns at once": several,
 }
 
 
