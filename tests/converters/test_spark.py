@@ -473,6 +473,8 @@ def test_stages_that_leave_rows_out_or_have_no_onnx_are_refused_by_name(rows: An
         "nested": (Pipeline(stages=[features.SQLTransformer(statement="SELECT * FROM __THIS__")]), "SQLTransformer"),
         "topics": (cluster.LDA(k=2, maxIter=1, featuresCol="counts"), "the topics of a text are found by trying"),
         "hashes for joins": (features.MinHashLSH(inputCol="counts", outputCol="hashes"), "MinHashLSHModel is not conv"),
+        # No space in the name: Spark's BisectingKMeans writes its data to a folder with %20 in its place.
+        "cosine": (cluster.BisectingKMeans(k=2, distanceMeasure="cosine"), "BisectingKMeans with the cosine"),
     }
     for name, (stage, sentence) in ways.items():
         if isinstance(stage, Pipeline) and not any(hasattr(one, "fit") for one in stage.getStages()):
