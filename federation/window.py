@@ -30,8 +30,8 @@ class Window:
 
     @property
     def block_bytes(self) -> int:
-        """How much is asked for at once: a quarter of the window, and a power of two."""
-        return min(max(1 << (self.size_bytes // 4).bit_length() - 1, MIN_BLOCK_BYTES), MAX_BLOCK_BYTES)
+        """How much is asked for at once: half of the window, and a power of two: each costs the same work."""
+        return min(max(1 << (self.size_bytes // 2).bit_length() - 1, MIN_BLOCK_BYTES), MAX_BLOCK_BYTES)
 
     def arrived(self, now_s: float, elapsed_s: float, size_bytes: int, in_flight_bytes: int) -> None:
         """A block came `elapsed_s` after it was asked for, when `in_flight_bytes` were, itself among them."""

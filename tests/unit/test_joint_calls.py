@@ -139,14 +139,14 @@ def test_calls_of_one_turn_go_as_one_and_each_gets_its_own_answer() -> None:
     run(several)
 
 
-def test_eight_do_not_wait_for_the_turn_to_end() -> None:
+def test_thirty_two_do_not_wait_for_the_turn_to_end() -> None:
     async def many(mesh: Mesh) -> None:
         await mesh.busy()
-        for number in range(19):
+        for number in range(67):
             mesh.call(number)
-        assert [len(body) for _, _, body, _ in mesh.asked] == [8, 8]
+        assert [len(body) for _, _, body, _ in mesh.asked] == [32, 32]
         await asyncio.sleep(0)
-        assert [len(body) for _, _, body, _ in mesh.asked] == [8, 8, 3]
+        assert [len(body) for _, _, body, _ in mesh.asked] == [32, 32, 3]
 
     run(many)
 
