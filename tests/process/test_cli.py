@@ -189,12 +189,13 @@ def test_serve_with_files_serves_them_under_their_stems_and_ends_in_order(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     served = nodes(str(plus(tmp_path / "plus.onnx", 1.0)))
-    assert f"`INGLE_DATA_DIR={served.data_dir} ingle` finds it" in served.log.read_text()  # what it was started with
     monkeypatch.setenv("INGLE_DATA_DIR", str(served.data_dir))
     assert run(["models", "--json"]) == 0
     assert [row["model"] for row in json.loads(capsys.readouterr().out)] == ["local/plus"]
     served.process.send_signal(signal.SIGTERM)
     assert served.process.wait(30) == 0
+    # What it was started with. It says so after it has told that it is ready.
+    assert f"`INGLE_DATA_DIR={served.data_dir} ingle` finds it" in served.log.read_text()
     assert run(["models"]) == 5
 
 
