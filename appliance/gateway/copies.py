@@ -35,6 +35,7 @@ from appliance.gateway.disk_room import DiskRoom
 from appliance.gateway.mesh_catalogue import version_of
 from appliance.gateway.pacing import paced
 from appliance.routing.copies_due import Due, Memory, Place, copies_due, is_meant
+from appliance.routing.own_state import key_of
 from appliance.workers.inspector import Inspector
 from federation.credible import credible_have
 from federation.messages import Have, Head, Order, Record, model_key
@@ -223,7 +224,7 @@ class Copies:
     def _is_needed(self, own: ModelVersion) -> bool:
         """Whether copies would lack without this node's."""
         others = [node_id for node_id in self._catalogue.holders(own) if self._is_alive(node_id)]
-        due = copies_due(_key(own), self.wish(own.name), self._places(), others, ())
+        due = copies_due(key_of(own), self.wish(own.name), self._places(), others, ())
         return not others or due.wanted > len(due.counted)
 
     # Orders.
@@ -431,10 +432,6 @@ class Copies:
             return []
         alive = set(self._alive())
         return [node_id for node_id in version.holders if node_id in alive]
-
-
-def _key(model: ModelVersion) -> str:
-    return model_key(str(model.name), str(model.version), model.digest)
 
 
 def _record_key(record: Record) -> str:

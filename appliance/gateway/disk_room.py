@@ -25,7 +25,8 @@ from appliance.core.names import ModelName
 from appliance.gateway.deletions import own_version
 from appliance.routing.copies_due import Place
 from appliance.routing.copies_to_drop import CALLED_LATELY_S, MadeCopy, copies_to_drop, who_must_keep
-from federation.messages import Order, model_key
+from appliance.routing.own_state import key_of
+from federation.messages import Order
 
 LOOK_S = 60.0  # some file systems give back what was deleted half a minute later (btrfs)
 ASK_S = 2.0  # a node that is alive answers in milliseconds
@@ -126,7 +127,7 @@ class DiskRoom:
         own = own_version(self._catalogue, order)
         if own is None:
             raise NotFoundError(f"{order.model[:200]}:{order.version[:60]} is not on this node's disk")
-        key = _key(own)
+        key = key_of(own)
         if key in self._going:
             # Of two that ask each other one gives way, so that one copy goes.
             if self._going[key] or node_id > self._mesh.node_id:
@@ -139,7 +140,7 @@ class DiskRoom:
     async def _drop_copies(self, lacking_bytes: int, why: str, *, in_part: bool) -> int:
         """Drops copies until so many bytes more are free; how many lack then. With `in_part` also where all together
         are not enough."""
-        models = {_key(model): model for model in await asyncio.to_thread(self._catalogue.copied)}
+        models = {key_of(model): model for model in await asyncio.to_thread(self._catalogue.copied)}
         called_s = await self._called_s(models.values())
         if lacking_bytes <= 0 or self._catalogue.keeps_all:  # what is deleted during a backup frees nothing yet
             return lacking_bytes
@@ -159,7 +160,7 @@ class DiskRoom:
 
     async def _called_s(self, models: Iterable[ModelVersion]) -> dict[str, float]:
         """When each was last called here, or came (Unix time). The artifact's folder remembers it over a restart."""
-        used = {_key(model): (Path(model.folder), self._use(model)[1]) for model in models}
+        used = {key_of(model): (Path(model.folder), self._use(model)[1]) for model in models}
         now_s = time.time()
         return await asyncio.to_thread(
             lambda: {key: _remembered_s(folder, now_s - idle_s, now_s) for key, (folder, idle_s) in used.items()}
@@ -245,10 +246,6 @@ def _lies_whole(model: ModelVersion) -> bool:
         return sum(path.stat().st_size for path in Path(model.folder).rglob("*") if path.is_file()) == model.size_bytes
     except OSError:
         return False
-
-
-def _key(model: ModelVersion) -> str:
-    return model_key(str(model.name), str(model.version), model.digest)
 
 
 def _mib(size_bytes: int) -> str:

@@ -189,9 +189,7 @@ class JointCalls:
             self._turn.one_more()
             return False
         most = route.pool.max_batch
-        if most < 2 or not self._is_short(node_id, route) or not gives_rows(route.model.signature.outputs):
-            return False
-        found = alike(work.invoke, work.parts, work.priority)
+        found = alike(work.invoke, work.parts, work.priority) if most > 1 else None
         if found is None:
             return False
         shared, rows = found
@@ -201,6 +199,8 @@ class JointCalls:
             self._forming.pop(key).leave()
             joint = None
         if joint is None:
+            if not self._is_short(node_id, route) or not gives_rows(route.model.signature.outputs):
+                return False
             joint = self._forming[key] = JointCall(self._calls, node_id, route, shared)
         joint.add(member, work, call_id, rows)
         if len(joint) >= _ENOUGH:

@@ -6,7 +6,6 @@ Runs in a worker process, so that the gateway passes bytes on and never touches 
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import orjson
 from numpy.typing import NDArray
 
@@ -89,10 +88,7 @@ class OutputWriter:
 
         Raises BadInputError where it is larger than the place that its caller has for it.
         """
-        if dtype == "BYTES":
-            data = memoryview(tensors.to_raw(dtype, array))
-        else:
-            data = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
+        data = tensors.to_raw(dtype, array)
         if len(data) > place.size_bytes:
             raise BadInputError(
                 f"output '{wish.name}' has {len(data)} bytes, but its place in the shared memory region "

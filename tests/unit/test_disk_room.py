@@ -14,6 +14,7 @@ from appliance.core.copy_wish import CopyWish
 from appliance.core.errors import ConflictError, NotFoundError, UnavailableError
 from appliance.gateway import copies, disk_room
 from appliance.routing import copies_to_drop
+from appliance.routing.own_state import key_of
 from federation.messages import Order
 from tests.unit.copying_in_memory import NAME, Lan, Node
 from tests.unit.test_copies_in_memory import lan_of, run, until
@@ -283,12 +284,12 @@ def test_of_two_that_ask_each_other_one_gives_way(tmp_path: Path) -> None:
             model = lan["b"].deploy(CONTENT)
             keep = Order(1, "keep", str(NAME), "1.0.0", model.digest)
             room = lan["b"].copies.disk_room
-            room._going[disk_room._key(model)] = False
+            room._going[key_of(model)] = False
             with pytest.raises(ConflictError, match="about to drop its own"):
                 await lan["c"].order(lan["b"].mesh.node_id, keep, 1.0)
             await lan["a"].order(lan["b"].mesh.node_id, keep, 1.0)
             assert room._going == {}
-            room._going[disk_room._key(model)] = True  # it has been said that others keep theirs: it goes
+            room._going[key_of(model)] = True  # it has been said that others keep theirs: it goes
             with pytest.raises(ConflictError, match="about to drop its own"):
                 await lan["a"].order(lan["b"].mesh.node_id, keep, 1.0)
             with pytest.raises(NotFoundError):
