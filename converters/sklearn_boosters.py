@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 
 from appliance.core.errors import RefusedError
+from converters.graph import Graph
 from converters.sklearn_table import Table
 
 Outputs = dict[str, str]
@@ -30,11 +31,9 @@ def written(model: Any, table: Table) -> Outputs:
     if single:
         missing = getattr(model, "missing", None)
         if isinstance(missing, int | float) and missing == missing:
-            is_missing = graph.node("Equal", value, graph.constant(np.array(float(missing))))
-            value = graph.node("Where", is_missing, graph.constant(np.array(np.nan)), value)
+            value = _without(graph, value, float(missing))
         if table.is_sparse and type(model).__module__.startswith("xgboost"):
-            is_missing = graph.node("Equal", value, graph.constant(np.array(0.0)))
-            value = graph.node("Where", is_missing, graph.constant(np.array(np.nan)), value)
+            value = _without(graph, value, 0.0)
         value = graph.cast(value, np.float32)
     made = graph.merge(trees, {"input": value})
     if "label" in made:  # CatBoost's: texts, or numbers
@@ -45,6 +44,12 @@ def written(model: Any, table: Table) -> Outputs:
     if not hasattr(model, "predict_proba"):
         return {"variable": graph.node("Reshape", wide, graph.constant(np.array([-1, _targets(trees)], np.int64)))}
     return _classes(model, table, wide, _targets(trees))
+
+
+def _without(graph: Graph, value: str, number: float) -> str:
+    """NaN wherever the number stands."""
+    is_missing = graph.node("Equal", value, graph.constant(np.array(number)))
+    return graph.node("Where", is_missing, graph.constant(np.array(np.nan)), value)
 
 
 def _write(model: Any, path: Path, ml_opset: int) -> bool:

@@ -15,11 +15,11 @@ from converters.converter import require
 from converters.sklearn_boosters import Outputs
 from converters.sklearn_composed import COMPOSED
 from converters.sklearn_inputs import parts
-from converters.sklearn_steps import frequencies, is_missing_word, places_of, writer_of
+from converters.sklearn_steps import frequencies, is_missing, places_of, writer_of
 from converters.sklearn_table import Block, Table
 
 SINGLE = ("Forest", "ExtraTree", "DecisionTree", "GradientBoosting")  # of scikit-learn's: they read single precision
-KEEP_SPARSE = ("FeatureUnion", "StandardScaler", "MaxAbsScaler", "Normalizer", "TfidfTransformer")
+KEEP_SPARSE = ("FeatureUnion", "StandardScaler", "MaxAbsScaler", "Normalizer")
 # Composed of others, and always written here.
 ALWAYS = (
     "ColumnTransformer", "IterativeImputer", "TransformedTargetRegressor", "FixedThresholdClassifier",
@@ -45,11 +45,7 @@ def _is_own(part: Any) -> bool:
 
 def _is_sparse(part: Any, table: Table, made: Table) -> bool:
     name = type(part).__name__
-    if (
-        isinstance(part, str)
-        or part is None
-        or name in ("FeatureUnion", "StandardScaler", "MaxAbsScaler", "Normalizer")
-    ):
+    if isinstance(part, str) or part is None or name in KEEP_SPARSE:
         return made.is_sparse or table.is_sparse
     if hasattr(part, "steps") or hasattr(part, "best_estimator_"):
         return made.is_sparse
@@ -134,13 +130,8 @@ class Writer:
             low, high = (np.ravel(side)[feature] for side in (part._min_value, part._max_value))
             kept = graph.node("Max", graph.node("Min", guess, graph.constant(np.array(float(high)))),
                               graph.constant(np.array(float(low))))  # fmt: skip
-            value = asked[feature].value
-            is_missing = (
-                graph.node("IsNaN", value)
-                if is_missing_word(missing)
-                else graph.node("Equal", value, graph.constant(np.array(float(missing))))
-            )
-            now[feature] = Block(graph.node("Where", is_missing, kept, now[feature].value), 1)
+            was_missing = is_missing(table, asked[feature], missing)
+            now[feature] = Block(graph.node("Where", was_missing, kept, now[feature].value), 1)
         indicated = self.transformed(part.indicator_, table).blocks if part.add_indicator else ()
         return table.of(*now, *indicated)
 
@@ -163,23 +154,29 @@ class Writer:
 
     def outputs(self, model: Any, table: Table) -> Outputs:
         """The values of the outputs by their names: `label`, `probabilities`, `variable` and skl2onnx' others."""
-        name = type(model).__name__
-        if hasattr(model, "best_estimator_"):
-            return self.outputs(model.best_estimator_, table)
-        if hasattr(model, "steps"):
-            for _, step in model.steps[:-1]:
-                table = self.transformed(step, table)
-            return self.outputs(model.steps[-1][1], table)
+        model, table = self._at_its_end(model, table)
         if not hasattr(model, "predict"):
             return {"variable": self.transformed(model, table).matrix()}
         if histogram_trees.is_histogram(model):
             return histogram_trees.written(model, table)
         if sklearn_boosters.is_booster(model):
             return sklearn_boosters.written(model, table)
-        own = COMPOSED.get(name)
+        own = COMPOSED.get(type(model).__name__)
         if own is not None and is_written_here(model):
             return own(self, model, table)
         return {key: self._doubled(key, value, table) for key, (value, _) in self._foreign(model, table).items()}
+
+    def _at_its_end(self, model: Any, table: Table) -> tuple[Any, Table]:
+        """What predicts in a pipeline or a search, and the table as the steps before it leave it."""
+        while True:
+            if hasattr(model, "best_estimator_"):
+                model = model.best_estimator_
+            elif hasattr(model, "steps"):
+                for _, step in model.steps[:-1]:
+                    table = self.transformed(step, table)
+                model = model.steps[-1][1]
+            else:
+                return model, table
 
     def _doubled(self, name: str, value: str, table: Table) -> str:
         return value if name == "label" else table.graph.cast(value, np.float64)
@@ -192,14 +189,7 @@ class Writer:
 
     def decision(self, model: Any, table: Table) -> str:
         """[rows, 1] of two classes, else [rows, classes]."""
-        last = model
-        while hasattr(last, "steps") or hasattr(last, "best_estimator_"):
-            if hasattr(last, "best_estimator_"):
-                last = last.best_estimator_
-                continue
-            for _, step in last.steps[:-1]:
-                table = self.transformed(step, table)
-            last = last.steps[-1][1]
+        last, table = self._at_its_end(model, table)
         value, _ = self._foreign(last, table, scores=True)["probabilities"]
         wide = table.graph.cast(value, np.float64)
         return wide if len(last.classes_) > 2 else self.last(table, wide)

@@ -66,20 +66,20 @@ def _function(part: Any, table: Table) -> Table:
 
 
 def _standard(part: Any, table: Table) -> Table:
-    value = table.matrix()
-    if part.with_mean:
-        value = table.graph.node("Sub", value, _constant(table, part.mean_))
-    if part.with_std:
-        value = table.graph.node("Div", value, _constant(table, part.scale_))
-    return _wide(table, value, table.width)
+    return _scaled(table, part.mean_ if part.with_mean else None, part.scale_ if part.with_std else None)
 
 
 def _robust(part: Any, table: Table) -> Table:
+    return _scaled(table, part.center_ if part.with_centering else None, part.scale_ if part.with_scaling else None)
+
+
+def _scaled(table: Table, centre: Any, scale: Any) -> Table:
+    """Less `centre`, then by `scale`; None: not so."""
     value = table.matrix()
-    if part.with_centering:
-        value = table.graph.node("Sub", value, _constant(table, part.center_))
-    if part.with_scaling:
-        value = table.graph.node("Div", value, _constant(table, part.scale_))
+    if centre is not None:
+        value = table.graph.node("Sub", value, _constant(table, centre))
+    if scale is not None:
+        value = table.graph.node("Div", value, _constant(table, scale))
     return _wide(table, value, table.width)
 
 
@@ -108,7 +108,8 @@ def is_missing_word(value: Any) -> bool:
     return value is None or value != value
 
 
-def _missing(table: Table, column: Block, missing: Any) -> str:
+def is_missing(table: Table, column: Block, missing: Any) -> str:
+    """[rows, 1]: whether a cell is what stands for a missing one."""
     graph = table.graph
     if column.is_text:
         word = "" if is_missing_word(missing) else str(missing)
@@ -125,7 +126,7 @@ def _simple_imputer(part: Any, table: Table) -> Table:
             continue  # a column that had nothing to learn of is dropped
         number = fill if column.is_text or not is_missing_word(fill) else 0.0
         value = table.graph.constant(np.array([str(fill)], object)) if column.is_text else _constant(table, number)
-        filled = table.graph.node("Where", _missing(table, column, part.missing_values), value, column.value)
+        filled = table.graph.node("Where", is_missing(table, column, part.missing_values), value, column.value)
         made.append(Block(filled, 1, column.is_text))
     indicated = _missing_indicator(part.indicator_, table).blocks if part.add_indicator else ()
     return table.of(*made, *indicated)
@@ -133,7 +134,7 @@ def _simple_imputer(part: Any, table: Table) -> Table:
 
 def _missing_indicator(part: Any, table: Table) -> Table:
     columns = [table.column(int(place)) for place in part.features_]
-    flags = [table.graph.cast(_missing(table, column, part.missing_values), np.float64) for column in columns]
+    flags = [table.graph.cast(is_missing(table, column, part.missing_values), np.float64) for column in columns]
     return table.of(*(Block(flag, 1) for flag in flags))
 
 
