@@ -1,4 +1,5 @@
-"""When a new mesh key takes the old one's place: pure decisions, from what this node's ring and its peers' say.
+"""When a new mesh key takes the old one's place, and who is told of the ring again: pure decisions, from what this
+node's ring and its peers' say.
 
 A rotation is a key that is newer than the current one. All members are given it first; once every living one has it, it
 becomes current; once every living one shows credentials of it, the others are retired. Each step may be done twice or
@@ -10,19 +11,40 @@ away while it was changed. Who has only the key, and was never met, does not com
 come in at all, so that a revocation makes the new key current and retires the old one at once.
 """
 
+import math
 from collections.abc import Collection, Sequence
 from typing import Literal, NamedTuple
 
 # A member that lives and does not take the new key is a fault of its own: it is let in later as one that was away.
 PATIENCE_S = 60.0
+# How long a member whose ring is not this node's has to say that it is, the first time and at most.
+TELL_AGAIN_S = (1.0, 60.0)
 
 
 class KeyHolder(NamedTuple):
-    """What a living member has said: the ids of the keys that it holds (none yet: empty), and of the one it shows."""
+    """What a living member has said over its link: the ids of the keys that it holds (none yet: empty), and of the one
+    it shows. mDNS says late what it shows, and anew what it showed: that counts for nothing here."""
 
     node_id: str
     holds: frozenset[str]
     shows: str
+
+
+class RingTold(NamedTuple):
+    """How far a living member is with this node's ring. `ring`: the hash of the one that it told last (none yet:
+    empty). `told_s`: when it was told last; `times`: how often it was told anew since one of the two had news."""
+
+    node_id: str
+    ring: bytes
+    told_s: float
+    times: int
+
+
+class TellAgain(NamedTuple):
+    """These are told now what this node holds, and asked what they do. `next_s`: when to decide anew."""
+
+    node_ids: tuple[str, ...]
+    next_s: float
 
 
 class Step(NamedTuple):
@@ -52,6 +74,27 @@ def next_step(
     late = tuple(member.node_id for member in living if member.shows != current)
     others = tuple(key_id for key_id in key_ids if key_id != current)
     return Step("wait", (current,), late) if late and waited_s < PATIENCE_S else Step("retire", others)
+
+
+def tell_again(own_ring: bytes, living: Collection[RingTold], now_s: float) -> TellAgain:
+    """Who has not said that its ring is this node's, though it had the time for it: what either told may have ended
+    with a link. Asks ever more seldom, for a member may be unable to take what it is told."""
+    due: list[str] = []
+    next_s = math.inf
+    for member in living:
+        if member.ring == own_ring:
+            continue
+        at_s = member.told_s + _pause_s(member.times)
+        if at_s <= now_s:
+            due.append(member.node_id)
+            at_s = now_s + _pause_s(member.times + 1)
+        next_s = min(next_s, at_s)
+    return TellAgain(tuple(due), next_s)
+
+
+def _pause_s(times: int) -> float:
+    first_s, last_s = TELL_AGAIN_S
+    return min(last_s, first_s * 2.0 ** min(times, 16))
 
 
 def join_refusal(members: Sequence[str], *, leave: bool) -> str:

@@ -273,6 +273,13 @@ class Keyring:
         """The ids of the keys that a node says it holds. Raises BadInputError."""
         return [parse_mesh_key(secret).id for secret in told.keys]
 
+    @staticmethod
+    def hash_of(told: Keys) -> bytes:
+        """Equal for two rings of which neither has anything to tell the other. Raises BadInputError."""
+        ids = sorted(Keyring.ids_of(told))
+        compared = msgspec.msgpack.encode((told.stamp_ms, told.current, ids, sorted(told.revoked)))
+        return hashlib.sha256(compared).digest()
+
     def write(self, content: bytes) -> None:
         """Puts what content() gave on the disk; in any thread. Raises OSError."""
         with self._writing:

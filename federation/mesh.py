@@ -275,7 +275,8 @@ class Mesh:
         if why := self._meeting.why_distrusted(introduction):
             return why
         is_other = introduction.node_id != self.node_id
-        if is_other:
+        # Of one with a link its own word stands: mDNS repeats what it showed before.
+        if is_other and not self._links.is_up(introduction.node_id):
             self._meeting.believe(introduction)
         self._core.introduced(introduction, time.monotonic())
         self._perform()
@@ -363,7 +364,6 @@ class Mesh:
         elif isinstance(head, Hello):
             self._shown(head.introduction)
             self._core.received(node_id, self._seen(head), now_s, size_bytes)
-            self._care.look()
         else:
             if isinstance(head, Drain) and head.leaving:
                 self._forget(node_id)

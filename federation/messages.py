@@ -338,13 +338,14 @@ class Keys(msgspec.Struct, array_like=True):
     """The mesh keys that the sender holds, newest first (hex), on a link that is trusted already; and the public keys
     (hex) of nodes that were revoked. `current`: the id of the key whose credentials are to be shown. `stamp_ms`: when
     the keys were last changed; the later ring stands. `retired`: keys that let in only who was a member, each until a
-    Unix time."""
+    Unix time. `asks`: the sender has not heard the like from the receiver, who is to say what it holds."""
 
     keys: list[str]
     current: str
     revoked: list[str] = []
     stamp_ms: int = 0
     retired: list[tuple[str, float]] = []
+    asks: bool = False
 
 
 class Order(msgspec.Struct, array_like=True):

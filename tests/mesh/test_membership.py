@@ -182,6 +182,27 @@ def test_a_rotation_cuts_no_link_and_a_node_that_was_away_comes_back(tmp_path: P
     run(tmp_path, test)
 
 
+def test_advertisements_of_before_that_are_heard_again_keep_no_rotation_waiting(tmp_path: Path) -> None:
+    async def test(nodes: Houses) -> None:
+        meshes = await nodes.mesh_of("one", "other", "third")
+        before = [mesh.introduction for mesh in meshes]
+
+        async def repeat() -> None:
+            while True:
+                for mesh in meshes:
+                    for shown in before:
+                        mesh.introduced(shown)
+                await asyncio.sleep(0)
+
+        repeating = asyncio.create_task(repeat())
+        made = await nodes.of(meshes[1]).rotate()
+        await until(lambda: nodes.keys(*meshes) == {(made.id,)})
+        await until(lambda: {shown.key_id for mesh in meshes for shown in mesh.linked()} == {made.id})
+        repeating.cancel()
+
+    run(tmp_path, test)
+
+
 def test_a_stranger_with_a_key_that_was_retired_does_not_come_in(tmp_path: Path) -> None:
     async def test(nodes: Houses) -> None:
         (one,) = await nodes.mesh_of("one")

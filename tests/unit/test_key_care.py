@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from federation.credentials import introduce, why_distrusted
 from federation.identity import new_identity
@@ -26,6 +27,9 @@ class Nodes:
         self.cares: dict[str, KeyCare] = {}
         self.up: set[str] = set()
         self.deaf: set[str] = set()
+        self.is_lost: Callable[[int], bool] = lambda number: False
+        self.delivered = 0
+        self.late: dict[str, Introduction] = {}  # what others think that a node shows
         self._told: deque[tuple[str, str, Keys]] = deque()
         self._identities = {identity.node_id: identity for identity in (new_identity() for _ in range(count))}
         for node_id in sorted(self._identities):
@@ -34,7 +38,9 @@ class Nodes:
             self.cares[node_id] = KeyCare(
                 node_id,
                 self.rings[node_id],
-                living=lambda node_id=node_id: [self.shown(other) for other in self.up - {node_id}],  # type: ignore[misc]
+                living=lambda node_id=node_id: [  # type: ignore[misc]
+                    self.late.get(other) or self.shown(other) for other in self.up - {node_id}
+                ],
                 tell=lambda to, keys, node_id=node_id: self._tell(node_id, to, keys),  # type: ignore[misc]
                 clock=lambda: self.now_s,
             )
@@ -70,10 +76,17 @@ class Nodes:
             await asyncio.sleep(0)
             while self._told:
                 sender, node_id, keys = self._told.popleft()
-                if {sender, node_id} <= self.up and node_id not in self.deaf:
+                self.delivered += 1
+                if self.is_lost(self.delivered) or node_id in self.deaf:
+                    continue
+                if {sender, node_id} <= self.up:
                     self.cares[node_id].told(sender, keys)
             for node_id in sorted(self.up):
                 self.cares[node_id].look()
+
+    async def pass_time(self, seconds: float) -> None:
+        self.now_s += seconds
+        await self.settle()
 
     def close(self) -> None:
         for care in self.cares.values():
@@ -119,6 +132,116 @@ def test_two_rotations_at_once_end_with_one_key(tmp_path: Path) -> None:
         assert current in made
 
     run(tmp_path, 3, test)
+
+
+def test_whichever_message_of_a_rotation_is_lost_it_ends_a_moment_later(tmp_path: Path) -> None:
+    def rotation(folder: Path, lost: int) -> int:
+        """How many messages there were, of which that one did not arrive."""
+        folder.mkdir()
+        told = 0
+
+        async def test(nodes: Nodes) -> None:
+            nonlocal told
+            await nodes.link(*nodes.ids)
+            begun = nodes.delivered
+            nodes.is_lost = lambda number: number == begun + lost
+            made = nodes.rings[nodes.ids[1]].prepare()
+            await nodes.settle()
+            told = nodes.delivered - begun
+            # For each of the three steps at most.
+            for _ in range(3):
+                await nodes.pass_time(1.0)
+            assert [nodes.keys(node_id) for node_id in nodes.ids] == [(made.id, [made.id])] * 3, lost
+            assert {care.step.act for care in nodes.cares.values()} == {"done"}
+
+        run(folder, 3, test)
+        return told
+
+    whole = rotation(tmp_path / "whole", 0)
+    assert whole > 12
+    for lost in range(1, whole + 1):
+        rotation(tmp_path / str(lost), lost)
+
+
+def test_a_revocation_that_was_lost_on_its_way_is_told_again(tmp_path: Path) -> None:
+    async def test(nodes: Nodes) -> None:
+        await nodes.link(*nodes.ids)
+        first, second, thief = nodes.ids
+        nodes.is_lost = lambda number: True
+        nodes.rings[second].revoke([nodes.shown(thief).public_key])
+        made = nodes.rings[second].rotate_at_once()
+        await nodes.settle()
+        nodes.is_lost = lambda number: False
+        assert nodes.keys(first) == (FIRST.id, [FIRST.id])
+        await nodes.pass_time(1.0)
+        assert nodes.keys(first) == (made.id, [made.id])
+        assert nodes.rings[first].is_revoked(nodes.shown(thief).public_key)
+
+    run(tmp_path, 3, test)
+
+
+def test_what_is_known_of_a_node_by_mdns_keeps_no_rotation_waiting(tmp_path: Path) -> None:
+    """An advertisement of before may be heard after what the node itself has said."""
+
+    async def test(nodes: Nodes) -> None:
+        await nodes.link(*nodes.ids)
+        nodes.late = {node_id: nodes.shown(node_id) for node_id in nodes.ids}
+        made = nodes.rings[nodes.ids[2]].prepare()
+        await nodes.settle()
+        assert [nodes.keys(node_id) for node_id in nodes.ids] == [(made.id, [made.id])] * 3
+
+    run(tmp_path, 3, test)
+
+
+def test_what_was_said_on_two_links_and_is_read_in_another_order_is_asked_for_again(tmp_path: Path) -> None:
+    async def test(nodes: Nodes) -> None:
+        await nodes.link(*nodes.ids)
+        first, second, third = nodes.ids
+        before = nodes.rings[third].message()
+        made = nodes.rings[second].prepare()
+        for node_id in (first, third):
+            nodes.rings[node_id].merge(nodes.rings[second].message())
+        nodes.cares[first].told(third, nodes.rings[third].message())
+        nodes.cares[first].told(third, before)
+        nodes.deaf.add(first)
+        await nodes.settle()
+        nodes.deaf.clear()
+        assert nodes.keys(first) == (FIRST.id, [made.id, FIRST.id])
+        for _ in range(3):
+            await nodes.pass_time(1.0)
+        assert [nodes.keys(node_id) for node_id in nodes.ids] == [(made.id, [made.id])] * 3
+
+    run(tmp_path, 3, test)
+
+
+def test_nothing_is_told_while_all_rings_are_alike_and_less_and_less_to_who_does_not_answer(tmp_path: Path) -> None:
+    async def test(nodes: Nodes) -> None:
+        await nodes.link(*nodes.ids)
+        begun = nodes.delivered
+        for _ in range(5):
+            await nodes.pass_time(60.0)
+        assert nodes.delivered == begun
+        nodes.deaf.add(nodes.ids[2])
+        nodes.rings[nodes.ids[0]].prepare()
+        for _ in range(60):
+            await nodes.pass_time(10.0)
+        # Two nodes tell the third: when there is news, some times in the minute after that, then once a minute.
+        assert nodes.delivered - begun < 80
+
+    run(tmp_path, 3, test)
+
+
+def test_a_node_that_asks_without_end_is_answered_now_and_then(tmp_path: Path) -> None:
+    async def test(nodes: Nodes) -> None:
+        await nodes.link(*nodes.ids)
+        first, second = nodes.ids
+        begun = nodes.delivered
+        for _ in range(50):
+            nodes.cares[first].told(second, replace(nodes.rings[second].message(), asks=True))
+        await nodes.settle()
+        assert nodes.delivered == begun + 1
+
+    run(tmp_path, 2, test)
 
 
 def test_a_key_is_not_shown_before_every_living_node_has_it(tmp_path: Path) -> None:

@@ -1,8 +1,19 @@
 """When a rotation goes on, who does it, and who may change its mesh: tables."""
 
+import math
+
 import pytest
 
-from federation.key_rotation import PATIENCE_S, KeyHolder, Step, join_refusal, next_step
+from federation.key_rotation import (
+    PATIENCE_S,
+    KeyHolder,
+    RingTold,
+    Step,
+    TellAgain,
+    join_refusal,
+    next_step,
+    tell_again,
+)
 
 NONE: frozenset[str] = frozenset()
 
@@ -61,6 +72,38 @@ def test_a_rotation_comes_to_its_end_in_three_steps_whoever_dies() -> None:
                 break
     assert acted == [("a", "promote"), ("b", "retire")]
     assert (keys, current) == (["new"], "new")
+
+
+def told(node_id: str, ring: bytes, told_s: float, times: int = 0) -> RingTold:
+    return RingTold(node_id, ring, told_s, times)
+
+
+@pytest.mark.parametrize(
+    ("living", "now_s", "again"),
+    [
+        ([], 100.0, TellAgain((), math.inf)),
+        ([told("b", b"mine", 0.0)], 100.0, TellAgain((), math.inf)),
+        # Who was told a moment ago has time to answer.
+        ([told("b", b"other", 99.5)], 100.0, TellAgain((), 100.5)),
+        ([told("b", b"", 99.0)], 100.0, TellAgain(("b",), 102.0)),
+        # Ever more seldom, once a minute at last.
+        ([told("b", b"other", 99.0, 3)], 100.0, TellAgain((), 107.0)),
+        ([told("b", b"other", 92.0, 3)], 100.0, TellAgain(("b",), 116.0)),
+        ([told("b", b"other", 40.0, 5000)], 100.0, TellAgain(("b",), 160.0)),
+        # Each in its own turn; a link that came up and was never told is told at once.
+        (
+            [told("b", b"other", 99.0), told("c", b"mine", 0.0), told("d", b"", 99.3), told("e", b"", -math.inf)],
+            100.0,
+            TellAgain(("b", "e"), 100.3),
+        ),
+    ],
+)
+def test_who_has_not_said_that_its_ring_is_alike_is_told_again(
+    living: list[RingTold], now_s: float, again: TellAgain
+) -> None:
+    found = tell_again(b"mine", living, now_s)
+    assert found.node_ids == again.node_ids
+    assert found.next_s == pytest.approx(again.next_s)
 
 
 @pytest.mark.parametrize(
