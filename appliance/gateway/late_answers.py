@@ -1,6 +1,7 @@
 """Answers that the link to a peer had no room for: kept, and sent when it has.
 
-Runs in the gateway's event loop, under mesh_desk.py. The bytes that are kept count among those that the node holds.
+Runs in the gateway's event loop, under mesh_desk.py. The bytes that are kept count among those that the node holds; of
+faults, which are small, it keeps so many.
 """
 
 import asyncio
@@ -10,17 +11,18 @@ from typing import NamedTuple
 
 from appliance.core.requests import Buffer
 from appliance.gateway.held import HeldBytes
-from federation.messages import Head, MeshReply
+from federation.messages import Head, MeshFault, MeshReply
 
 _AGAIN_S = 0.01
 _PATIENCE_S = 10.0  # with a link that takes nothing; a peer that reads nothing is cut off long before
+MAX_FAULTS = 10_000  # what is beyond is not answered: a peer that reads nothing and asks on is no caller
 
 Send = Callable[[str, Head, Sequence[Buffer]], bool]
 
 
 class _Late(NamedTuple):
     node_id: str
-    reply: MeshReply
+    answer: MeshReply | MeshFault
     body: bytes
     until_s: float  # on time.monotonic()'s clock
 
@@ -32,6 +34,7 @@ class LateAnswers:
         self._send = send
         self._held = held
         self._kept: list[_Late] = []
+        self._faults = 0  # of those
         self._again: asyncio.TimerHandle | None = None
 
     def keep(self, node_id: str, reply: MeshReply, body: bytes) -> None:
@@ -40,6 +43,14 @@ class LateAnswers:
         reply.model_state = reply.load = None  # they will not be so any more
         self._kept.append(_Late(node_id, reply, body, time.monotonic() + _PATIENCE_S))
         self._look_again()
+
+    def keep_fault(self, node_id: str, fault: MeshFault) -> None:
+        """Its caller would else wait until his deadline."""
+        if self._faults < MAX_FAULTS:
+            self._faults += 1
+            fault.model_state = None
+            self._kept.append(_Late(node_id, fault, b"", time.monotonic() + _PATIENCE_S))
+            self._look_again()
 
     def peer_gone(self, node_id: str) -> None:
         """Nobody there waits any more."""
@@ -53,7 +64,7 @@ class LateAnswers:
         self._again = None
         now_s, full, left = time.monotonic(), set[str](), list[_Late]()
         for late in self._kept:
-            if late.node_id in full or not self._send(late.node_id, late.reply, (late.body,)):
+            if late.node_id in full or not self._send(late.node_id, late.answer, (late.body,)):
                 full.add(late.node_id)
                 if now_s < late.until_s:
                     left.append(late)
@@ -64,3 +75,4 @@ class LateAnswers:
         """All but these."""
         kept, self._kept = self._kept, left
         self._held.give_back(sum(len(late.body) for late in kept) - sum(len(late.body) for late in left))
+        self._faults = sum(isinstance(late.answer, MeshFault) for late in left)

@@ -138,11 +138,11 @@ class MeshDesk:
                 if not self._send(node_id, reply, (body,)):
                     self._late.keep(node_id, reply, body)
             except IngleError as error:  # too large a head, or too much is kept already
-                self._send(node_id, MeshFault(reply.call, error.code, error.sentence), ())
+                self._say(node_id, MeshFault(reply.call, error.code, error.sentence))
             except Exception:  # of one reply; the others are of other calls
                 _log.exception("a fault of ours in a peer's answer")
                 sentence = "the node failed on this answer, and has logged why"
-                self._send(node_id, MeshFault(reply.call, IngleError.code, sentence), ())
+                self._say(node_id, MeshFault(reply.call, IngleError.code, sentence))
 
     def failed(self, waiter: DeskWaiter, error: IngleError) -> None:
         if waiter.begun is None:
@@ -156,7 +156,11 @@ class MeshDesk:
         state = self._fares(waiter.begun.route.model) if waiter.begun is not None else None
         elsewhere = error.code in _ELSEWHERE
         fault = MeshFault(waiter.number, error.code, error.sentence, elsewhere, error.retry_after_s or 0.0, state)
-        self._send(waiter.source, fault, ())
+        self._say(waiter.source, fault)
+
+    def _say(self, node_id: str, fault: MeshFault) -> None:
+        if not self._send(node_id, fault, ()):
+            self._late.keep_fault(node_id, fault)
 
     def _fault(self, waiter: DeskWaiter, error: Exception) -> None:
         _log.error("a fault of ours in a peer's call", exc_info=error)

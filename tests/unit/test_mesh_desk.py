@@ -9,6 +9,7 @@ import pytest
 import uvloop
 
 from appliance.core.frames import Answer
+from appliance.gateway import late_answers
 from appliance.gateway.held import HeldBytes
 from appliance.gateway.mesh_desk import MeshDesk
 from appliance.gateway.waiter import Waiter
@@ -107,10 +108,11 @@ def test_answers_for_a_peer_that_went_do_not_go_to_its_next_life() -> None:
 
 
 class FullLink:
-    """A link that takes `room` answers, and any fault."""
+    """A link that takes `room` answers, and any fault unless it `is_stuffed`."""
 
     def __init__(self) -> None:
         self.room = 0
+        self.is_stuffed = False
         self.told: list[Head] = []
 
     def send(self, _node_id: str, head: Head, _body: object) -> bool:
@@ -118,6 +120,8 @@ class FullLink:
             if not self.room:
                 return False
             self.room -= 1
+        elif self.is_stuffed:
+            return False
         self.told.append(head)
         return True
 
@@ -138,6 +142,32 @@ def test_answers_that_a_link_has_no_room_for_are_kept_within_bounds_and_sent_whe
         link.room = 100
         await until(lambda: not dataplane.held.held_bytes)
         assert [head.call for head in link.told if isinstance(head, MeshReply)] == list(range(10))
+
+    uvloop.run(run())
+
+
+@pytest.mark.parametrize("kept", [2, 1])
+def test_faults_that_a_link_has_no_room_for_are_told_when_it_has(kept: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their callers would else wait until their deadlines. So many are kept."""
+    monkeypatch.setattr(late_answers, "MAX_FAULTS", kept)
+
+    async def run() -> None:
+        link, dataplane = FullLink(), DataPlane()
+        desk: Any = MeshDesk(dataplane, link.send, lambda _: ModelState(1), Load)  # type: ignore[arg-type]
+        link.is_stuffed = True
+        desk.invoke("a", asked(0), ())
+        desk.invoke("b", asked(1, deadline_s=float("nan")), ())
+        desk.invoke("b", asked(2), ())
+        dataplane.held.take(950)  # so that the answer cannot be kept either
+        dataplane.answer(2)
+        desk.tell()
+        desk.peer_gone("a")
+        assert not link.told
+        link.is_stuffed = False
+        await until(lambda: len(link.told) == kept)
+        assert [(type(head), getattr(head, "call", None)) for head in link.told] == [(MeshFault, 1), (MeshFault, 2)][
+            :kept
+        ]
 
     uvloop.run(run())
 
