@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from converters.sklearn_boosters import chosen
+from converters.sklearn_boosters import by_sign, chosen, of_two
 from converters.sklearn_table import Block, Table, code_of
 from converters.trees import Columns, Ensemble, Node, Split
 
@@ -51,12 +51,8 @@ def written(model: Any, table: Table) -> dict[str, str]:
     if not hasattr(model, "classes_"):
         return {"variable": graph.node("Exp", raw) if model.loss in ("poisson", "gamma") else raw}
     if model.n_trees_per_iteration_ == 1:
-        second = graph.node("Sigmoid", raw)
-        first = graph.node("Sub", graph.constant(np.array(1.0)), second)
-        probabilities = graph.node("Concat", first, second, axis=1)
-    else:
-        probabilities = graph.node("Softmax", raw, axis=1)
-    return {"label": chosen(table, model.classes_, probabilities), "probabilities": probabilities}
+        return {"label": by_sign(table, model.classes_, raw, "Greater"), "probabilities": of_two(graph, raw)}
+    return {"label": chosen(table, model.classes_, raw), "probabilities": graph.node("Softmax", raw, axis=1)}
 
 
 def _coded(table: Table, column: int, categories: list[Any] | None) -> Block:

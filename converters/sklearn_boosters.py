@@ -108,3 +108,16 @@ def named(table: Table, classes: Any, places: str) -> str:
     classes = np.asarray(classes)
     names = classes.astype(str).astype(object) if classes.dtype.kind in "OUS" else classes.astype(np.int64)
     return table.graph.node("Gather", table.graph.constant(names), places, axis=0)
+
+
+def by_sign(table: Table, classes: Any, raw: str, operator: str) -> str:
+    """The second of two classes where [rows, 1] is `operator` (Greater, GreaterOrEqual) zero, else the first."""
+    reached = table.graph.node(operator, raw, table.graph.constant(np.array(0.0)))
+    flags = table.graph.cast(reached, np.int64)
+    return named(table, classes, table.graph.node("Reshape", flags, table.graph.constant(np.array([-1], np.int64))))
+
+
+def of_two(graph: Graph, raw: str) -> str:
+    """[rows, 2] of the probabilities of two classes, of [rows, 1] of what a logistic function takes."""
+    second = graph.node("Sigmoid", raw)
+    return graph.node("Concat", graph.node("Sub", graph.constant(np.array(1.0)), second), second, axis=1)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from converters.sklearn_inputs import parts
+from converters.sklearn_trees import single_below
 
 OPSETS = {"": 18, "ai.onnx.ml": 3}  # IsolationForest takes these and no newer
 # Of Python's words, as onnxruntime's tokenizer (RE2) writes them: letters, numbers, the underscore. Two at least.
@@ -66,20 +67,14 @@ def _round_thresholds(model: Any) -> None:
     the original's answers as they are, and lets ONNX give the same ones for numbers that lie on a threshold."""
     for part in parts(model):
         if hasattr(part, "tree_"):
-            part.tree_.threshold[:] = _single_below(part.tree_.threshold)
+            part.tree_.threshold[:] = single_below(part.tree_.threshold)
         for stage in getattr(part, "_predictors", ()):
             for predictor in stage:
-                predictor.nodes["num_threshold"] = _single_below(predictor.nodes["num_threshold"])
+                predictor.nodes["num_threshold"] = single_below(predictor.nodes["num_threshold"])
         if hasattr(part, "flatten_transform"):
             part.flatten_transform = False  # it concerns transform() alone, and skl2onnx refuses it
         if type(part).__name__ == "KBinsDiscretizer" and part.encode == "onehot":
             part.encode = "onehot-dense"  # the same numbers, which ONNX has no sparse form of
-
-
-def _single_below(numbers: Any) -> Any:
-    with np.errstate(over="ignore"):
-        single = numbers.astype(np.float32)
-    return np.where(single > numbers, np.nextafter(single, np.float32(-np.inf)), single).astype(np.float64)
 
 
 def _options(model: Any, scores: bool) -> dict[int, dict[str, Any]]:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from appliance.core.errors import RefusedError
-from converters import histogram_trees, sklearn_boosters, sklearn_foreign
+from converters import histogram_trees, sklearn_boosters, sklearn_foreign, sklearn_trees
 from converters.converter import require
 from converters.sklearn_boosters import Outputs
 from converters.sklearn_composed import COMPOSED
@@ -19,7 +19,11 @@ from converters.sklearn_steps import frequencies, is_missing, places_of, writer_
 from converters.sklearn_table import Block, Table
 
 SINGLE = ("Forest", "ExtraTree", "DecisionTree", "GradientBoosting")  # of scikit-learn's: they read single precision
-KEEP_SPARSE = ("FeatureUnion", "StandardScaler", "MaxAbsScaler", "Normalizer")
+# What leaves a sparse matrix sparse, and the rest as it comes.
+KEEP_SPARSE = (
+    "FeatureUnion", "StandardScaler", "RobustScaler", "MaxAbsScaler", "Normalizer", "Binarizer", "PolynomialFeatures",
+    "SimpleImputer", "FunctionTransformer",
+)  # fmt: skip
 # Composed of others, and always written here.
 ALWAYS = (
     "ColumnTransformer", "IterativeImputer", "TransformedTargetRegressor", "FixedThresholdClassifier",
@@ -38,6 +42,7 @@ def _is_own(part: Any) -> bool:
         or hasattr(part, "vocabulary_")
         or histogram_trees.is_histogram(part)
         or sklearn_boosters.is_booster(part)
+        or sklearn_trees.is_of_trees(part)
     ):
         return True
     return writer_of(part) is not None and not hasattr(part, "get_support")
@@ -51,7 +56,7 @@ def _is_sparse(part: Any, table: Table, made: Table) -> bool:
         return made.is_sparse
     if hasattr(part, "sparse_output_"):  # a column transformer, which decided it from its share of zeros
         return bool(part.sparse_output_)
-    if hasattr(part, "vocabulary_"):
+    if hasattr(part, "vocabulary_") or name == "TfidfTransformer":
         return True
     if hasattr(part, "get_support"):
         return table.is_sparse
@@ -161,6 +166,8 @@ class Writer:
             return histogram_trees.written(model, table)
         if sklearn_boosters.is_booster(model):
             return sklearn_boosters.written(model, table)
+        if sklearn_trees.is_of_trees(model):
+            return sklearn_trees.written(model, table)
         own = COMPOSED.get(type(model).__name__)
         if own is not None and is_written_here(model):
             return own(self, model, table)
@@ -190,6 +197,9 @@ class Writer:
     def decision(self, model: Any, table: Table) -> str:
         """[rows, 1] of two classes, else [rows, classes]."""
         last, table = self._at_its_end(model, table)
+        own = sklearn_trees.decision(last, table) if sklearn_trees.is_of_trees(last) else None
+        if own is not None:
+            return own
         value, _ = self._foreign(last, table, scores=True)["probabilities"]
         wide = table.graph.cast(value, np.float64)
         return wide if len(last.classes_) > 2 else self.last(table, wide)

@@ -204,6 +204,8 @@ BOUNDS_THRESHOLD = 1e-7  # sklearn.preprocessing._data's
 
 
 def _quantiles(part: Any, table: Table) -> Table:
+    require(not table.is_sparse, "QuantileTransformer behind a sparse matrix leaves its zeros as they are, which is "
+            "not converted: use MaxAbsScaler, or make the matrix dense in front of it")  # fmt: skip
     graph, references, made = table.graph, np.asarray(part.references_, np.float64), []
     is_normal = part.output_distribution == "normal"
     for at, column in enumerate(table.columns()):

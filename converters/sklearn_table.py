@@ -25,11 +25,13 @@ class Block(NamedTuple):
 
 
 class Table(NamedTuple):
-    """`is_sparse`: the original has it as a sparse matrix, where some libraries take zeros for missing."""
+    """`is_sparse`: the original has it as a sparse matrix, where some libraries take zeros for missing. `given_single`:
+    the whole of it in single precision, where it came so."""
 
     graph: Graph
     blocks: tuple[Block, ...]
     is_sparse: bool = False
+    given_single: str = ""
 
     @property
     def width(self) -> int:
@@ -71,6 +73,10 @@ class Table(NamedTuple):
         if len(self.blocks) == 1:
             return self.blocks[0].value
         return self.graph.node("Concat", *(block.value for block in self.blocks), axis=1)
+
+    def single(self) -> str:
+        """matrix() in single precision."""
+        return self.given_single or self.graph.cast(self.matrix(), np.float32)
 
 
 def code_of(table: Table, column: Block, categories: Sequence[Any]) -> str:

@@ -26,7 +26,7 @@ HARMLESS = (
     "sklearn.", "numpy.dtype", "numpy.number", "builtins.object", "functools.partial", "scipy.interpolate.",
     "scipy.stats.", "scipy._lib.array_api_compat.numpy.",
 )  # fmt: skip
-# Of ai.onnx.ml: the newest first; the older one for trees that skl2onnx wrote, which the newest does not take.
+# Of ai.onnx.ml: the newest first; the older one for graphs with trees of skl2onnx's, which the newest does not take.
 ML_OPSETS = (5, 3)
 # What reads single precision, whatever it is given, and what is made of nothing else.
 SINGLE = ("Forest", "Tree", "GradientBoosting", "Bagging", "AdaBoost")
@@ -142,7 +142,7 @@ def _written(model: Any, inputs: "Inputs", dtype: Any, path: Path, *, here: bool
     else:
         _write_foreign(model, inputs, dtype, path)
     session = Session(path)
-    numbers = np.float64 if here else dtype
+    numbers = _input_dtype(model) if here else dtype
     kind = _kind_of(model, inputs, numbers)
 
     def rows(count: int, random: np.random.Generator) -> Feed:
@@ -175,14 +175,16 @@ def _write_foreign(model: Any, inputs: "Inputs", dtype: Any, path: Path) -> None
 def _write_here(model: Any, inputs: "Inputs", dtype: Any, path: Path) -> None:
     from converters.graph import Graph
     from converters.sklearn_graph import Writer
-    from converters.sklearn_inputs import parts
     from converters.sklearn_table import OPSET, Block, Table
 
-    trees = any(hasattr(part, "tree_") for part in parts(model))
-    for ml_opset in ML_OPSETS[1:] if trees else ML_OPSETS:
-        graph, writer = Graph(opset=OPSET, ml_opset=ml_opset), Writer(dtype)
+    for ml_opset in ML_OPSETS:
+        graph, writer, single = Graph(opset=OPSET, ml_opset=ml_opset), Writer(dtype), ""
         if inputs.kind == "matrix":
-            blocks = [Block(graph.input("input", np.float64, ["rows", len(inputs.columns)]), len(inputs.columns))]
+            numbers, width = _input_dtype(model), len(inputs.columns)
+            value = graph.input("input", numbers, ["rows", width])
+            if numbers == np.float32:
+                value, single = graph.cast(value, np.float64), value
+            blocks = [Block(value, width)]
         else:
             blocks = [
                 Block(graph.input(name, object if is_text else np.float64, ["rows", 1]), 1, is_text)
@@ -190,7 +192,7 @@ def _write_here(model: Any, inputs: "Inputs", dtype: Any, path: Path) -> None:
                 else Block("", 1)
                 for name, is_text, used in ((one.name, one.is_text, one.used) for one in inputs.columns)
             ]
-        outputs = writer.outputs(model, Table(graph, tuple(blocks)))
+        outputs = writer.outputs(model, Table(graph, tuple(blocks), given_single=single))
         if not graph.has("TreeEnsembleClassifier", "TreeEnsembleRegressor"):
             break
     classes = getattr(model, "classes_", None)
@@ -203,6 +205,15 @@ def _write_here(model: Any, inputs: "Inputs", dtype: Any, path: Path) -> None:
         else:
             graph.output(name, graph.cast(value, numbers), numbers, ["rows", f"{name}_columns"])
     graph.save(path)
+
+
+def _input_dtype(model: Any) -> Any:
+    """Of a matrix: single for trees alone, which read it so whatever they are given, else double."""
+    from converters.sklearn_trees import is_of_trees
+
+    while hasattr(model, "best_estimator_"):
+        model = model.best_estimator_
+    return np.float32 if is_of_trees(model) else np.float64
 
 
 def _tell_widths(path: Path, shapes: dict[str, tuple[int, ...]]) -> None:

@@ -313,14 +313,26 @@ def test_a_pipeline_with_a_booster_at_its_end_answers_alike(
     answers_its_table_alike(model, table, tmp_path, f"columns → {name}", pickled=True)
 
 
-def test_xgboost_takes_the_words_that_are_not_in_a_text_for_missing(tmp_path: Path) -> None:
+COUNTS, FREQUENCIES = feature_extraction.text.CountVectorizer(), feature_extraction.text.TfidfTransformer()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        (feature_extraction.text.TfidfVectorizer(),), (COUNTS, FREQUENCIES), (COUNTS, preprocessing.Binarizer()),
+        (COUNTS, preprocessing.FunctionTransformer(np.log1p), feature_selection.SelectKBest(k=6)),
+        (make_union(feature_extraction.text.TfidfVectorizer(), make_pipeline(COUNTS, FREQUENCIES)),),
+    ],
+    ids=lambda steps: " ".join(type(step).__name__ for step in steps),
+)  # fmt: skip
+def test_xgboost_takes_the_words_that_are_not_in_a_text_for_missing(words: tuple[Any, ...], tmp_path: Path) -> None:
     module = pytest.importorskip("xgboost", reason="xgboost is not installed: 'make test-converters' has it")
     table = customers()
-    words = feature_extraction.text.TfidfVectorizer()
-    model = make_pipeline(words, module.XGBClassifier(n_estimators=8)).fit(table["note"], targets(table)[1])
+    model = make_pipeline(*words, module.XGBClassifier(n_estimators=8)).fit(table["note"], targets(table)[1])
     joblib.dump(model, tmp_path / "model")
     made = conversion(CONVERTER, tmp_path / "model", "joblib", tmp_path / "out", trusted=True)
-    assert compared(made, CONVERTER, "TfidfVectorizer → XGBClassifier").within
+    names = [type(step).__name__ for step in words]
+    assert compared(made, CONVERTER, " → ".join([*names, "XGBClassifier"])).within
     answer = Session(made.model).run({"text": table["note"].to_numpy(object).reshape(-1, 1)})
     assert (answer["label"] == model.predict(table["note"])).all()
 
@@ -353,6 +365,14 @@ def test_the_manifest_says_which_numbers_may_be_missing(tmp_path: Path) -> None:
     skops.dump(boosted, tmp_path / "boosted")
     made = conversion(CONVERTER, tmp_path / "boosted", "skops", tmp_path / "out2")
     assert made.manifest["input"][0]["missing"] == "nan"
+
+
+def test_quantiles_of_a_sparse_matrix_are_refused_with_a_way_out(tmp_path: Path) -> None:
+    table = customers()
+    quantiles = preprocessing.QuantileTransformer(n_quantiles=9, ignore_implicit_zeros=True)
+    model = make_pipeline(COUNTS, quantiles, LOGISTIC).fit(table["note"], targets(table)[1])
+    skops.dump(model, tmp_path / "model")
+    refused(CONVERTER, tmp_path / "model", "skops", tmp_path / "out", "quantiles of words", "MaxAbsScaler")
 
 
 @pytest.mark.parametrize(
