@@ -75,7 +75,7 @@ class NodeMesh:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(self, *, http: int, grpc: int, zmq: int, tls_fingerprint: str) -> tuple[int, int]:
-        """Opens the mesh's ports and lets other nodes find this one; the ports of the mesh and of bulk transfers. The
+        """Opens the mesh's ports and lets other nodes find this one; the ports of the mesh and of its streams. The
         arguments are the fronts' ports, 0 for one that is off. Raises OSError where an address cannot be had."""
         settings, mesh = self._settings, self._mesh
         ports = await mesh.start(http=http, grpc=grpc, zmq=zmq, tls_fingerprint=tls_fingerprint)

@@ -61,7 +61,7 @@ class DialledWire:
         self._messages = 0
         self._look: asyncio.TimerHandle | None = None
         self._unsent = Unsent(tuning.unsent_bytes)
-        self._socket = DrivenSocket(context, zmq.DEALER, self._read, tuning.messages_a_turn)
+        self._socket = DrivenSocket(context, zmq.DEALER, self._read)
         self._monitor = Monitor(context, self._socket, _CONNECTED | _BEGUN | sum(_ENDED), self._heard)
         try:
             self._connect(identity, tuning, public_key)

@@ -15,6 +15,7 @@ from appliance.core.addresses import Address
 from federation.introducer import ASK_BYTES, NONCE_BYTES, Act, Told, key_id_of, seal, unseal
 from federation.keyring import MeshKey
 from federation.messages import Introduction
+from federation.sealing import BANNER
 
 # closed: the box is there and says that nobody listens. silent: nothing came back at all.
 Ending = Literal["open", "closed", "silent", "no way"]
@@ -26,8 +27,8 @@ _MECHANISM = slice(12, 32)
 
 
 class Knock(NamedTuple):
-    """What a TCP port did. `is_mesh`: it answered as ZeroMQ with CURVE does. `detail`: the system's words where there
-    was no way."""
+    """What a TCP port did. `is_mesh`: it answered as ZeroMQ with CURVE does, or as a port for streams. `detail`: the
+    system's words where there was no way."""
 
     ending: Ending
     is_mesh: bool = False
@@ -56,7 +57,9 @@ async def knock(address: Address, *, wait_s: float) -> Knock:
     try:
         writer.write(_GREETING)
         async with asyncio.timeout(wait_s):
-            greeting = await reader.readexactly(len(_GREETING))
+            if (banner := await reader.readexactly(len(BANNER))) == BANNER:
+                return Knock("open", is_mesh=True)
+            greeting = banner + await reader.readexactly(len(_GREETING) - len(banner))
     except (TimeoutError, OSError, asyncio.IncompleteReadError):
         return Knock("open")
     finally:

@@ -1,4 +1,4 @@
-"""The links to all peers: one connection with each for what is said, another for bulk transfers.
+"""The links to all peers: one connection with each for what is said, and streams for calls and copies.
 
 Runs in the gateway's event loop. Decides which connection stays where two nodes dial each other, and passes nothing on
 that did not come from a node which is allowed at that moment. Knows HELLO, and no other message.
@@ -13,15 +13,27 @@ import zmq
 
 from appliance.core.addresses import Address
 from appliance.core.requests import Buffer
-from federation.bulk_links import BulkLinks, OnMessage
 from federation.dialled import DialledWire
 from federation.frames import message_parts
 from federation.identity import Identity
 from federation.link_choice import Candidate, takes_over
 from federation.listener import Listener
-from federation.messages import PROTOCOL, Head, Hello, Introduction, Pack
+from federation.messages import (
+    PROTOCOL,
+    Cancel,
+    Head,
+    Hello,
+    Introduction,
+    MeshFault,
+    MeshInvoke,
+    MeshReply,
+    Pack,
+    Streamed,
+    Ticket,
+)
 from federation.peer_link import AnyWire, PeerLink, dialable
 from federation.settings import MeshSettings
+from federation.streams import Purpose, Streams, StreamsEvents
 from federation.wires import Tuning
 from federation.zap import Gate
 
@@ -35,18 +47,22 @@ _UNSENT_MESSAGES = 1000
 # linux/ip.h, IPTOS_LOWDELAY: for queues on the way that tell calls from transfers.
 _LOW_DELAY = 0x10
 
+_OF_CALLS = (MeshInvoke, MeshReply, MeshFault, Cancel)
+
+OnMessage = Callable[[str, Head, list[Buffer]], None]
+
 _log = logging.getLogger("ingle.mesh")
 
 
 class LinkEvents(msgspec.Struct, frozen=True):
     """What Links tells, in the loop. `on_up(node_id, hello)`: both have said HELLO. `on_down(node_id, reason)`: there
-    is no link any more; not called for cut(). `on_message`: on a link that is up, a later HELLO too; its last argument
-    is the message's size in bytes."""
+    is no link any more; not called for cut(). `on_message`: on a link that is up, a later HELLO too, or on its stream
+    for calls; its last argument is the message's size in bytes. `on_copy`: on its stream for copies."""
 
     on_up: Callable[[str, Hello], None]
     on_down: Callable[[str, str], None]
     on_message: Callable[[str, Head, list[Buffer], int], None]
-    on_bulk: OnMessage
+    on_copy: OnMessage
 
 
 class Links:
@@ -66,7 +82,7 @@ class Links:
         self._hello = hello
         self._events = events
         self._loop = asyncio.get_running_loop()
-        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(io_threads=2)
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._context.set(zmq.MAX_SOCKETS, _SOCKETS)
         self._gate = Gate(self._context)
         self._tuning = Tuning(
@@ -74,19 +90,24 @@ class Links:
             max_message_bytes=max_body_bytes + _MAX_HEADS_BYTES,
             unsent_bytes=_UNSENT_BYTES,
             unsent_messages=_UNSENT_MESSAGES,
-            io_thread=0,
             type_of_service=_LOW_DELAY,
         )
         self._listener = Listener(self._context, identity, self._tuning, on_message=self._read, on_end=self._ended)
         self._links: dict[str, PeerLink] = {}
-        self._bulk = BulkLinks(self._context, identity, self._links, hello=hello, on_message=events.on_bulk)
+        self._streams = Streams(
+            identity.node_id,
+            self._links,
+            StreamsEvents(events.on_message, events.on_copy, self._stream_lost),
+            max_message_bytes=self._tuning.max_message_bytes,
+            unsent_bytes=_UNSENT_BYTES,
+        )
         self._closed = False
 
     def open(self, address: Address, bulk: Address) -> int:
-        """Listens for links and for bulk transfers; the port of these. Raises OSError where an address cannot be had;
-        where it is the first, another can be tried."""
+        """Listens for links and for streams; the port of these. Raises OSError where an address cannot be had; where it
+        is the first, another can be tried."""
         self._listener.open(address)
-        return self._bulk.open(bulk)
+        return self._streams.open(bulk)
 
     def close(self) -> None:
         """Ends every link; nothing is told any more."""
@@ -94,7 +115,7 @@ class Links:
         for link in self._links.values():
             self._end_all(link, "this node ends")
         self._listener.close()
-        self._bulk.close()
+        self._streams.close()
         self._gate.close()
         self._context.destroy(linger=0)
 
@@ -182,11 +203,11 @@ class Links:
     def _end_all(self, link: PeerLink, reason: str) -> None:
         link.wire = None  # so that nobody is told
         link.packer.clear()
+        self._streams.end_all(link, reason)
         for wire in link.wires():
             wire.end(reason)
         link.said.clear()
         link.yielding.clear()
-        link.bulk.clear()
 
     def _ended(self, wire: AnyWire, reason: str) -> None:
         link = self._links.get(wire.node_id)
@@ -206,6 +227,11 @@ class Links:
         self._end_all(link, reason)
         link.trouble = reason
         self._events.on_down(link.node_id, reason)
+
+    def _stream_lost(self, link: PeerLink, reason: str) -> None:
+        """Nobody would say which calls were lost with it: all are asked anew, as where the link ends."""
+        if link.wire is not None:
+            self._down(link, reason)
 
     # HELLO.
 
@@ -228,13 +254,19 @@ class Links:
                 if wire not in link.said:
                     break  # what came before it ended the connection
                 try:
-                    self._heard(link, one, its_bodies, size_bytes)
+                    self._heard(link, wire, one, its_bodies, size_bytes)
                 except Exception:  # of one message; the others are of other calls
                     _log.exception("a message was not dealt with")
         else:
-            self._heard(link, head, bodies, sum(map(len, frames)))
+            self._heard(link, wire, head, bodies, sum(map(len, frames)))
 
-    def _heard(self, link: PeerLink, head: Head, bodies: list[Buffer], size_bytes: int) -> None:
+    def _heard(self, link: PeerLink, wire: AnyWire, head: Head, bodies: list[Buffer], size_bytes: int) -> None:
+        if isinstance(head, Ticket):
+            self._streams.ticket(link, wire, head)
+            return
+        if isinstance(head, Streamed):
+            self._streams.streamed(link, head)
+            return
         if isinstance(head, Hello) and not self._is_believed(link, head):
             return
         self._events.on_message(link.node_id, head, bodies, size_bytes)
@@ -274,7 +306,7 @@ class Links:
             before, link.wire = link.wire, wire
             link.yielding[before] = self._loop.time() + _GRACE_S / 2
             self._let_go(before)
-            self._bulk.dial(link)
+            self._streams.give_tickets(link)
 
     def _down_but(self, link: PeerLink, wire: AnyWire, candidate: Candidate) -> None:
         """The node was started anew: what there was with its earlier life ends."""
@@ -287,7 +319,7 @@ class Links:
         link.packer.packs = hello.packs
         link.trouble = ""
         link.give_up_attempts("there is another link", but=lambda attempt: attempt.begun)
-        self._bulk.dial(link)
+        self._streams.give_tickets(link)
         self._events.on_up(link.node_id, hello)
 
     def _let_go(self, wire: AnyWire) -> None:
@@ -297,9 +329,22 @@ class Links:
     # Saying something.
 
     def send(self, node_id: str, head: Head, body: Sequence[Buffer] = ()) -> bool:
-        """Says something to a peer. False where there is no link, or what it leaves unread is too much already."""
+        """Says something to a peer; what is about calls on its stream for these, where there is one. False where there
+        is no link, or what it leaves unread is too much already."""
         link = self._links.get(node_id)
-        return link is not None and link.wire is not None and link.packer.send(message_parts(head, body))
+        if link is None or link.wire is None:
+            return False
+        parts = message_parts(head, body)
+        if isinstance(head, _OF_CALLS):
+            sent = self._streams.send(link, Purpose.CALLS, parts)
+            if sent is not None:
+                return sent
+        return link.packer.send(parts)
+
+    def send_behind_calls(self, node_id: str, head: Head) -> bool:
+        """Says something that is to be read after all that was said about calls. False where that cannot be."""
+        link = self._links.get(node_id)
+        return link is not None and bool(self._streams.send(link, Purpose.CALLS, message_parts(head)))
 
     def send_to_each(self, node_ids: Iterable[str], head: Head, body: Sequence[Buffer] = ()) -> None:
         """The same to several, as far as there is a link."""
@@ -309,6 +354,8 @@ class Links:
             if link is not None and link.wire is not None:
                 link.packer.send(parts)
 
-    def send_bulk(self, node_id: str, head: Head, body: Sequence[Buffer] = ()) -> bool:
-        """As send(), where large things delay nobody."""
-        return self._bulk.send(node_id, head, body)
+    def send_copy(self, node_id: str, head: Head, body: Sequence[Buffer] = ()) -> bool:
+        """Says something to a peer on its stream for copies. False where there is none, or what it leaves unread is too
+        much already."""
+        link = self._links.get(node_id)
+        return link is not None and bool(self._streams.send(link, Purpose.COPIES, message_parts(head, body)))

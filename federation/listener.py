@@ -115,7 +115,7 @@ class Listener:
         self._strangers: dict[int, AcceptedWire] = {}  # by descriptor, the oldest first
         self._ended_by_fd: dict[int, bytes] = {}  # the routing id of the last connection with that descriptor
         self._early: deque[list[zmq.Frame]] = deque()  # messages whose connection is not known yet
-        self._socket = DrivenSocket(context, zmq.ROUTER, self._read, tuning.messages_a_turn)
+        self._socket = DrivenSocket(context, zmq.ROUTER, self._read)
         self._monitor = Monitor(context, self._socket, _CAME | _WENT, self._heard)
         self._port = 0
         self._sweep: asyncio.TimerHandle | None = None

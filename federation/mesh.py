@@ -19,7 +19,6 @@ from appliance.core.beats import until_beat_s
 from appliance.core.errors import BadInputError
 from appliance.core.requests import Buffer
 from federation.actions import Action, CatalogueChanged, Cut, Dial, Fault, PeerChanged, Send, StoreRegisters
-from federation.bulk_links import OnMessage
 from federation.core import MAX_HINTS, TICK_S, MeshCore
 from federation.credentials import introduce
 from federation.identity import Identity, next_incarnation
@@ -27,7 +26,7 @@ from federation.interfaces import read_interfaces
 from federation.key_care import KeyCare
 from federation.key_rotation import Step
 from federation.keyring import Keyring
-from federation.links import LinkEvents, Links
+from federation.links import LinkEvents, Links, OnMessage
 from federation.meeting import Meeting
 from federation.mesh_disk import MeshDisk
 from federation.messages import (
@@ -60,7 +59,7 @@ from federation.view import MeshView
 _CALLS = (MeshInvoke, MeshReply, MeshFault, Cancel, Order, Ordered)
 _PORTS_TRIED = 20
 _GOODBYE_S = 0.5
-_GOODBYE = 2**62  # the number of a probe that is not the core's
+_GOODBYE, _GOODBYE_TO_CALLS = 2**62, 2**62 + 1  # numbers of probes that are not the core's
 
 _log = logging.getLogger("ingle.mesh")
 
@@ -72,7 +71,7 @@ def _ignored(*_: object) -> None:
 class Mesh:
     """start(), then send() and what the callbacks bring; drain() and stop() at the end.
 
-    `on_call` gets INVOKE, REPLY, FAULT, CANCEL, ORDER and ORDERED, `on_bulk` what came on a bulk link.
+    `on_call` gets INVOKE, REPLY, FAULT, CANCEL, ORDER and ORDERED, `on_copy` what came on a stream for copies.
     `on_peer_change` is called with a node's id when it comes to stand otherwise (up, suspect, dead, draining), tells
     something else of itself, or is there no more. `on_catalogue_change(names)`: what `view` says of these models is
     otherwise than before; `on_registers(registers)`: these were written, here or elsewhere. All are called in the loop,
@@ -100,7 +99,7 @@ class Mesh:
         self.keyring = keyring
         self.tags = [tag.strip() for tag in settings.tags.split(",") if tag.strip()]
         self.on_call: OnMessage = _ignored
-        self.on_bulk: OnMessage = _ignored
+        self.on_copy: OnMessage = _ignored
         self.on_peer_change: Callable[[str], None] = _ignored
         self.on_catalogue_change: Callable[[Iterable[str]], None] = _ignored
         self.on_left: Callable[[], None] = _ignored
@@ -128,16 +127,16 @@ class Mesh:
             settings,
             max_body_bytes=max_body_bytes,
             hello=self._hello_to,
-            events=LinkEvents(self._on_up, self._on_down, self._on_message, self._on_bulk),
+            events=LinkEvents(self._on_up, self._on_down, self._on_message, self._on_copy),
         )
         self._meeting = Meeting(self.node_id, keyring, self.names, self._links, self)
         self._care = KeyCare(self.node_id, keyring, living=self._meeting.linked, tell=self._links.send_to_each)
         self._tick_handle: asyncio.TimerHandle | None = None
         self._performing = False
-        self._goodbyes: dict[str, asyncio.Future[None]] = {}
+        self._goodbyes: dict[tuple[str, int], asyncio.Future[None]] = {}
 
     async def start(self, *, http: int, grpc: int, zmq: int, tls_fingerprint: str) -> tuple[int, int]:
-        """Listens; the ports of the mesh and of bulk transfers. The arguments are what peers are told of this node's
+        """Listens; the ports of the mesh and of its streams. The arguments are what peers are told of this node's
         fronts: ports, 0 for one that is off. Raises OSError where the address cannot be had."""
         self._ports = self._listen()
         self._me = replace(self._me, http=http, grpc=grpc, zmq=zmq, tls_fingerprint=tls_fingerprint)
@@ -175,7 +174,9 @@ class Mesh:
         left by then."""
         for peer in self.peers():
             if self._links.send(peer.node_id, Probe(_GOODBYE)):
-                self._goodbyes[peer.node_id] = self._loop.create_future()
+                self._goodbyes[peer.node_id, _GOODBYE] = self._loop.create_future()
+            if self._links.send_behind_calls(peer.node_id, Probe(_GOODBYE_TO_CALLS)):
+                self._goodbyes[peer.node_id, _GOODBYE_TO_CALLS] = self._loop.create_future()
         if self._goodbyes:
             await asyncio.wait(self._goodbyes.values(), timeout=_GOODBYE_S)
             self._goodbyes.clear()
@@ -355,8 +356,8 @@ class Mesh:
             self._perform()
             self.on_call(node_id, head, body)
             return
-        if isinstance(head, Probed) and head.number == _GOODBYE:
-            if (goodbye := self._goodbyes.get(node_id)) is not None and not goodbye.done():
+        if isinstance(head, Probed) and (goodbye := self._goodbyes.get((node_id, head.number))) is not None:
+            if not goodbye.done():
                 goodbye.set_result(None)
         elif isinstance(head, Keys):
             self._core.heard(node_id, now_s)
@@ -383,8 +384,8 @@ class Mesh:
         except BadInputError as error:
             _log.warning("%s: %s", self._name_of(node_id), error.sentence)
 
-    def _on_bulk(self, node_id: str, head: Head, body: list[Buffer]) -> None:
-        self.on_bulk(node_id, head, body)
+    def _on_copy(self, node_id: str, head: Head, body: list[Buffer]) -> None:
+        self.on_copy(node_id, head, body)
 
     def _name_of(self, node_id: str) -> str:
         peer = self.by_id.get(node_id)
@@ -447,9 +448,10 @@ class Mesh:
             self._core.called(node_id, time.monotonic())
         return self._links.send(node_id, head, body)
 
-    def send_bulk(self, node_id: str, head: Head, body: Sequence[Buffer] = ()) -> bool:
-        """As send(), on the link for bulk transfers, where large things delay nobody."""
-        return self._links.send_bulk(node_id, head, body)
+    def send_copy(self, node_id: str, head: Head, body: Sequence[Buffer] = ()) -> bool:
+        """Says something about copies to a peer, on its stream for these. False where there is none, or it has left too
+        much unread."""
+        return self._links.send_copy(node_id, head, body)
 
     def heard_load(self, node_id: str, key: str, model_state: ModelState | None, load: Load | None) -> None:
         """What came with a peer's answer; `key` is that of the version that was called (model_key())."""

@@ -44,6 +44,8 @@ class MeshKind(IntEnum):
     NO_CHUNK = 59
     HAVE = 60
     PACK = 61
+    TICKET = 62
+    STREAMED = 63
 
 
 # Who is there.
@@ -105,6 +107,24 @@ class Pack(msgspec.Struct, array_like=True):
     """Several messages of a link in one, in their order: the body is their frames, one after another. Sent only to who
     `packs`, after HELLO; holds neither another PACK nor a message of more than one part, and at most 256 messages of
     31 KiB together."""
+
+
+class Ticket(msgspec.Struct, array_like=True, frozen=True):
+    """Whoever hears this on its link may open one stream of this purpose (federation/streams.py) at the sender's bulk
+    port. `ticket_id` names it there, `secret` gives the stream's keys (federation/sealing.py). `has_aes`: the sender's
+    processor does AES by itself. Where there is no stream, what is about calls is said on the link."""
+
+    ticket_id: bytes
+    secret: bytes
+    purpose: int
+    has_aes: bool = False
+
+
+class Streamed(msgspec.Struct, array_like=True, frozen=True):
+    """What the sender says about calls after this, it says on the stream that the ticket opened: that is to be heard
+    after all that was said before."""
+
+    ticket_id: bytes
 
 
 # How each fares: every node is the authority on itself.
@@ -368,7 +388,7 @@ class Ordered(msgspec.Struct, array_like=True):
     sentence: str = ""
 
 
-# Artifacts, on the bulk link.
+# Artifacts, on the stream for copies.
 
 
 class Fetch(msgspec.Struct, array_like=True):
@@ -434,6 +454,8 @@ Head = (
     | Chunk
     | NoChunk
     | Have
+    | Ticket
+    | Streamed
 )
 
 KIND_OF: dict[type[msgspec.Struct], MeshKind] = {
@@ -459,4 +481,6 @@ KIND_OF: dict[type[msgspec.Struct], MeshKind] = {
     NoChunk: MeshKind.NO_CHUNK,
     Have: MeshKind.HAVE,
     Pack: MeshKind.PACK,
+    Ticket: MeshKind.TICKET,
+    Streamed: MeshKind.STREAMED,
 }

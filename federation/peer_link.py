@@ -1,8 +1,9 @@
-"""All connections with one peer: the one that is its link, those that an end has not let go yet, and those for bulk.
+"""All connections with one peer: the one that is its link, those that an end has not let go yet, and its streams.
 
 Runs in the gateway's event loop. Who may be here at all is links.py's.
 """
 
+import asyncio
 import ipaddress
 import logging
 import time
@@ -16,6 +17,8 @@ from federation.link_choice import Candidate
 from federation.listener import AcceptedWire
 from federation.messages import Head, Introduction
 from federation.packing import Packer
+from federation.sealed_stream import SealedStream
+from federation.wires import Wire
 
 MAX_ADDRESSES = 8  # of a node that are dialled
 _COMPLAIN_EVERY_S = 60.0
@@ -39,8 +42,9 @@ class PeerLink:
         self.yielding: dict[AnyWire, float] = {}
         self.packer = Packer(lambda: self.wire)
         self.attempts: dict[Address, DialledWire] = {}
-        self.bulk: list[AnyWire] = []
-        self.bulk_attempt: DialledWire | None = None
+        self.streams: dict[int, list[SealedStream]] = {}  # that have begun, by purpose
+        self.stream_attempts: dict[int, asyncio.Task[None]] = {}
+        self.streamed: dict[bytes, None] = {}  # tickets of streams that STREAMED was said of
         self.trouble = ""  # why the last attempt came to nothing
         self._complained_s = float("-inf")
 
@@ -70,13 +74,12 @@ class PeerLink:
             self._complained_s = now_s
             _log.warning("node %s %s", self.node_id, sentence)
 
-    def wires(self) -> Iterator[AnyWire]:
+    def wires(self) -> Iterator[Wire]:
         """Everything that is open or being tried."""
         yield from tuple(self.said)
         yield from tuple(self.attempts.values())
-        yield from tuple(self.bulk)
-        if self.bulk_attempt is not None:
-            yield self.bulk_attempt
+        for streams in tuple(self.streams.values()):
+            yield from tuple(streams)
 
     def give_up_attempts(self, reason: str, *, but: Callable[[DialledWire], bool] = lambda _: False) -> None:
         """Ends what is being tried, as far as it is not meant by `but`."""

@@ -31,18 +31,15 @@ _log = logging.getLogger("ingle.mesh")
 
 
 class DrivenSocket:
-    """One socket. `on_message` gets the frames of each message; it may close the socket. `messages_a_turn`: after how
-    many the loop sees to others."""
+    """One socket. `on_message` gets the frames of each message; it may close the socket."""
 
     def __init__(
         self,
         context: Context,
         kind: int,
         on_message: Callable[[list[zmq.Frame]], None],
-        messages_a_turn: int = MESSAGES_A_TURN,
     ) -> None:
         self._on_message = on_message
-        self._messages_a_turn = messages_a_turn
         self._loop = asyncio.get_running_loop()
         self._look_is_due = False
         self._looking = False
@@ -69,7 +66,7 @@ class DrivenSocket:
             self._looking = False
 
     def _read_some(self) -> bool:
-        for _ in range(self._messages_a_turn):
+        for _ in range(MESSAGES_A_TURN):
             # To ask is also what makes the descriptor speak again.
             if self.closed or not cast(int, self.zmq.get(_EVENTS)) & _POLLIN:
                 return True

@@ -1,4 +1,4 @@
-"""Fetches artifacts from peers and gives them to peers: what runs between this node and all others on the bulk links.
+"""Fetches artifacts from peers and gives them to peers: what runs on this node's streams for copies.
 
 Runs in the gateway's event loop. Knows digests, files and node ids; not what a model is, nor who ought to have a copy.
 """
@@ -24,7 +24,7 @@ HEARD_S = 10.0
 class Transfers:
     """One for the node. `held` finds artifacts that lie here (called in threads); `peers` says which nodes are alive.
 
-    on_bulk() is fed with what comes on the bulk links; `send` is the mesh's send_bulk().
+    on_copy() is fed with what comes on the streams for copies; `send` is the mesh's send_copy().
     """
 
     def __init__(self, send: Send, held: Callable[[str], Held | None], peers: Callable[[], Collection[str]]) -> None:
@@ -44,8 +44,8 @@ class Transfers:
         """They are given it no more."""
         self._given.pop(digest, None)
 
-    def on_bulk(self, node_id: str, head: Head, body: list[Buffer]) -> None:
-        """What a peer said on its bulk link."""
+    def on_copy(self, node_id: str, head: Head, body: list[Buffer]) -> None:
+        """What a peer said on its stream for copies."""
         match head:
             case Fetch() if credible_fetch(head):
                 self._server.asked(node_id, head)

@@ -11,7 +11,6 @@ import zmq
 
 from appliance.core.requests import Buffer
 from federation.identity import Identity
-from federation.sockets import MESSAGES_A_TURN
 from federation.zap import ZAP_DOMAIN
 
 _HANDSHAKE_MS = 3000
@@ -22,16 +21,13 @@ _ASK_EVERY, _GIVE_UP_AFTER = 0.667, 0.85
 
 class Tuning(msgspec.Struct, frozen=True, kw_only=True):
     """How connections of one purpose are kept. `suspect_s`: a peer that says nothing for about so long is given up by
-    ZeroMQ; 0: whether it lives is not asked. `unsent_bytes` and `unsent_messages` bound what one peer may leave unread.
-    `io_thread`: which of ZeroMQ's threads does the work. `messages_a_turn`: after how many the loop sees to others."""
+    ZeroMQ. `unsent_bytes` and `unsent_messages` bound what one peer may leave unread."""
 
     suspect_s: float
     max_message_bytes: int
     unsent_bytes: int
     unsent_messages: int
-    io_thread: int
     type_of_service: int  # ip(7), IP_TOS
-    messages_a_turn: int = MESSAGES_A_TURN
 
 
 class Wire(Protocol):
@@ -66,7 +62,6 @@ def secure(sock: "zmq.Socket[bytes]", identity: Identity, tuning: Tuning, *, ser
         (zmq.HANDSHAKE_IVL, _HANDSHAKE_MS),
         (zmq.SNDHWM, tuning.unsent_messages),
         (zmq.RCVHWM, tuning.unsent_messages),
-        (zmq.AFFINITY, 1 << tuning.io_thread),
         (zmq.TOS, tuning.type_of_service),
         (zmq.HEARTBEAT_IVL, round(_ASK_EVERY * tuning.suspect_s * 1000)),
         (zmq.HEARTBEAT_TIMEOUT, round(_GIVE_UP_AFTER * tuning.suspect_s * 1000)),

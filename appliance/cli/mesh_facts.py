@@ -37,7 +37,7 @@ _MAX_ADDRESSES = 4  # of one node
 
 class Tried(msgspec.Struct):
     """A node that was knocked at: at that of its addresses where most was found. `seen` and `known`: what mDNS and the
-    running node say of it, where they know it. `bulk` is the port for copies, where it is known which that is."""
+    running node say of it, where they know it. `bulk` is the port for calls and copies, where it is known which one."""
 
     name: str
     address: Address

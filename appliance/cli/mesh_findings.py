@@ -160,8 +160,8 @@ def _tried(tried: Tried, facts: Facts) -> Iterator[Finding]:
         yield Finding(
             about,
             "warn",
-            f"TCP port {tried.bulk_port} there, for copies of models, {_ENDINGS[tried.bulk.ending]}: let it through, "
-            "or models are not copied from it",
+            f"TCP port {tried.bulk_port} there, for calls and copies, {_ENDINGS[tried.bulk.ending]}: let it through, "
+            "or calls take longer and models are not copied",
         )
     if known is not None and known.version and known.version != VERSION:
         yield Finding(about, "warn", f"it runs Ingle {known.version}, and this box {VERSION}: update the older")
@@ -178,7 +178,7 @@ def _mesh_port(about: str, tried: Tried) -> Finding:
     port = tried.address.port
     if tried.tcp.ending == "open":
         if tried.tcp.is_mesh:
-            bulk = f", and port {tried.bulk_port} for copies" if tried.bulk and tried.bulk.is_mesh else ""
+            bulk = f", and port {tried.bulk_port} for calls and copies" if tried.bulk and tried.bulk.is_mesh else ""
             return Finding(about, "ok", f"TCP port {port} answers as a mesh does{bulk}")
         return Finding(
             about, "fail", f"TCP port {port} is open but is no mesh's: that is 8004, unless its --mesh says otherwise"

@@ -60,11 +60,11 @@ class CopiesMesh(DeletionsMesh, Protocol):
 
     def peers(self) -> list[Peer]: ...
     def peer(self, node_id: str) -> Peer | None: ...
-    def send_bulk(self, node_id: str, head: Head, body: Sequence[Buffer] = ()) -> bool: ...
+    def send_copy(self, node_id: str, head: Head, body: Sequence[Buffer] = ()) -> bool: ...
 
 
 class Copies:
-    """start() once the mesh is up. on_bulk(), on_change() and peer_gone() are fed with what the mesh tells."""
+    """start() once the mesh is up. on_copy(), on_change() and peer_gone() are fed with what the mesh tells."""
 
     def __init__(
         self,
@@ -89,7 +89,7 @@ class Copies:
         self._tags = tuple(tags)
         self._warm = warm
         self.deletions = Deletions(catalogue, mesh, order=order, forget=forget)
-        self.transfers = Transfers(mesh.send_bulk, held_in(catalogue), self._alive)
+        self.transfers = Transfers(mesh.send_copy, held_in(catalogue), self._alive)
         self._folders = CopyFolders(catalogue.folder / FOLDER)
         self._copier = Copier(catalogue, inspector, self.transfers, self._folders)
         self.disk_room = DiskRoom(
@@ -132,13 +132,13 @@ class Copies:
 
     # What the mesh tells.
 
-    def on_bulk(self, node_id: str, head: Head, body: list[Buffer]) -> None:
-        """What came on a bulk link."""
+    def on_copy(self, node_id: str, head: Head, body: list[Buffer]) -> None:
+        """What came on a stream for copies."""
         if isinstance(head, Have) and head.refused and credible_have(head):
             while len(self._refusing) >= 1024:
                 del self._refusing[next(iter(self._refusing))]
             self._refusing.setdefault(head.digest, {})[node_id] = time.monotonic() + REFUSED_HEARD_S
-        self.transfers.on_bulk(node_id, head, body)
+        self.transfers.on_copy(node_id, head, body)
 
     def on_change(self, names: Iterable[str]) -> None:
         """What the mesh holds or wishes of these models has changed."""
@@ -404,7 +404,7 @@ class Copies:
     def _tell_refused(self, digest: str) -> None:
         why = self._folders.refused.get(digest, "")[:500]
         for node_id in self._alive():
-            self._mesh.send_bulk(node_id, Have(digest, ended=True, refused=why), [])
+            self._mesh.send_copy(node_id, Have(digest, ended=True, refused=why), [])
 
     # Who there is.
 

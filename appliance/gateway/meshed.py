@@ -115,7 +115,7 @@ class Meshed:
         self.mesh.on_call = self._on_message
         self.mesh.on_peer_change = self._on_peer_change
         self.mesh.on_registers = self._on_registers
-        self.mesh.on_bulk = self.copies.on_bulk
+        self.mesh.on_copy = self.copies.on_copy
         self.catalogue.on_change = self.copies.on_change
         self.catalogue.start()
         self.copies.start()

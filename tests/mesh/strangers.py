@@ -15,7 +15,10 @@ from federation.frames import message_parts, read_message
 from federation.identity import Identity, new_identity
 from federation.keyring import Keyring
 from federation.mesh import Mesh
-from federation.messages import PROTOCOL, Head, Hello, Introduction
+from federation.messages import PROTOCOL, Head, Hello, Introduction, Ticket
+from federation.sealed_stream import DialledStream, SealedStream, StreamEvents, StreamTuning
+from federation.sealing import keys_of, new_opening
+from federation.streams import Purpose
 from federation.wires import Tuning
 from tests.mesh.meshed import until
 
@@ -24,7 +27,6 @@ TUNING = Tuning(
     max_message_bytes=2**24,
     unsent_bytes=2**28,
     unsent_messages=100_000,
-    io_thread=0,
     type_of_service=0,
 )
 
@@ -87,6 +89,15 @@ class Stranger:
         self.say(Hello(PROTOCOL, "9.9.9", shown, incarnation))
         await until(lambda: any(isinstance(head, Hello) for head in self.heard))
 
+    async def tickets(self) -> dict[int, Ticket]:
+        """What a node that this member dialled gave it, by purpose."""
+
+        def given() -> dict[int, Ticket]:
+            return {head.purpose: head for head in self.heard if isinstance(head, Ticket)}
+
+        await until(lambda: len(given()) == len(Purpose))
+        return given()
+
     def close(self) -> None:
         if self.wire is not None:
             self.wire.end("the test is over")
@@ -100,6 +111,41 @@ async def stranger(identity: Identity | None = None) -> AsyncIterator[Stranger]:
         yield made
     finally:
         made.close()
+
+
+class StreamEnd:
+    """The dialling end of a stream that is driven by hand. `heard` are the heads that came."""
+
+    def __init__(self, own_id: str, peer_id: str, ticket: Ticket, *, secret: bytes = b"") -> None:
+        opening = new_opening(ticket.ticket_id, both_have_aes=True)
+        keys = keys_of(secret or ticket.secret, opening, dialling_id=own_id, accepting_id=peer_id)
+        self.heard: list[Head] = []
+        self.ended = ""
+        self.stream = DialledStream(
+            StreamTuning(purpose=ticket.purpose, max_message_bytes=2**24, unsent_bytes=2**28, type_of_service=0),
+            StreamEvents(lambda _: None, self._read, self._end),
+            node_id=peer_id,
+            opening=opening,
+            out=keys.dialled,
+            into=keys.accepted,
+        )
+
+    async def dial(self, port: int) -> bool:
+        """Whether it was let in."""
+        await asyncio.get_running_loop().create_connection(lambda: self.stream, "127.0.0.1", port)
+        await until(lambda: self.stream.begun or self.ended)
+        return self.stream.begun
+
+    def _read(self, _: SealedStream, parts: list[Buffer], size_bytes: int) -> None:
+        message = read_message(parts)
+        assert message is not None
+        self.heard.append(message[0])
+
+    def _end(self, _: SealedStream, reason: str) -> None:
+        self.ended = reason
+
+    def say(self, head: Head, body: tuple[Buffer, ...] = ()) -> bool:
+        return self.stream.send(message_parts(head, body))
 
 
 class Tap:

@@ -73,14 +73,14 @@ def test_bulk_passes_on_a_link_of_its_own_both_ways(tmp_path: Path) -> None:
 
             def take(mesh: Mesh, node_id: str, head: Head, body: list[Buffer]) -> None:
                 if isinstance(head, Fetch):
-                    assert mesh.send_bulk(node_id, Chunk(head.number, len(piece)), [piece])
+                    assert mesh.send_copy(node_id, Chunk(head.number, len(piece)), [piece])
                 else:
                     got.append(bytes(body[0]))
 
             for mesh in (one, other):
-                mesh.on_bulk = functools.partial(take, mesh)
+                mesh.on_copy = functools.partial(take, mesh)
             for asker, giver in ((one, other), (other, one)):
-                await until(functools.partial(asker.send_bulk, giver.node_id, Fetch(1, "d", "f", 0, len(piece))))
+                await until(functools.partial(asker.send_copy, giver.node_id, Fetch(1, "d", "f", 0, len(piece))))
                 await until(lambda: got)
                 assert got.pop() == piece
 

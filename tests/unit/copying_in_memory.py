@@ -56,7 +56,7 @@ class Endpoint:
         self.view = MeshView(lambda name: self.own_registers.of(name).values())
         self.held: dict[str, Record] = {}
         self.on_catalogue_change: Callable[[Iterable[str]], None] = lambda _: None
-        self.on_bulk: Callable[[str, Head, list[Buffer]], None] = lambda *_: None
+        self.on_copy: Callable[[str, Head, list[Buffer]], None] = lambda *_: None
 
     @property
     def registers(self) -> list[Register]:
@@ -68,13 +68,13 @@ class Endpoint:
     def peer(self, node_id: str) -> Peer | None:
         return next((peer for peer in self.peers() if peer.node_id == node_id), None)
 
-    def send_bulk(self, node_id: str, head: Head, body: Sequence[Buffer] = ()) -> bool:
+    def send_copy(self, node_id: str, head: Head, body: Sequence[Buffer] = ()) -> bool:
         node = self.lan.by_id(node_id)
         if {node.name, self.name} & self.lan.away:
             return False
         copied: list[Buffer] = [bytes(part) for part in body]
         if not self.lan.drops(self.name, node.name, head):
-            asyncio.get_running_loop().call_soon(node.mesh.on_bulk, self.node_id, head, copied)
+            asyncio.get_running_loop().call_soon(node.mesh.on_copy, self.node_id, head, copied)
         return True
 
     def write_register(self, *, kind: str, name: str, key: str, value: str) -> None:
@@ -131,7 +131,7 @@ class Node:
             use=lambda _: self.used,
             keep_free_bytes=0,
         )
-        self.mesh.on_bulk = self.copies.on_bulk
+        self.mesh.on_copy = self.copies.on_copy
         self.mesh_catalogue.on_change = self.copies.on_change
         self.mesh_catalogue.start()
         self.copies.start()

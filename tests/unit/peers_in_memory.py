@@ -65,7 +65,7 @@ class Network:
 
     def _arrive(self, sender: str, to: str, head: Head, body: list[Buffer]) -> None:
         if to not in self.dead:
-            self.nodes[to].transfers.on_bulk(sender, head, body)
+            self.nodes[to].transfers.on_copy(sender, head, body)
 
     def kill(self, node_id: str) -> None:
         self.dead.add(node_id)

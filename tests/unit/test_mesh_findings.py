@@ -107,7 +107,7 @@ def test_what_is_wrong_with_this_box_or_its_network_is_named_with_what_to_do(
         (tried(udp=Answer("silent"), seen=introduction("box")), "fail", "a firewall drops UDP 8004, or it has revoked"),
         (tried(udp=Answer("open", introduction("box"), 3600.0)), "warn", "3600.0 s ahead of this box's"),
         (tried(udp=Answer("open", introduction("box"), -90.0)), "warn", "90.0 s behind"),
-        (tried(bulk=Knock("silent"), bulk_port=8005), "warn", "TCP port 8005 there, for copies"),
+        (tried(bulk=Knock("silent"), bulk_port=8005), "warn", "TCP port 8005 there, for calls and copies"),
         (tried(known=MeshNode("box", standing="dead", version="")), "fail", "it counts as dead"),
         (tried(known=MeshNode("box", version="9.9.9")), "warn", "it runs Ingle 9.9.9"),
     ],

@@ -67,7 +67,7 @@ def test_those_who_fetch_together_give_to_each_other(tmp_path: Path) -> None:
                     slow["a"] += 1
                     if slow["a"] % 16 == 15:
                         asyncio.get_running_loop().call_later(
-                            0.1, network.nodes[to].transfers.on_bulk, sender, head, body
+                            0.1, network.nodes[to].transfers.on_copy, sender, head, body
                         )
                         return None
                 return head, body
@@ -189,7 +189,7 @@ def test_nothing_is_given_but_files_of_artifacts(tmp_path: Path) -> None:
                 Fetch(7, "0" * 64, "model.onnx", 0, 1),
             )
             for fetch in asks:
-                network.nodes["a"].transfers.on_bulk("b", fetch, [])
+                network.nodes["a"].transfers.on_copy("b", fetch, [])
             while len(network.said) < len(asks) - 1:
                 await asyncio.sleep(0.001)
             assert {type(head).__name__ for _, _, head in network.said} == {"NoChunk"}
@@ -211,9 +211,9 @@ def test_nothing_is_given_but_files_of_artifacts(tmp_path: Path) -> None:
 def test_what_no_peer_can_mean_is_not_remembered(tmp_path: Path, have: Have) -> None:
     async def scenario() -> None:
         async with network_of(tmp_path, "ab", "a") as (network, _):
-            network.nodes["a"].transfers.on_bulk("b", have, [])
+            network.nodes["a"].transfers.on_copy("b", have, [])
             assert network.nodes["a"].transfers.heard() == []
-            network.nodes["a"].transfers.on_bulk("b", Have("d" * 64, bytes(32), b"\x01"), [])
+            network.nodes["a"].transfers.on_copy("b", Have("d" * 64, bytes(32), b"\x01"), [])
             assert [node_id for node_id, _ in network.nodes["a"].transfers.heard()] == ["b"]
 
     run(scenario)

@@ -1,0 +1,330 @@
+"""One TCP connection between two nodes whose every record is sealed: whole messages in, whole messages out.
+
+Runs in the gateway's event loop, with no thread between it and the wire. Knows the mesh's frames as far as their sizes
+go, and no heads. The dialling end says an opening (sealing.py) and an empty record; the other a banner and, once that
+record has proved who dials, an empty record too. Then both say messages: a record of the head and a small body, and as
+many more as a large body takes. A record is the four bytes of its size and what was sealed.
+"""
+
+import asyncio
+import contextlib
+import socket
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import cast
+
+import msgspec
+
+from appliance.core.frames import MAX_HEAD_BYTES, PREFIX, PREFIX_SIZE
+from appliance.core.requests import Buffer
+from federation.frames import PART_FROM_BYTES
+from federation.record_buffer import SIZE, RecordBuffer
+from federation.sealing import BANNER, OPENING_BYTES, TAG_BYTES, BrokenStreamError, Opening, Sealed, read_opening
+
+# Small enough to lie in a core's cache, and to be opened there while the next is sealed here.
+RECORD_BYTES = 256 * 1024
+_MAX_RECORD_BYTES = PREFIX_SIZE + MAX_HEAD_BYTES + PART_FROM_BYTES + TAG_BYTES
+_AHEAD_BYTES = RECORD_BYTES  # of what is sealed and has not left: more is sealed when it has
+_REST_S = 5.0
+_BYTES_A_TURN = 1024 * 1024  # some 0.6 ms of work; then the loop sees to others
+_KEEP_ALIVE = (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3))
+
+
+class StreamTuning(msgspec.Struct, frozen=True, kw_only=True):
+    """How streams of one purpose are kept. `unsent_bytes` bounds what one peer may leave unread."""
+
+    purpose: int
+    max_message_bytes: int
+    unsent_bytes: int
+    type_of_service: int  # ip(7), IP_TOS
+
+
+_UNKNOWN = StreamTuning(purpose=0, max_message_bytes=0, unsent_bytes=0, type_of_service=0)
+
+
+class StreamEvents(msgspec.Struct, frozen=True):
+    """`on_begun(stream)` once the other end has proved who it is, `on_message(stream, parts, size_bytes)`, and once
+    `on_end(stream, reason)`. The parts of a message are those of frames.message_parts(), but for a large body, which is
+    one."""
+
+    on_begun: "Callable[[SealedStream], None]"
+    on_message: "Callable[[SealedStream, list[Buffer], int], None]"
+    on_end: "Callable[[SealedStream, str], None]"
+
+
+class SealedStream(asyncio.BufferedProtocol):
+    """A Wire, once it has begun: see DialledStream and AcceptedStream."""
+
+    dialled: bool
+
+    def __init__(self, tuning: StreamTuning | None, events: StreamEvents, *, preamble_bytes: int) -> None:
+        """`preamble_bytes`: how much comes before the first record. `tuning`: None where that tells."""
+        self.node_id = ""  # the other end's, once it is known
+        self.ticket_id = b""
+        self.begun = False
+        self.ended = False
+        self._tuning = tuning or _UNKNOWN
+        self._events = events
+        self._preamble_bytes = preamble_bytes
+        self._out: Sealed | None = None
+        self._in: Sealed | None = None
+        self._transport: asyncio.Transport | None = None
+        self._reason = "the connection ended"
+        self._came = RecordBuffer(RECORD_BYTES + TAG_BYTES + SIZE.size)
+        self._rest: asyncio.TimerHandle | None = None
+        self._first: bytes | None = None  # of a message whose body has not all come
+        self._body = memoryview(b"")
+        self._body_at = 0
+        self._waits = False
+        self._turn_bytes = 0
+        self._unsealed: deque[Buffer] = deque()
+        self._unsealed_bytes = 0
+        self._paused = False
+
+    # What comes.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self._transport.set_write_buffer_limits(_AHEAD_BYTES)
+        self._say_preamble(self._transport)
+
+    @property
+    def purpose(self) -> int:
+        """What it is for; 0 until that is known."""
+        return self._tuning.purpose
+
+    def _tune(self, tuning: StreamTuning) -> None:
+        self._tuning = tuning
+        assert self._transport is not None
+        _set_options(self._transport.get_extra_info("socket"), tuning.type_of_service)
+
+    def _say_preamble(self, transport: asyncio.Transport) -> None:
+        raise NotImplementedError
+
+    def _hear_preamble(self, preamble: Buffer) -> None:
+        """Raises BrokenStreamError."""
+        raise NotImplementedError
+
+    def _hear_proof(self) -> None:
+        """The other end knows the keys."""
+        raise NotImplementedError
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._came.room()
+
+    def buffer_updated(self, nbytes: int) -> None:
+        came = self._came
+        came.came(nbytes)
+        try:
+            while not self.ended:
+                if self._in is None:
+                    piece = came.piece(self._preamble_bytes)
+                    if piece is None:
+                        break
+                    self._hear_preamble(piece)
+                else:
+                    record = came.record(_MAX_RECORD_BYTES if self.begun else TAG_BYTES)
+                    if record is None:
+                        break
+                    self._hear_record(self._in, record)
+        except BrokenStreamError as error:
+            self.end(error.sentence)
+        if came.is_large and self._rest is None and not self.ended:
+            self._rest = asyncio.get_running_loop().call_later(_REST_S, self._let_go)
+        self._turn_bytes += nbytes
+        if self._turn_bytes >= _BYTES_A_TURN and not self.ended:
+            self._turn_bytes = 0
+            assert self._transport is not None
+            self._transport.pause_reading()
+            asyncio.get_running_loop().call_soon(self._read_on)
+
+    def _hear_record(self, sealed: Sealed, record: memoryview) -> None:
+        if not self.begun:
+            sealed.open(record)
+            self._hear_proof()
+        elif self._first is None:
+            self._hear_first(sealed.open(record))
+        else:
+            end = self._body_at + len(record) - TAG_BYTES
+            if not self._body_at < end <= len(self._body):
+                raise BrokenStreamError("a body has more bytes than its head says")
+            sealed.open_into(record, self._body[self._body_at : end])
+            self._body_at = end
+            if end == len(self._body):
+                first, body = self._first, self._body
+                self._first, self._body = None, memoryview(b"")
+                self._events.on_message(self, [first, body], len(first) + len(body))
+
+    def _hear_first(self, first: bytes) -> None:
+        if len(first) < PREFIX_SIZE:
+            raise BrokenStreamError(f"a message has {len(first)} bytes: a frame begins with {PREFIX_SIZE}")
+        _, _, _, head_bytes, body_bytes = PREFIX.unpack_from(first)
+        due_bytes = PREFIX_SIZE + head_bytes + body_bytes - len(first)
+        if due_bytes <= 0:  # more than its sizes say is for whoever reads it to refuse
+            self._events.on_message(self, [first], len(first))
+        elif len(first) + due_bytes > self._tuning.max_message_bytes:
+            raise BrokenStreamError(
+                f"a message has {len(first) + due_bytes} bytes: at most {self._tuning.max_message_bytes} are taken"
+            )
+        else:
+            self._first, self._body, self._body_at = first, memoryview(bytearray(due_bytes)), 0
+
+    def wait(self, *, waits: bool) -> None:
+        """Whether what comes is left unread for now. A little more may be read all the same."""
+        self._waits = waits
+        if self._transport is not None and not self.ended:
+            (self._transport.pause_reading if waits else self._transport.resume_reading)()
+
+    def _read_on(self) -> None:
+        if self._transport is not None and not self._waits and not self.ended:
+            self._transport.resume_reading()
+
+    def _let_go(self) -> None:
+        self._rest = None
+        if not self._came.rest():
+            self._rest = asyncio.get_running_loop().call_later(_REST_S, self._let_go)
+
+    # What leaves.
+
+    def has_room(self, size_bytes: int) -> bool:
+        """As Wire.has_room()."""
+        if self.ended or not self.begun or self._transport is None:
+            return False
+        unsent_bytes = self._unsealed_bytes + self._transport.get_write_buffer_size()
+        return not unsent_bytes or unsent_bytes + size_bytes <= self._tuning.unsent_bytes
+
+    def send(self, parts: Sequence[Buffer]) -> bool:
+        """As Wire.send(). The parts are read when their turn comes: they are not to change."""
+        size_bytes = sum(map(len, parts))
+        if not self.has_room(size_bytes):
+            return False
+        self._unsealed.append(parts[0])
+        for part in parts[1:]:
+            view = memoryview(part)
+            self._unsealed += (view[at : at + RECORD_BYTES] for at in range(0, len(view), RECORD_BYTES))
+        self._unsealed_bytes += size_bytes
+        self._seal()
+        return True
+
+    def _seal(self) -> None:
+        transport, out = self._transport, self._out
+        assert transport is not None
+        assert out is not None
+        while self._unsealed and not self._paused and not self.ended:
+            plain = self._unsealed.popleft()
+            self._unsealed_bytes -= len(plain)
+            sealed = out.seal(plain)
+            transport.writelines((SIZE.pack(len(sealed)), sealed))
+
+    def pause_writing(self) -> None:
+        self._paused = True
+
+    def resume_writing(self) -> None:
+        self._paused = False
+        self._seal()
+
+    # Its end.
+
+    def end(self, reason: str) -> None:
+        """As Wire.end()."""
+        if not self.ended:
+            self.ended = True
+            self._reason = reason
+            if self._transport is not None:
+                self._transport.abort()
+
+    def eof_received(self) -> bool:
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if not self.ended:
+            self.ended = True
+            self._reason = f"the connection ended: {exc}" if exc is not None else self._reason
+        if self._rest is not None:
+            self._rest.cancel()
+        self._unsealed.clear()
+        self._unsealed_bytes = 0
+        self._events.on_end(self, self._reason)
+
+
+class DialledStream(SealedStream):
+    """The end that dials: give it to a connection to where the ticket's maker listens."""
+
+    dialled = True
+
+    def __init__(
+        self, tuning: StreamTuning, events: StreamEvents, *, node_id: str, opening: Opening, out: Sealed, into: Sealed
+    ) -> None:
+        """`out` and `into`: how what this end says, and what it hears, is sealed."""
+        super().__init__(tuning, events, preamble_bytes=len(BANNER))
+        self.node_id, self.ticket_id = node_id, opening.ticket_id
+        self._opening = opening
+        self._out = out
+        self._later_in = into
+
+    def _say_preamble(self, transport: asyncio.Transport) -> None:
+        assert self._out is not None
+        self._tune(self._tuning)
+        proof = self._out.seal(b"")
+        transport.write(self._opening.encoded() + SIZE.pack(len(proof)) + proof)
+
+    def _hear_preamble(self, preamble: Buffer) -> None:
+        if bytes(preamble) != BANNER:
+            raise BrokenStreamError("what answers there is no node that this one can talk to")
+        self._in = self._later_in
+
+    def _hear_proof(self) -> None:
+        self.begun = True
+        self._events.on_begun(self)
+
+
+class Admission(msgspec.Struct, frozen=True):
+    """Whom a ticket lets in, for what, and how what this end says and hears is sealed."""
+
+    node_id: str
+    ticket_id: bytes
+    tuning: StreamTuning
+    out: Sealed
+    into: Sealed
+
+
+class AcceptedStream(SealedStream):
+    """The end that listens. Until it has begun it is a stranger's connection."""
+
+    dialled = False
+
+    def __init__(self, events: StreamEvents, admit: Callable[[Opening], Admission | None]) -> None:
+        """`admit` says what an opening's ticket means; None: there is no such ticket."""
+        super().__init__(None, events, preamble_bytes=OPENING_BYTES)
+        self._admit = admit
+
+    def _say_preamble(self, transport: asyncio.Transport) -> None:
+        transport.write(BANNER)
+
+    def _hear_preamble(self, preamble: Buffer) -> None:
+        admission = self._admit(read_opening(preamble))
+        if admission is None:
+            raise BrokenStreamError("it has no ticket")
+        self._tune(admission.tuning)
+        self.ticket_id = admission.ticket_id
+        self.node_id, self._out, self._in = admission.node_id, admission.out, admission.into
+
+    def _hear_proof(self) -> None:
+        assert self._out is not None
+        assert self._transport is not None
+        proof = self._out.seal(b"")
+        self._transport.write(SIZE.pack(len(proof)) + proof)
+        self.begun = True
+        self._events.on_begun(self)
+
+
+def _set_options(sock: socket.socket, type_of_service: int) -> None:
+    with contextlib.suppress(OSError):  # it has ended again
+        if sock.family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_TCLASS, type_of_service)
+        else:
+            sock.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, type_of_service)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for option, value in _KEEP_ALIVE:
+            if (number := getattr(socket, option, None)) is not None:
+                sock.setsockopt(socket.IPPROTO_TCP, number, value)

@@ -1,0 +1,238 @@
+"""Streams between nodes, with real sockets: calls and copies go on them, in order, and whatever ends is told."""
+
+import asyncio
+from pathlib import Path
+
+import uvloop
+
+from appliance.core.addresses import Address
+from federation.frames import message_parts
+from federation.knocking import Knock, knock
+from federation.mesh import Mesh
+from federation.messages import Cancel, Chunk, Head, MeshInvoke, Streamed
+from federation.sealed_stream import RECORD_BYTES, SealedStream
+from federation.streams import Purpose
+from tests.mesh.meshed import MAX_BODY_BYTES, shells, until
+from tests.mesh.strangers import stranger
+from tests.mesh.test_links import invoke, reply
+
+
+def stream(one: Mesh, other: Mesh, purpose: Purpose = Purpose.CALLS) -> SealedStream | None:
+    """One's, where there is one."""
+    link = one._links._links.get(other.node_id)
+    streams = link.streams.get(purpose) if link is not None else None
+    return streams[0] if streams else None
+
+
+async def streaming(*meshes: Mesh) -> None:
+    """Returns when each has both streams with each other one."""
+    await until(
+        lambda: all(
+            stream(one, other, purpose) for one in meshes for other in meshes if one is not other for purpose in Purpose
+        )
+    )
+
+
+def heard_by(mesh: Mesh) -> list[tuple[Head, list[bytes]]]:
+    heard: list[tuple[Head, list[bytes]]] = []
+    mesh.on_call = lambda _, head, body: heard.append((head, list(map(bytes, body))))
+    return heard
+
+
+def test_bodies_of_every_size_come_as_they_were_both_ways(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with shells(tmp_path) as nodes:
+            one, other = await nodes.pair()
+            await streaming(one, other)
+            sizes = [
+                0,
+                1,
+                31_000,
+                33_000,
+                RECORD_BYTES - 1,
+                RECORD_BYTES,
+                RECORD_BYTES + 1,
+                3 * RECORD_BYTES,
+                1_000_001,
+            ]
+            bodies = [bytes([number]) * size for number, size in enumerate(sizes)]
+            for sender, receiver in ((one, other), (other, one)):
+                heard = heard_by(receiver)
+                for number, body in enumerate(bodies):
+                    assert sender.send(receiver.node_id, invoke(number, len(body), 2), [body, b"ab"])
+                await until(lambda heard=heard: len(heard) == len(bodies))
+                assert [body for _, body in heard] == [[body, b"ab"] for body in bodies]
+
+    uvloop.run(run())
+
+
+def test_calls_keep_their_order_when_they_come_to_go_on_the_stream(tmp_path: Path) -> None:
+    """From before the nodes have a stream until after: the sizes make each way slow in its turn."""
+
+    async def run() -> None:
+        async with shells(tmp_path) as nodes:
+            one, other = await nodes.pair()
+            heard = heard_by(other)
+            number = 0
+            after = 50
+            while after:
+                size = 200_000 if number % 3 == 0 else 5
+                assert one.send(other.node_id, invoke(number, size), [bytes(size)])
+                number += 1
+                after -= stream(one, other) is not None
+                await asyncio.sleep(0)
+            await until(lambda: len(heard) == number)
+            assert [head.call for head, _ in heard if isinstance(head, MeshInvoke)] == list(range(number))
+
+    uvloop.run(run())
+
+
+def test_what_comes_on_a_stream_before_the_link_says_so_waits_and_no_more_is_read(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with shells(tmp_path) as nodes:
+            one, other = await nodes.pair()
+            await streaming(one, other)
+            heard = heard_by(other)
+            streams = other._links._streams
+            there = stream(other, one)
+            assert there is not None
+            await until(lambda: there not in streams._held)
+            streams._held[there] = []  # as if STREAMED were still on its way
+            for number in range(40):
+                assert one.send(other.node_id, invoke(number, 300_000), [bytes(300_000)])
+            await until(lambda: streams._held[there])
+            await until(lambda: not one.send(other.node_id, invoke(99, 2**24), [bytes(2**24)]))  # it is not read
+            assert not heard
+            assert len(streams._held[there]) < 10
+            assert one._links._links[other.node_id].packer.send(message_parts(Streamed(there.ticket_id)))
+            await until(lambda: len(heard) >= 40)
+            assert [head.call for head, _ in heard][:40] == list(range(40))
+
+    uvloop.run(run())
+
+
+def test_a_peer_that_does_not_read_holds_no_more_than_its_bound(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with shells(tmp_path) as nodes:
+            one, other = await nodes.pair()
+            await streaming(one, other)
+            there = stream(other, one)
+            assert there is not None
+            there.wait(waits=True)
+            body = bytes(2**22)
+            sent = 0
+            while one.send(other.node_id, reply(sent), [body]):
+                sent += 1
+                assert sent < 100
+                await asyncio.sleep(0)
+            heard = heard_by(other)
+            there.wait(waits=False)
+            await until(lambda: len(heard) == sent)
+
+    uvloop.run(run())
+
+
+def test_a_message_larger_than_a_body_may_be_ends_the_stream_and_costs_no_memory(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with shells(tmp_path) as nodes:
+            one, other = await nodes.pair()
+            await streaming(one, other)
+            heard = heard_by(other)
+            size = MAX_BODY_BYTES + 9 * 2**20
+            link_before = other._links._links[one.node_id].wire
+            assert one.send(other.node_id, invoke(1, size), [bytes(size)])
+            await until(lambda: other._links._links[one.node_id].wire not in (None, link_before))
+            await nodes.met(one, other)
+            assert not heard
+
+    uvloop.run(run())
+
+
+def test_a_stream_for_calls_that_breaks_is_a_link_that_ends_so_no_call_waits_for_ever(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with shells(tmp_path) as nodes:
+            one, other = await nodes.pair()
+            await streaming(one, other)
+            stood: list[str] = []
+            one.on_peer_change = lambda node_id: stood.append(one.by_id[node_id].standing)
+            broken = stream(one, other)
+            assert broken is not None
+            broken._transport.abort()  # as a reset connection does
+            await until(lambda: "dead" in stood)
+            await nodes.met(one, other)
+            await streaming(one, other)
+            heard = heard_by(other)
+            assert one.send(other.node_id, invoke(1, 3), [b"abc"])
+            await until(lambda: heard)
+
+    uvloop.run(run())
+
+
+def test_a_stream_for_copies_that_breaks_is_made_anew_and_the_link_stays(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with shells(tmp_path) as nodes:
+            one, other = await nodes.pair()
+            await streaming(one, other)
+            stood: list[str] = []
+            one.on_peer_change = lambda node_id: stood.append(one.by_id[node_id].standing)
+            broken = stream(one, other, Purpose.COPIES)
+            assert broken is not None
+            broken.end("the test says so")
+            await until(lambda: stream(one, other, Purpose.COPIES) not in (None, broken))
+            await streaming(one, other)
+            got: list[bytes] = []
+            other.on_copy = lambda _, head, body: got.append(bytes(body[0]))
+            assert one.send_copy(other.node_id, Chunk(1, 3), [b"abc"])
+            await until(lambda: got == [b"abc"])
+            assert set(stood) <= {"alive"}
+
+    uvloop.run(run())
+
+
+def test_a_peer_without_streams_is_called_on_its_link(tmp_path: Path) -> None:
+    """As one of an earlier version is, or one whose port for streams lets nobody in."""
+
+    async def run() -> None:
+        async with shells(tmp_path) as nodes, stranger() as member:
+            mesh = await nodes.start("node")
+            await member.become_member(mesh)
+            node_id = member.identity.node_id
+            await until(lambda: mesh.by_id[node_id].standing == "alive")
+            assert mesh.send(node_id, invoke(7, 100_000), [bytes(100_000)])
+            await until(lambda: any(isinstance(head, MeshInvoke) and head.call == 7 for head in member.heard))
+            heard = heard_by(mesh)
+            member.say(Cancel(3))
+            await until(lambda: heard)
+            assert not mesh.send_copy(node_id, Chunk(1, 3), [b"abc"])
+
+    uvloop.run(run())
+
+
+def test_the_memory_of_a_large_message_is_let_go(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with shells(tmp_path) as nodes:
+            one, other = await nodes.pair()
+            await streaming(one, other)
+            heard = heard_by(other)
+            there = stream(other, one)
+            assert there is not None
+            assert one.send(other.node_id, invoke(1, 10**6), [bytes(10**6)])
+            await until(lambda: heard)
+            assert there._came.is_large
+            assert there._rest is not None
+            there._let_go()
+            assert not there._came.is_large
+            assert one.send(other.node_id, invoke(2, 10**6), [bytes(10**6)])
+            await until(lambda: len(heard) == 2)
+
+    uvloop.run(run())
+
+
+def test_whoever_knocks_is_told_that_streams_are_there(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with shells(tmp_path) as nodes:
+            mesh = await nodes.start("node")
+            port = mesh.introduction.bulk_port
+            assert await knock(Address("127.0.0.1", port), wait_s=10.0) == Knock("open", is_mesh=True)
+
+    uvloop.run(run())
