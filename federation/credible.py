@@ -9,7 +9,7 @@ from appliance.core.names import parse_name
 from appliance.core.versions import parse_version
 from federation.hybrid_clock import MAX_COUNTER, MAX_MS
 from federation.identity import KEY_BYTES, node_id_of
-from federation.messages import Fetch, Have, Hello, Introduction, Program, Record, Register
+from federation.messages import Fetch, Have, Hello, Introduction, MeshReply, Program, Record, Register
 
 MAX_ADDRESSES = 16
 MAX_TAGS = 64
@@ -94,6 +94,13 @@ def credible_register(register: Register) -> bool:
         and len(register.value) <= MAX_VALUE_CHARS
         and (register.kind not in ("alias", "removed", "scale", "traffic", "copies") or _is_name(register.name))
     )
+
+
+def credible_figures(reply: MeshReply) -> bool:
+    """What an answer tells of its run and its times. Its tensors are looked at by whoever cuts them."""
+    counts = (reply.decode_ns, reply.wait_ns, reply.run_ns, reply.encode_ns, reply.executions, reply.batch_rows)
+    seconds = (reply.queue_s, reply.load_s, reply.total_s)
+    return all(0 <= count < _MAX_INTEGER for count in counts) and all(0 <= s < _MAX_INTEGER for s in seconds)
 
 
 def credible_have(have: Have) -> bool:

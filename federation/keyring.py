@@ -25,7 +25,8 @@ MAX_KEYS = 16
 MAX_REVOKED = 4096
 MAX_RETIRED = 16
 AWAY_S = 30 * 24 * 3600.0
-_MAX_STAMP_MS = 2**62
+# What a node tells is taken up to the first; a later change of this node's own goes beyond it, and is kept.
+_MAX_TOLD_STAMP_MS, _MAX_STAMP_MS = 2**53, 2**62
 
 
 class MeshKey(msgspec.Struct, frozen=True):
@@ -307,15 +308,16 @@ def _retired(told: Iterable[tuple[str, float]]) -> dict[str, tuple[MeshKey, floa
     return {key.id: (key, until_s) for key, until_s in ((parse_mesh_key(secret), until_s) for secret, until_s in told)}
 
 
-def _check(told: Keys) -> tuple[dict[str, MeshKey], set[bytes]]:
+def _check(told: Keys, max_stamp_ms: int = _MAX_TOLD_STAMP_MS) -> tuple[dict[str, MeshKey], set[bytes]]:
     """The keys by id and the revoked of a ring. Raises BadInputError where it makes no sense."""
     if max(len(told.keys) / MAX_KEYS, len(told.revoked) / MAX_REVOKED, len(told.retired) / MAX_RETIRED) > 1:
         raise BadInputError(f"a node's keyring is too large: {len(told.keys)} keys, {len(told.revoked)} revoked")
     keys = {key.id: key for key in map(parse_mesh_key, told.keys)}
     _retired(told.retired)
-    if told.current not in keys or told.stamp_ms > _MAX_STAMP_MS:
+    times_are_some = all(0 <= until_s < _MAX_TOLD_STAMP_MS for _, until_s in told.retired)  # false for NaN
+    if told.current not in keys or told.stamp_ms > max_stamp_ms or not times_are_some:
         raise BadInputError(
-            "a node's keyring makes no sense: it lacks the key that it names as current, or its stamp is none"
+            "a node's keyring makes no sense: it lacks the key that it names as current, or a time in it is none"
         )
     try:
         return keys, {bytes.fromhex(key) for key in told.revoked}
@@ -326,7 +328,7 @@ def _check(told: Keys) -> tuple[dict[str, MeshKey], set[bytes]]:
 def _read(file: Path) -> _Stored:
     try:
         stored = msgspec.json.decode(file.read_bytes(), type=_Stored)
-        _check(Keys(stored.keys, stored.current, stored.revoked, stored.stamp_ms, stored.retired))
+        _check(Keys(stored.keys, stored.current, stored.revoked, stored.stamp_ms, stored.retired), _MAX_STAMP_MS)
     except (msgspec.MsgspecError, ValueError, BadInputError):
         raise IngleError(
             f"{file} is damaged: bring it back from a backup, or delete it and join the mesh again"

@@ -326,6 +326,11 @@ class Links:
         """What was sent on it is still read for a while."""
         self._loop.call_later(_GRACE_S, wire.end, "there is another link")
 
+    def complain(self, node_id: str, sentence: str) -> None:
+        """What a node says is wrong: the log is told now and then, however often that is. `sentence`: behind its id."""
+        if (link := self._links.get(node_id)) is not None:
+            link.complain(sentence)
+
     # Saying something.
 
     def send(self, node_id: str, head: Head, body: Sequence[Buffer] = ()) -> bool:

@@ -382,7 +382,7 @@ class Mesh:
         try:
             self._care.told(node_id, keys)
         except BadInputError as error:
-            _log.warning("%s: %s", self._name_of(node_id), error.sentence)
+            self._links.complain(node_id, f"tells of keys what cannot be: {error.sentence}")
 
     def _on_copy(self, node_id: str, head: Head, body: list[Buffer]) -> None:
         self.on_copy(node_id, head, body)

@@ -18,6 +18,7 @@ LEAST_INTERVAL_S = 0.075  # beats of 0.1 s, at which states are made, come a lit
 # A node with more models than these tells of the loaded ones first; of the others a call finds out.
 MAX_MODELS = 10_000
 MAX_RUN_TIMES = 32
+MAX_ROWS = 2**32
 _MAX_KEY = 512
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 # What a reply said of its model holds so long, if no state says otherwise: by then its sender has told what changed
@@ -65,6 +66,7 @@ def credible_model(state: ModelState) -> bool:
         len(state.run_s) <= MAX_RUN_TIMES
         and len(state.refused) <= 1000
         and all(map(_is_quantity, numbers))
+        and all(0 < rows <= MAX_ROWS for rows in state.run_s)  # they are divided by
         and (state.engines is None or _credible_engines(state.engines))
     )
 

@@ -35,6 +35,7 @@ from appliance.routing.routed_call import RoutedCall
 from appliance.routing.router import Router
 from appliance.workers.memory_outputs import NoRegion, PlacedOutput, deliver, place
 from appliance.workers.work import Outcome, Work
+from federation.credible import credible_figures
 from federation.messages import Cancel, Head, Load, MeshFault, MeshInvoke, MeshReply, ModelState
 from federation.peer import Peer
 
@@ -174,6 +175,8 @@ class RemoteCalls:
         """A peer's answer; one that nobody waits for any more is passed over."""
         asked = self._taken(node_id, reply.call)
         if asked is not None:
+            if not credible_figures(reply):
+                _pass_over_figures(reply)
             if reply.model_state is not None:
                 self._heard.heard_load(node_id, asked.model_key, reply.model_state, reply.load)
             asked.replied(node_id, reply, body)
@@ -237,6 +240,13 @@ class RemoteCalls:
     def name_of(self, node_id: str) -> str:
         peer = self._peer(node_id)
         return peer.name if peer is not None else node_id
+
+
+def _pass_over_figures(reply: MeshReply) -> None:
+    """What cannot be meant would stay in this node's statistics for good."""
+    reply.decode_ns = reply.wait_ns = reply.run_ns = reply.encode_ns = 0
+    reply.executions = reply.batch_rows = 1
+    reply.queue_s = reply.load_s = reply.total_s = 0.0
 
 
 def _rows(route: Route, request: CallRequest) -> int:

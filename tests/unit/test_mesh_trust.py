@@ -213,11 +213,13 @@ def test_what_was_retired_does_not_come_back_from_a_ring_that_is_older(tmp_path:
         Keys([], ""),
         Keys(["00"], "x"),
         Keys(["0" * 64], "x"),
-        Keys(["0" * 64], mesh_key(bytes(32)).id, ["zz"], 2**62),
-        Keys(["0" * 64] * 17, mesh_key(bytes(32)).id, [], 2**62),
-        Keys(["0" * 64], mesh_key(bytes(32)).id, [], 2**63),
-        Keys(["0" * 64], mesh_key(bytes(32)).id, [], 2**62, [("0", 1.0)]),
-        Keys(["0" * 64], mesh_key(bytes(32)).id, [], 2**62, [("0" * 64, 1.0)] * 17),
+        Keys(["0" * 64], mesh_key(bytes(32)).id, ["zz"], 2**52),
+        Keys(["0" * 64] * 17, mesh_key(bytes(32)).id, [], 2**52),
+        Keys(["0" * 64], mesh_key(bytes(32)).id, [], 2**53 + 1),
+        Keys(["0" * 64], mesh_key(bytes(32)).id, [], 2**52, [("0", 1.0)]),
+        Keys(["0" * 64], mesh_key(bytes(32)).id, [], 2**52, [("0" * 64, 1.0)] * 17),
+        Keys(["0" * 64], mesh_key(bytes(32)).id, [], 2**52, [("0" * 64, float("nan"))]),
+        Keys(["0" * 64], mesh_key(bytes(32)).id, [], 2**52, [("0" * 64, float("inf"))]),
     ],
 )
 def test_a_ring_that_makes_no_sense_changes_nothing(tmp_path: Path, told: Keys) -> None:
@@ -226,6 +228,14 @@ def test_a_ring_that_makes_no_sense_changes_nothing(tmp_path: Path, told: Keys) 
     with pytest.raises(BadInputError):
         ring.merge(told)
     assert ring.message() == before
+
+
+def test_whatever_stamp_a_ring_was_told_its_file_can_be_read_after_the_next_change(tmp_path: Path) -> None:
+    ring = Keyring(tmp_path)
+    assert ring.merge(Keys(["0" * 64], mesh_key(bytes(32)).id, [], 2**53))
+    made = ring.rotate()
+    ring.save()
+    assert Keyring(tmp_path).current == made
 
 
 def test_listeners_hear_of_changes(tmp_path: Path) -> None:
