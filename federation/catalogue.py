@@ -8,7 +8,7 @@ from itertools import chain
 from appliance.core.errors import BadInputError
 from federation.actions import Fault, StoreRegisters
 from federation.catalogue_hash import record_bucket
-from federation.catalogue_sync import Asking, Giving, Hashes, size_bytes
+from federation.catalogue_sync import MAX_PIECE_ITEMS, Asking, Giving, Hashes, size_bytes
 from federation.holdings import MAX_HOLDINGS_BYTES, Holdings, record_key
 from federation.hybrid_clock import HybridClock
 from federation.messages import Catalogue, CatalogueAsked, Record, Records, Register, Registers
@@ -127,10 +127,11 @@ class MeshCatalogue:
                     self._outbox.send(node_id, self._catalogue(with_buckets=True))
                 link.giving.owe(head.holdings, head.registers)
                 self._give(node_id, link)
-            case Records() if link.believed:  # else the buckets are compared first, and these come again
+            # Where they are not believed yet the buckets are compared first, and these come again.
+            case Records() if link.believed and len(head.records) <= MAX_PIECE_ITEMS:
                 link.asking.busy(now_s)
                 self._take_buckets(node_id, link, link.asking.gather(head, head_bytes))
-            case Registers():
+            case Registers() if len(head.registers) <= MAX_PIECE_ITEMS:
                 if self._merge(head.registers):
                     link.tell_s = min(link.tell_s, now_s)
 

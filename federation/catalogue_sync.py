@@ -19,7 +19,7 @@ from federation.catalogue_hash import BUCKETS, record_bucket
 from federation.messages import Record, Records, Register, Registers
 
 PIECE_BYTES = 64 * 1024
-MAX_PIECE_ITEMS = 2000
+MAX_PIECE_ITEMS = 2000  # a message with more is passed over: all of one is dealt with in one turn of the loop
 MAX_GATHERED_BYTES = 64 * 1024 * 1024  # of one bucket that is not complete yet
 # A larger item would be a message of its own, which is beyond what a head may be.
 MAX_ITEM_BYTES = 3 * 1024 * 1024

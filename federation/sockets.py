@@ -10,6 +10,7 @@ import asyncio
 import itertools
 import logging
 import struct
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TypeAlias, cast
@@ -21,7 +22,8 @@ from federation.frames import PART_FROM_BYTES
 
 Context: TypeAlias = "zmq.Context[zmq.Socket[bytes]]"
 
-MESSAGES_A_TURN = 64
+# So much is dealt with before the loop sees to others; what is said last may take longer, as far as its size lets it.
+MESSAGES_A_TURN, TURN_S = 64, 0.01
 _EVENT = struct.Struct("=HI")  # zmq_socket_monitor(3): the event and its value
 # As plain numbers: zmq's own are enums, whose arithmetic is slow.
 _NOBLOCK, _SNDMORE, _EVENTS, _POLLIN = int(zmq.NOBLOCK), int(zmq.SNDMORE), int(zmq.EVENTS), int(zmq.POLLIN)
@@ -66,6 +68,7 @@ class DrivenSocket:
             self._looking = False
 
     def _read_some(self) -> bool:
+        ends_s = time.monotonic() + TURN_S
         for _ in range(MESSAGES_A_TURN):
             # To ask is also what makes the descriptor speak again.
             if self.closed or not cast(int, self.zmq.get(_EVENTS)) & _POLLIN:
@@ -77,6 +80,8 @@ class DrivenSocket:
                 self._on_message(frames)
             except Exception:  # the socket must be looked at on, or it is silent for good
                 _log.exception("a message was not dealt with")
+            if time.monotonic() >= ends_s:
+                break
         self.look_soon()
         return False
 

@@ -285,7 +285,7 @@ class Copies:
 
     async def _take_changed(self) -> None:
         changed, self._changed = self._changed, set()
-        for name in changed:
+        async for name in paced(changed):
             model = self._mesh.view.model(name)
             (self._wished.add if model and model.wishes.get("copies") else self._wished.discard)(name)
             if model is not None:

@@ -19,6 +19,7 @@ from appliance.core.names import ModelName, parse_name
 from appliance.core.scale import Scale
 from appliance.core.traffic import Traffic
 from appliance.core.versions import Version, parse_version
+from appliance.gateway.pacing import paced
 from federation.mesh import Mesh
 from federation.messages import Record
 from federation.view import MeshModel
@@ -88,8 +89,6 @@ class MeshCatalogue:
     # What is elsewhere.
 
     def _on_change(self, names: Iterable[str]) -> None:
-        names = [name for name in names if _is_name(name)]  # registers are about nodes and servers too
-        self.on_change(names)
         self._changed.update(names)
         self._wake.set()
 
@@ -107,13 +106,17 @@ class MeshCatalogue:
                 _log.exception("a fault of ours in what the mesh told of models")
 
     async def _take(self, names: Iterable[str]) -> None:
-        models = {parse_name(name): self._mesh.view.model(name) for name in names}
-        told = {
-            name: elsewhere(model, self._mesh.node_id, self._name_of) if model else None
-            for name, model in models.items()
-        }
+        models: dict[ModelName, MeshModel | None] = {}
+        told: dict[ModelName, Elsewhere | None] = {}
+        async for text in paced(names):
+            if not _is_name(text):
+                continue  # registers are about nodes and servers too
+            name, model = parse_name(text), self._mesh.view.model(text)
+            models[name] = model
+            told[name] = elsewhere(model, self._mesh.node_id, self._name_of) if model else None
+        self.on_change(map(str, models))
         await asyncio.to_thread(self._catalogue.put_elsewhere, told)  # it may have to wait for a write to the disk
-        for name, model in models.items():
+        async for name, model in paced(models.items()):
             if model is None or not self._catalogue.has_model(name):
                 continue  # what is wished of it is taken when somebody is in reach who has it
             try:

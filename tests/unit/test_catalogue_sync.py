@@ -8,7 +8,7 @@ from appliance.core.manifest import Manifest
 from federation.actions import Action, CatalogueChanged, Fault, Send, StoreRegisters
 from federation.catalogue import MAX_RECORDS, PUSH_BYTES, TELL_S, MeshCatalogue
 from federation.catalogue_hash import BUCKETS, SumHash, record_bucket, record_hash, register_bucket, register_hash
-from federation.catalogue_sync import PIECE_BYTES, Asking, Giving, record_pieces
+from federation.catalogue_sync import MAX_PIECE_ITEMS, PIECE_BYTES, Asking, Giving, record_pieces
 from federation.holdings import MAX_HOLDINGS, Holdings
 from federation.messages import (
     Catalogue,
@@ -305,6 +305,23 @@ def test_there_is_a_bound_on_what_one_node_holds(monkeypatch: pytest.MonkeyPatch
     holdings = Holdings()
     holdings.set_all(many(30))
     assert len(holdings.records) == 10
+
+
+def test_a_message_with_more_than_fits_into_a_turn_is_passed_over(pair: Pair) -> None:
+    pair.connect()
+    taken = pair.ends[A]
+    stamp = Stamp(int(UNIX_S * 1000), 0, B)
+    registers = [Register("alias", f"acme/m{number}", "prod", stamp, "1.0.0") for number in range(MAX_PIECE_ITEMS + 1)]
+    records = [record for record in many(12_000) if record_bucket(record) < 64]
+    assert len(records) > MAX_PIECE_ITEMS
+    taken.heard(B, Registers(registers), 0, 0.0)
+    taken.heard(B, Records(list(range(64)), records), 0, 0.0)
+    assert taken.register("alias", "acme/m0", "prod") is None
+    assert not taken.view.names()
+    taken.heard(B, Registers(registers[1:]), 0, 0.0)
+    taken.heard(B, Records(list(range(64)), records[:MAX_PIECE_ITEMS]), 0, 0.0)
+    assert taken.register("alias", "acme/m1", "prod") is not None
+    assert len(taken.view.names()) == MAX_PIECE_ITEMS
 
 
 def test_the_hash_of_holdings_is_that_of_the_set_however_it_came_about() -> None:

@@ -1,10 +1,14 @@
 """What the mesh says of a model, as the catalogue lays it over its own."""
 
+import asyncio
+from types import SimpleNamespace
+from typing import Any
+
 from appliance.catalogue.elsewhere import Elsewhere
 from appliance.core.manifest import Manifest
 from appliance.core.tensors import Signature
 from appliance.core.versions import Version
-from appliance.gateway.mesh_catalogue import elsewhere, record_of, version_of
+from appliance.gateway.mesh_catalogue import MeshCatalogue, elsewhere, record_of, version_of
 from federation.messages import Record
 from federation.view import MeshConflict, MeshModel, MeshVersion
 
@@ -14,6 +18,28 @@ V1 = Version(1, 0, 0)
 
 def record(version: str = "1.0.0", digest: str = "d" * 64, ordinal: int = 1) -> Record:
     return Record("acme/x", version, ordinal, digest, 10, Signature((), ()), Manifest(), False, "because", 5.0)
+
+
+def test_very_many_models_that_come_or_go_at_once_leave_turns_to_calls() -> None:
+    """As where a node that holds them is lost."""
+    heard: list[str] = []
+    put: list[int] = []
+    known: Any = SimpleNamespace(put_elsewhere=lambda told: put.append(len(told)), has_model=lambda _: False)
+    mesh: Any = SimpleNamespace(node_id=OWN, view=SimpleNamespace(model=lambda _: None))
+
+    async def turns() -> int:
+        catalogue = MeshCatalogue(known, mesh, "attic")
+        catalogue.on_change = heard.extend
+        taking = asyncio.create_task(catalogue._take([*(f"acme/m{number}" for number in range(30_000)), "no model!"]))
+        count = 0
+        while not taking.done():
+            await asyncio.sleep(0)
+            count += 1 if not put else 0
+        return count
+
+    assert asyncio.run(turns()) > 5
+    assert put == [30_000]
+    assert heard == [f"acme/m{number}" for number in range(30_000)]
 
 
 def test_a_record_and_a_version_tell_the_same() -> None:
