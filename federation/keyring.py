@@ -25,8 +25,9 @@ MAX_KEYS = 16
 MAX_REVOKED = 4096
 MAX_RETIRED = 16
 AWAY_S = 30 * 24 * 3600.0
-# What a node tells is taken up to the first; a later change of this node's own goes beyond it, and is kept.
-_MAX_TOLD_STAMP_MS, _MAX_STAMP_MS = 2**53, 2**62
+# A stamp is taken from a peer up to the first, and so far above the own: whatever one told, there is room above.
+_MAX_TOLD_STAMP_MS, _STAMP_STEP_MS = 2**53, 2**20
+_MAX_STAMP_MS = 2**62
 
 
 class MeshKey(msgspec.Struct, frozen=True):
@@ -82,6 +83,7 @@ class Keyring:
         `given`: the key that the owner named, 64 hexadecimal digits; where the ring never had it, it takes the place of
         all others. Raises BadInputError where it is none, IngleError where the file is damaged.
         """
+        self.folder = folder
         self._file = folder / KEYRING_FILE
         self._writing = threading.Lock()
         self.listeners: list[Callable[[], None]] = []
@@ -240,7 +242,7 @@ class Keyring:
     def merge(self, told: Keys) -> bool:
         """Takes what a trusted node says: its keys where they were changed later, its revoked in any case. Whether
         that changed anything here. Raises BadInputError where it makes no sense."""
-        keys, told_revoked = _check(told)
+        keys, told_revoked = _check(told, max(_MAX_TOLD_STAMP_MS, self._stamp_ms + _STAMP_STEP_MS))
         revoked = self._revoked | told_revoked
         before = (self._keys, self._current_id, self._revoked)
         # Of two that were changed in one millisecond, all nodes must take the same.
@@ -308,7 +310,7 @@ def _retired(told: Iterable[tuple[str, float]]) -> dict[str, tuple[MeshKey, floa
     return {key.id: (key, until_s) for key, until_s in ((parse_mesh_key(secret), until_s) for secret, until_s in told)}
 
 
-def _check(told: Keys, max_stamp_ms: int = _MAX_TOLD_STAMP_MS) -> tuple[dict[str, MeshKey], set[bytes]]:
+def _check(told: Keys, max_stamp_ms: int = _MAX_STAMP_MS) -> tuple[dict[str, MeshKey], set[bytes]]:
     """The keys by id and the revoked of a ring. Raises BadInputError where it makes no sense."""
     if max(len(told.keys) / MAX_KEYS, len(told.revoked) / MAX_REVOKED, len(told.retired) / MAX_RETIRED) > 1:
         raise BadInputError(f"a node's keyring is too large: {len(told.keys)} keys, {len(told.revoked)} revoked")
@@ -328,7 +330,7 @@ def _check(told: Keys, max_stamp_ms: int = _MAX_TOLD_STAMP_MS) -> tuple[dict[str
 def _read(file: Path) -> _Stored:
     try:
         stored = msgspec.json.decode(file.read_bytes(), type=_Stored)
-        _check(Keys(stored.keys, stored.current, stored.revoked, stored.stamp_ms, stored.retired), _MAX_STAMP_MS)
+        _check(Keys(stored.keys, stored.current, stored.revoked, stored.stamp_ms, stored.retired))
     except (msgspec.MsgspecError, ValueError, BadInputError):
         raise IngleError(
             f"{file} is damaged: bring it back from a backup, or delete it and join the mesh again"

@@ -13,6 +13,7 @@ from typing import NamedTuple, Protocol
 from msgspec.structs import replace
 
 from appliance.core.addresses import Address
+from appliance.core.durable import disk_faults
 from appliance.core.errors import BadInputError, ConflictError, NotFoundError
 from federation.advertisement import usable_addresses
 from federation.identity import Identity
@@ -217,7 +218,7 @@ class MeshMembership:
 
     async def _keep(self, grant: Grant) -> Introduction:
         # On the disk first: what cannot be written changes nothing.
-        await asyncio.to_thread(self._keyring.write, self._keyring.content_of(grant.keys))
+        await self._write(self._keyring.content_of(grant.keys))
         await self._mesh.say_goodbye()
         self._keyring.adopt(grant.keys)
         self._mesh.forget_mesh()
@@ -238,19 +239,26 @@ class MeshMembership:
             raise ConflictError(refusal)
 
     async def _save(self) -> None:
-        await asyncio.to_thread(self._keyring.write, self._keyring.content())
+        await self._write(self._keyring.content())
+
+    async def _write(self, content: bytes) -> None:
+        with disk_faults(self._keyring.folder):
+            await asyncio.to_thread(self._keyring.write, content)
 
     # The key, and who is thrown out.
 
     async def rotate(self) -> MeshKey:
-        """A new key on its way to all members; it becomes current when all that live have it. Raises BusyError."""
+        """A new key on its way to all members; it becomes current when all that live have it. Raises BusyError, and
+        IngleError where the disk takes nothing: there is no new key then."""
+        await self._save()
         key = self._keyring.prepare()
         await self._save()
         return key
 
     async def revoke(self, node: str, why: str) -> Pin:
         """Throws a member out for good, named by its name or its id's first digits: its links end everywhere, and the
-        key is changed for all but it. Raises NotFoundError, ConflictError."""
+        key is changed for all but it. Raises NotFoundError, ConflictError; and IngleError where that is so, and the
+        disk does not take it yet."""
         pin = find_member(node, self._mesh.names.others(), own=Pin("", self._identity.node_id, self._name))
         public_key = bytes.fromhex(pin.public_key)
         self._mesh.write_register(kind="node", name=pin.public_key, key="revoked", value=why or "revoked")

@@ -159,7 +159,7 @@ OPERATIONS = (
         "mesh",
         "Give the mesh a new key; nothing is interrupted",
         {200: Reply("The mesh; the new key is on its way to all.", MeshDescription)},
-        (404, 429),
+        (404, 429, 503),
     ),
     Operation(
         "revoke_node",
@@ -168,7 +168,7 @@ OPERATIONS = (
         "mesh",
         "Throw a node out for good, and change the key for all others",
         {200: Reply("Who was thrown out.", MemberDescription)},
-        (404, 409, 413, 415),
+        (404, 409, 413, 415, 503),
         body=Body({"application/json": RevocationRequest}),
     ),
 )

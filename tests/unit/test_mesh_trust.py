@@ -230,12 +230,22 @@ def test_a_ring_that_makes_no_sense_changes_nothing(tmp_path: Path, told: Keys) 
     assert ring.message() == before
 
 
-def test_whatever_stamp_a_ring_was_told_its_file_can_be_read_after_the_next_change(tmp_path: Path) -> None:
-    ring = Keyring(tmp_path)
-    assert ring.merge(Keys(["0" * 64], mesh_key(bytes(32)).id, [], 2**53))
-    made = ring.rotate()
-    ring.save()
-    assert Keyring(tmp_path).current == made
+def test_whatever_stamp_a_member_told_the_key_can_be_changed_after_it(tmp_path: Path) -> None:
+    """Else a member that is thrown out could keep the key that it knows in use."""
+    told = Keys(["0" * 64], mesh_key(bytes(32)).id, [], 2**53)
+    rings = []
+    for name in ("one", "other", "new"):
+        (tmp_path / name).mkdir()
+        rings.append(Keyring(tmp_path / name))
+    one, other, new = rings
+    assert one.merge(told)
+    assert other.merge(told)
+    made = one.rotate_at_once()
+    assert other.merge(one.message())
+    new.adopt(one.message())
+    assert one.current == other.current == new.current == made
+    one.save()
+    assert Keyring(tmp_path / "one").current == made
 
 
 def test_listeners_hear_of_changes(tmp_path: Path) -> None:
