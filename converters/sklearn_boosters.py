@@ -3,6 +3,7 @@
 In the process of a conversion alone. Their own converters write the trees; what their classes make of them is here.
 """
 
+import json
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 import onnx
 
 from appliance.core.errors import RefusedError
+from converters.converter import require
 from converters.graph import Graph
 from converters.sklearn_table import Table
 
@@ -37,7 +39,10 @@ def written(model: Any, table: Table) -> Outputs:
         value = graph.cast(value, np.float32)
     made = graph.merge(trees, {"input": value})
     if "label" in made:  # CatBoost's: texts, or numbers
-        if np.asarray(model.classes_).dtype.kind in "iuf":
+        kind = np.asarray(model.classes_).dtype.kind
+        if kind == "b":
+            made["label"] = graph.node("Equal", made["label"], graph.constant(np.array(["True"], object)))
+        if kind in "iufb":
             made["label"] = graph.cast(made["label"], np.int64)
         return made
     wide = graph.cast(made["prediction"], np.float64)
@@ -58,18 +63,29 @@ def _write(model: Any, path: Path, ml_opset: int) -> bool:
     if library == "xgboost":
         from converters.frameworks import xgboost
 
+        require(not _framed(model), f"the {type(model).__name__} learned categories of a data frame: save it "
+                "with model.save_model('model.json') and convert that, which takes the codes")  # fmt: skip
         booster, best = model.get_booster(), getattr(model, "best_iteration", None) if _stopped(model) else None
         xgboost.write_trees(booster if best is None else booster[: best + 1], path, ml_opset)
         return True
     if library == "lightgbm":
         from converters.frameworks import lightgbm
 
+        require(not model.booster_.pandas_categorical, f"the {type(model).__name__} learned categories of a data "
+                "frame: save it with model.booster_.save_model('model.txt') and convert that, which takes "
+                "the codes")  # fmt: skip
         lightgbm.write_trees(model.booster_.model_to_string(num_iteration=model.best_iteration_ or -1), path, ml_opset)
         return False
     from converters.frameworks import catboost
 
     catboost.write_trees(model, path, ml_opset)
     return True
+
+
+def _framed(model: Any) -> bool:
+    """Whether an XGBoost model keeps the words of a data frame's categories, which it then asks for."""
+    tree = json.loads(bytes(model.get_booster().save_raw("json")))["learner"]["gradient_booster"]
+    return bool(tree.get("model", {}).get("cats", {}).get("enc"))
 
 
 def _stopped(model: Any) -> bool:

@@ -10,8 +10,9 @@ import numpy as np
 
 from converters.converter import require
 from converters.sklearn_boosters import Outputs, chosen, named
-from converters.sklearn_steps import inverse
-from converters.sklearn_table import Block, Table, interpolated
+from converters.sklearn_distances import nearest
+from converters.sklearn_table import Block, Table, interpolated, ones_like
+from converters.sklearn_targets import inverse
 
 if TYPE_CHECKING:
     from converters.sklearn_graph import Writer
@@ -184,6 +185,50 @@ def _regressor_chain(writer: "Writer", model: Any, table: Table) -> Outputs:
     return {"variable": table.graph.node("Concat", *(values[at] for at in np.argsort(model.order_)), axis=1)}
 
 
+def _bagging_classifier(writer: "Writer", model: Any, table: Table) -> Outputs:
+    graph, count, votes = table.graph, model.n_classes_, []
+    for one, features in zip(model.estimators_, model.estimators_features_, strict=True):
+        own = table.taken([int(place) for place in features])
+        if hasattr(one, "predict_proba"):
+            places = np.eye(count)[np.asarray(one.classes_, np.int64)]  # one may not have seen all classes
+            vote = graph.node("MatMul", writer.probabilities(one, own), graph.constant(places))
+        else:
+            label = graph.node("Reshape", writer.outputs(one, own)["label"], graph.constant(np.array([-1, 1])))
+            numbers = graph.constant(np.arange(count).reshape(1, -1))
+            vote = graph.cast(graph.node("Equal", label, numbers), np.float64)
+        votes.append(vote)
+    mean = graph.node("Div", graph.node("Sum", *votes), graph.constant(np.array(float(len(votes)))))
+    return {"label": chosen(table, model.classes_, mean), "probabilities": mean}
+
+
+def _bagging_regressor(writer: "Writer", model: Any, table: Table) -> Outputs:
+    values = []
+    for one, features in zip(model.estimators_, model.estimators_features_, strict=True):
+        values.append(writer.outputs(one, table.taken([int(place) for place in features]))["variable"])
+    total = table.graph.constant(np.array(float(len(values))))
+    return {"variable": table.graph.node("Div", table.graph.node("Sum", *values), total)}
+
+
+def _self_training(writer: "Writer", model: Any, table: Table) -> Outputs:
+    return writer.outputs(model.estimator_, table)
+
+
+def _output_code(writer: "Writer", model: Any, table: Table) -> Outputs:
+    """Each model says one bit of a class's code; the nearest code is the class."""
+    bits = []
+    for one in model.estimators_:
+        if not hasattr(one, "classes_"):  # a bit that is always the same
+            ones = ones_like(table.graph, table.matrix(), np.float64)
+            bits.append(table.graph.node("Mul", ones, table.graph.constant(np.array(float(one.y_[0])))))
+        elif hasattr(one, "decision_function"):
+            bits.append(writer.decision(one, table))
+        else:
+            bits.append(writer.last(table, writer.probabilities(one, table)))
+    said = table.graph.node("Concat", *bits, axis=1)
+    place = nearest(table.graph, said, np.asarray(model.code_book_, np.float64))
+    return {"label": named(table, model.classes_, place)}
+
+
 COMPOSED: dict[str, Callable[["Writer", Any, Table], Outputs]] = {
     "TransformedTargetRegressor": _transformed_target,
     "FixedThresholdClassifier": _fixed_threshold,
@@ -197,4 +242,8 @@ COMPOSED: dict[str, Callable[["Writer", Any, Table], Outputs]] = {
     "MultiOutputClassifier": _multi_output_classifier,
     "ClassifierChain": _classifier_chain,
     "RegressorChain": _regressor_chain,
+    "BaggingClassifier": _bagging_classifier,
+    "BaggingRegressor": _bagging_regressor,
+    "SelfTrainingClassifier": _self_training,
+    "OutputCodeClassifier": _output_code,
 }

@@ -10,7 +10,14 @@ from typing import Any
 import numpy as np
 
 from appliance.core.errors import RefusedError
-from converters import histogram_trees, sklearn_boosters, sklearn_foreign, sklearn_trees
+from converters import (
+    histogram_trees,
+    sklearn_boosters,
+    sklearn_foreign,
+    sklearn_machines,
+    sklearn_models,
+    sklearn_trees,
+)
 from converters.converter import require
 from converters.sklearn_boosters import Outputs
 from converters.sklearn_composed import COMPOSED
@@ -27,7 +34,8 @@ KEEP_SPARSE = (
 # Composed of others, and always written here.
 ALWAYS = (
     "ColumnTransformer", "IterativeImputer", "TransformedTargetRegressor", "FixedThresholdClassifier",
-    "TunedThresholdClassifierCV", "MultiOutputClassifier", "ClassifierChain", "RegressorChain",
+    "TunedThresholdClassifierCV", "MultiOutputClassifier", "ClassifierChain", "RegressorChain", "BaggingClassifier",
+    "BaggingRegressor", "SelfTrainingClassifier", "OutputCodeClassifier",
 )  # fmt: skip
 
 
@@ -43,6 +51,9 @@ def _is_own(part: Any) -> bool:
         or histogram_trees.is_histogram(part)
         or sklearn_boosters.is_booster(part)
         or sklearn_trees.is_of_trees(part)
+        or sklearn_models.is_known(part)
+        or sklearn_machines.is_written_whole(part)
+        or getattr(part, "method", "") == "temperature"
     ):
         return True
     return writer_of(part) is not None and not hasattr(part, "get_support")
@@ -165,9 +176,14 @@ class Writer:
         if histogram_trees.is_histogram(model):
             return histogram_trees.written(model, table)
         if sklearn_boosters.is_booster(model):
+            self.is_single |= type(model).__module__.startswith("xgboost.")  # it sums in single precision
             return sklearn_boosters.written(model, table)
         if sklearn_trees.is_of_trees(model):
             return sklearn_trees.written(model, table)
+        if sklearn_machines.is_written_whole(model):
+            return sklearn_machines.written(model, table)
+        if sklearn_models.is_known(model):
+            return sklearn_models.written(model, table)
         own = COMPOSED.get(type(model).__name__)
         if own is not None and is_written_here(model):
             return own(self, model, table)
@@ -200,6 +216,8 @@ class Writer:
         own = sklearn_trees.decision(last, table) if sklearn_trees.is_of_trees(last) else None
         if own is not None:
             return own
+        if sklearn_machines.is_machine(last):
+            return sklearn_machines.decision(last, table)
         value, _ = self._foreign(last, table, scores=True)["probabilities"]
         wide = table.graph.cast(value, np.float64)
         return wide if len(last.classes_) > 2 else self.last(table, wide)

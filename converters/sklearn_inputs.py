@@ -91,6 +91,8 @@ def inputs_of(model: Any) -> Inputs:
 
 
 def _count(part: Any) -> int:
+    if hasattr(part, "X_thresholds_"):  # an isotonic regression
+        return 1
     return int(getattr(part, "n_features_in_", 0) or len(getattr(part, "feature_names_", None) or ()))
 
 
@@ -100,7 +102,16 @@ def _names(part: Any) -> list[str]:
 
 
 # What hands its own columns on to the models within it.
-AROUND = ("Voting", "Stacking", "Calibrated", "ThresholdClassifier", "TransformedTarget", "MultiOutput")
+AROUND = (
+    "Voting",
+    "Stacking",
+    "Calibrated",
+    "ThresholdClassifier",
+    "TransformedTarget",
+    "MultiOutput",
+    "SelfTraining",
+    "OutputCode",
+)
 
 
 def _fronts(model: Any) -> Iterator[Any]:
@@ -226,6 +237,8 @@ def _numbers(part: Any, at: int) -> Iterator[float]:
                 yield from nodes["num_threshold"].astype(float)
         for name in ("bin_edges_", "bsplines_", "quantiles_"):
             yield from _edges(getattr(inner, name, None), at)
+        if at == 0 and hasattr(inner, "X_thresholds_"):
+            yield from inner.X_thresholds_.astype(float)
         for name in ("mean_", "center_", "data_min_", "data_max_", "data_range_", "statistics_", "x_mean"):
             values = getattr(inner, name, None)
             if isinstance(values, np.ndarray) and values.ndim == 1 and at < len(values):

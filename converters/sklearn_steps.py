@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from converters import sklearn_maps
 from converters.converter import require
 from converters.sklearn_table import Block, Table, code_of, interpolated, looked_up, ones_like
 
@@ -380,26 +381,8 @@ WRITERS: dict[str, Writer] = {
 def writer_of(part: Any) -> Writer | None:
     if hasattr(part, "get_support") and not hasattr(part, "predict"):
         return _selection
-    return WRITERS.get(type(part).__name__) if type(part).__module__.startswith("sklearn.") else None
-
-
-def inverse(part: Any, table: Table) -> Table:
-    """What the transformer of a target undoes."""
-    graph, name, value = table.graph, type(part).__name__, table.matrix()
-    if name == "FunctionTransformer":
-        func = part.inverse_func
-        return table if func is None else _wide(table, function(table, func, value, "the target"), table.width)
-    if name == "MinMaxScaler":
-        value = graph.node("Sub", value, _constant(table, part.min_))
-        return _wide(table, graph.node("Div", value, _constant(table, part.scale_)), table.width)
-    require(name in ("StandardScaler", "RobustScaler"), f"a target behind {name} is not converted: use a scaler, or "
-            "func=numpy.log1p and inverse_func=numpy.expm1")  # fmt: skip
-    offset = getattr(part, "mean_", None) if name == "StandardScaler" else getattr(part, "center_", None)
-    if part.scale_ is not None:
-        value = graph.node("Mul", value, _constant(table, part.scale_))
-    if offset is not None:
-        value = graph.node("Add", value, _constant(table, offset))
-    return _wide(table, value, table.width)
+    name = type(part).__name__
+    return WRITERS.get(name, sklearn_maps.WRITERS.get(name)) if type(part).__module__.startswith("sklearn.") else None
 
 
 def places_of(wanted: Any, names: Sequence[str], count: int) -> list[int]:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from converters.graph import Graph
     from converters.trees import Columns, Ensemble, Node, Split
 
-BINARY = ("Logloss", "CrossEntropy")
+BINARY = ("Logloss", "CrossEntropy", "Focal")
 SEVERAL_TRUE = ("MultiLogloss", "MultiCrossEntropy")
 WAY_OUT = (
     "train it on numbers (encode them in front of it, for instance with scikit-learn's encoders in one pipeline), or "

@@ -24,7 +24,8 @@ PYTHON_WORD = r"(?u)\b\w\w+\b"
 # What skops does not count among its own trusted types: what is in a partial is named beside it.
 HARMLESS = (
     "sklearn.", "numpy.dtype", "numpy.number", "builtins.object", "functools.partial", "scipy.interpolate.",
-    "scipy.stats.", "scipy._lib.array_api_compat.numpy.",
+    "scipy.stats.", "scipy._lib.array_api_compat.numpy.", "scipy.sparse._csr.", "scipy.sparse._csc.",
+    "numpy.mean",
 )  # fmt: skip
 # Of ai.onnx.ml: the newest first; the older one for graphs with trees of skl2onnx's, which the newest does not take.
 ML_OPSETS = (5, 3)
@@ -35,6 +36,8 @@ SINGLE = ("Forest", "Tree", "GradientBoosting", "Bagging", "AdaBoost")
 UNKNOWN = {
     "HashingVectorizer": "use TfidfVectorizer",
     "DictVectorizer": "give the columns as a table, and use OneHotEncoder within a ColumnTransformer",
+    "GaussianProcessClassifier": "use SVC(probability=True), or a GaussianProcessRegressor",
+    "RadiusNeighborsClassifier": "use KNeighborsClassifier",
     "KNNImputer": "use SimpleImputer, or IterativeImputer",
 }
 
@@ -54,7 +57,8 @@ class SklearnConverter(Converter):
 
         say("reading the model")
         model = _loaded(source, detected, options)
-        require(hasattr(model, "get_params"), f"the file holds a {type(model).__name__}, which is no estimator")
+        way_out = ": save it with its save_model() and convert that" if hasattr(model, "save_model") else ""
+        require(hasattr(model, "get_params"), f"the file holds a {type(model).__name__}, no estimator{way_out}")
         _check(model)
         inputs = inputs_of(model)
         reasons: list[str] = []

@@ -122,7 +122,8 @@ class _Model:
         zero = graph.constant(np.zeros((), np.float32))
         present = graph.node("Where", graph.node("IsNaN", x), zero, x)  # what is missing adds nothing
         product = graph.node("MatMul", present, graph.constant(weights[:-1].copy()))
-        return graph.node("Add", product, graph.constant((weights[-1] + self.base).reshape(1, -1)))
+        # XGBoost adds the first target's base score to each (gblinear.cc, PredictBatchInternal).
+        return graph.node("Add", product, graph.constant((weights[-1] + self.base[0]).reshape(1, -1)))
 
     def _trees(self, graph: "Graph", x: str) -> str:
         from converters.trees import Columns, Ensemble

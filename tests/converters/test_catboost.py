@@ -13,6 +13,7 @@ from converters.frameworks.catboost import CONVERTER
 from converters.isolation import Limits
 from converters.job import Job
 from converters.options import Options
+from converters.session import Session
 from tests.converters.converting import compared, conversion, refused
 
 catboost = pytest.importorskip("catboost", reason="CatBoost is not installed: 'make test-converters' has it")
@@ -69,6 +70,13 @@ def test_a_binary_classifier_with_missing_values_answers_alike_in_labels_and_pro
     table, target = cancer()
     kinds = {"int": target, "text": np.where(target, "yes", "nö"), "bool": target.astype(bool), "float": target + 0.5}
     answers_alike(trained({"loss_function": "Logloss"}, table, kinds[labels]), tmp_path, f"Logloss, {labels} labels")
+
+
+def test_a_focal_loss_gives_labels_and_probabilities(tmp_path: Path) -> None:
+    booster = trained({"loss_function": "Focal:focal_alpha=0.5;focal_gamma=2"}, *cancer())
+    answers_alike(booster, tmp_path, "Focal")
+    outputs = Session(tmp_path / "out" / "model.onnx").signature.outputs
+    assert [spec.name for spec in outputs] == ["label", "probabilities"]
 
 
 @pytest.mark.parametrize("nan_mode", ["Min", "Max"])

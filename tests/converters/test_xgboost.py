@@ -101,6 +101,14 @@ def test_several_classes_answer_alike(objective: str, booster: str, tmp_path: Pa
     answers_alike(trained(parameters, matrix), tmp_path, _family(parameters))
 
 
+def test_several_classes_of_unlike_shares_answer_alike_in_a_linear_model(tmp_path: Path) -> None:
+    table, target = (part[:115] for part in datasets.load_iris(return_X_y=True))
+    parameters = {"objective": "multi:softprob", "num_class": 3, "booster": "gblinear"}
+    answers_alike(
+        trained(parameters, xgboost.DMatrix(table, target)), tmp_path, f"{_family(parameters)}, unlike shares"
+    )
+
+
 @pytest.mark.parametrize("objective", ["rank:ndcg", "rank:pairwise", "rank:map"])
 def test_a_ranking_answers_alike(objective: str, tmp_path: Path) -> None:
     table, target = diabetes()
