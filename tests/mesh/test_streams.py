@@ -24,9 +24,10 @@ def stream(one: Mesh, other: Mesh, purpose: Purpose = Purpose.CALLS) -> SealedSt
     return streams[0] if streams else None
 
 
-def far_end(near: SealedStream, mesh: Mesh, other: Mesh) -> SealedStream:
-    """The mesh's end of a stream of the other's: where both dialled there are two."""
+async def far_end(near: SealedStream, mesh: Mesh, other: Mesh) -> SealedStream:
+    """The mesh's end of a stream of the other's, once it has begun there too: where both dialled there are two."""
     streams = mesh._links._links[other.node_id].streams[near.purpose]
+    await until(lambda: any(stream.ticket_id == near.ticket_id for stream in streams))
     return next(stream for stream in streams if stream.ticket_id == near.ticket_id)
 
 
@@ -102,7 +103,7 @@ def test_what_comes_on_a_stream_before_the_link_says_so_waits_and_no_more_is_rea
             streams = other._links._streams
             near = stream(one, other)
             assert near is not None
-            there = far_end(near, other, one)
+            there = await far_end(near, other, one)
             await until(lambda: there not in streams._held)
             streams._held[there] = []  # as if STREAMED were still on its way
             for number in range(40):
@@ -125,7 +126,7 @@ def test_a_peer_that_does_not_read_holds_no_more_than_its_bound(tmp_path: Path) 
             await streaming(one, other)
             near = stream(one, other)
             assert near is not None
-            there = far_end(near, other, one)
+            there = await far_end(near, other, one)
             there.wait(waits=True)
             body = bytes(2**22)
             sent = 0
@@ -224,7 +225,7 @@ def test_the_memory_of_a_large_message_is_let_go(tmp_path: Path) -> None:
             heard = heard_by(other)
             near = stream(one, other)
             assert near is not None
-            there = far_end(near, other, one)
+            there = await far_end(near, other, one)
             assert one.send(other.node_id, invoke(1, 10**6), [bytes(10**6)])
             await until(lambda: heard)
             assert there._came.is_large
