@@ -31,15 +31,17 @@ _KEEP_ALIVE = (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3))
 
 
 class StreamTuning(msgspec.Struct, frozen=True, kw_only=True):
-    """How streams of one purpose are kept. `unsent_bytes` bounds what one peer may leave unread."""
+    """How streams of one purpose are kept. `unsent_bytes` bounds what one peer may leave unread, `give_up_s` for how
+    long nothing of what was sent may come to it: its link may live while a stream is lost on the way."""
 
     purpose: int
     max_message_bytes: int
     unsent_bytes: int
     type_of_service: int  # ip(7), IP_TOS
+    give_up_s: float
 
 
-_UNKNOWN = StreamTuning(purpose=0, max_message_bytes=0, unsent_bytes=0, type_of_service=0)
+_UNKNOWN = StreamTuning(purpose=0, max_message_bytes=0, unsent_bytes=0, type_of_service=0, give_up_s=0.0)
 
 
 class StreamEvents(msgspec.Struct, frozen=True):
@@ -96,7 +98,7 @@ class SealedStream(asyncio.BufferedProtocol):
     def _tune(self, tuning: StreamTuning) -> None:
         self._tuning = tuning
         assert self._transport is not None
-        _set_options(self._transport.get_extra_info("socket"), tuning.type_of_service)
+        _set_options(self._transport.get_extra_info("socket"), tuning)
 
     def _say_preamble(self, transport: asyncio.Transport) -> None:
         raise NotImplementedError
@@ -318,13 +320,13 @@ class AcceptedStream(SealedStream):
         self._events.on_begun(self)
 
 
-def _set_options(sock: socket.socket, type_of_service: int) -> None:
+def _set_options(sock: socket.socket, tuning: StreamTuning) -> None:
     with contextlib.suppress(OSError):  # it has ended again
         if sock.family == socket.AF_INET6:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_TCLASS, type_of_service)
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_TCLASS, tuning.type_of_service)
         else:
-            sock.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, type_of_service)
+            sock.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, tuning.type_of_service)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        for option, value in _KEEP_ALIVE:
-            if (number := getattr(socket, option, None)) is not None:
+        for option, value in (*_KEEP_ALIVE, ("TCP_USER_TIMEOUT", round(tuning.give_up_s * 1000))):
+            if (number := getattr(socket, option, None)) is not None:  # not all are everywhere
                 sock.setsockopt(socket.IPPROTO_TCP, number, value)

@@ -47,6 +47,7 @@ MAX_STRANGERS = 256  # connections that have not begun
 STRANGER_S = 10.0
 _BACKLOG = 1024
 _DIAL_S = 3.0
+_GIVE_UP_S = 5.0
 _AGAIN_S, _AGAIN_AT_MOST_S = 1.0, 30.0
 _MAX_STREAMED = 16
 _COPY_BYTES = 16 * 1024 * 1024
@@ -105,7 +106,11 @@ class Streams:
         self._events = events
         self._tunings: dict[int, StreamTuning] = {
             purpose: StreamTuning(
-                purpose=purpose, max_message_bytes=largest, unsent_bytes=unsent, type_of_service=type_of_service
+                purpose=purpose,
+                max_message_bytes=largest,
+                unsent_bytes=unsent,
+                type_of_service=type_of_service,
+                give_up_s=_GIVE_UP_S,
             )
             for purpose, largest, unsent, type_of_service in (
                 (Purpose.CALLS, max_message_bytes, unsent_bytes, _LOW_DELAY),

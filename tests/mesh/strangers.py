@@ -122,7 +122,13 @@ class StreamEnd:
         self.heard: list[Head] = []
         self.ended = ""
         self.stream = DialledStream(
-            StreamTuning(purpose=ticket.purpose, max_message_bytes=2**24, unsent_bytes=2**28, type_of_service=0),
+            StreamTuning(
+                purpose=ticket.purpose,
+                max_message_bytes=2**24,
+                unsent_bytes=2**28,
+                type_of_service=0,
+                give_up_s=10.0,
+            ),
             StreamEvents(lambda _: None, self._read, self._end),
             node_id=peer_id,
             opening=opening,

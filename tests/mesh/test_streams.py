@@ -1,8 +1,12 @@
 """Streams between nodes, with real sockets: calls and copies go on them, in order, and whatever ends is told."""
 
 import asyncio
+import ctypes
+import socket
+import struct
 from pathlib import Path
 
+import pytest
 import uvloop
 
 from appliance.core.addresses import Address
@@ -175,6 +179,39 @@ def test_a_stream_for_calls_that_breaks_is_a_link_that_ends_so_no_call_waits_for
             await until(lambda: heard)
 
     uvloop.run(run())
+
+
+def test_a_stream_that_is_lost_on_the_way_while_the_link_lives_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where a firewall has forgotten the one connection: nothing comes of it any more, and nobody says so."""
+    monkeypatch.setattr("federation.streams._GIVE_UP_S", 0.3)
+
+    async def run() -> None:
+        async with shells(tmp_path) as nodes:
+            one, other = await nodes.pair()
+            await streaming(one, other)
+            near = stream(one, other)
+            assert near is not None
+            lose_all_that_comes((await far_end(near, other, one))._transport.get_extra_info("socket"))
+            heard = heard_by(other)
+            stood: list[str] = []
+            one.on_peer_change = lambda node_id: stood.append(one.by_id[node_id].standing)
+            assert one.send(other.node_id, invoke(1, 3), [b"abc"])
+            await until(lambda: "dead" in stood)  # so that the call is asked of another
+            await nodes.met(one, other)
+            await streaming(one, other)
+            assert one.send(other.node_id, invoke(2, 3), [b"abc"])
+            await until(lambda: heard)
+            assert [head.call for head, _ in heard] == [2]
+
+    uvloop.run(run())
+
+
+def lose_all_that_comes(sock: socket.socket) -> None:
+    """By a filter that lets nothing in: socket(7), SO_ATTACH_FILTER; linux/filter.h, struct sock_fprog."""
+    nothing = ctypes.create_string_buffer(struct.pack("=HBBI", 0x06, 0, 0, 0))  # BPF_RET, 0 bytes
+    sock.setsockopt(socket.SOL_SOCKET, 26, struct.pack("HP", 1, ctypes.addressof(nothing)))
 
 
 def test_a_stream_for_copies_that_breaks_is_made_anew_and_the_link_stays(tmp_path: Path) -> None:
