@@ -31,7 +31,7 @@ def convert(job: Job, say: Callable[[str], None]) -> ConversionRecord:
     if made.model != folder / MODEL or not made.model.is_file():
         raise RefusedError(f"{converter.title} wrote no {MODEL}")
     manifest = manifest_from_table(made.manifest)  # what a node would refuse must not be packed
-    precision = _reduce(made, job, say)
+    precision = _reduce(made, job, say) or made.precision
     say("opening it in onnxruntime")
     # Not before: what compares is no part of a conversion's cost.
     from converters.parity import check
@@ -42,8 +42,8 @@ def convert(job: Job, say: Callable[[str], None]) -> ConversionRecord:
     session = Session(made.model, manifest)
     sample = read_sample(Path(job.sample), session.signature, made.manifest) if job.sample else None
     say("comparing it with the original")
-    notes = made.notes
     checked = check(made, session, sample=sample, rows=job.rows, seed=job.seed, precision=precision)
+    notes = (*made.notes, *checked.notes)
     if not checked.report.within and (drawn := _randomness(made.model)):
         words = (
             f"the model draws random numbers ({', '.join(drawn)}), so that no two of its answers are alike: take the "

@@ -37,6 +37,9 @@ class Conversion(NamedTuple):
     Where the manifest puts texts in the place of tokens, rows and `answer` have texts, too: the tokenizer is compared.
     `manifest` is a table as in manifest.toml: declarations of inputs (`as`, `columns`), `labels`, limits.
     `notes` are sentences for the report: what was repaired, what is approximate.
+    `continuous`: a small change of what it is given changes its answers little, as of a net and not of trees. Made rows
+    of which that is not true may then be left out of the comparison.
+    `precision`: `float16` or `bfloat16` where the original computes in it, whatever it answers in.
     """
 
     model: Path
@@ -44,6 +47,8 @@ class Conversion(NamedTuple):
     rows: Callable[[int, np.random.Generator], Feed | list[Feed]] | None = None
     manifest: dict[str, Any] = {}  # noqa: RUF012
     notes: tuple[str, ...] = ()
+    continuous: bool = False
+    precision: str = ""
 
 
 class Converter(ABC):

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 
 from appliance.core.errors import RefusedError
 from appliance.core.tensors import TensorSpec
@@ -19,8 +18,6 @@ from converters.converter import Feed
 from converters.session import Session
 from converters.torch_inputs import quiet, tensor
 from converters.torch_programs import exported, write, write_traced
-
-_MARK = "ingle_"  # a program may have nodes of any name: outputs get theirs last
 
 
 def export(
@@ -42,8 +39,7 @@ def export(
     with contextlib.suppress(FileNotFoundError):
         target.unlink()
     program, notes = exported(module, specs)
-    write(program, target, opset, inputs=[spec.name for spec in specs], outputs=[_MARK + name for name in outputs])
-    _rename(target, {_MARK + name: name for name in outputs})
+    write(program, target, opset, inputs=[spec.name for spec in specs], outputs=outputs)
     return " ".join((f"it was followed by torch.export, since tracing it was not exact ({fault[:200]})", *notes))
 
 
@@ -67,18 +63,3 @@ def ask(module: Any, inputs: Sequence[str], outputs: Sequence[str], feed: Feed) 
         found = module(*(tensor(feed[name]) for name in inputs))
     tensors = found if isinstance(found, tuple) else (found,)
     return {name: np.asarray(value.detach().cpu().numpy()) for name, value in zip(outputs, tensors, strict=True)}
-
-
-def _rename(target: Path, names: dict[str, str]) -> None:
-    model = onnx.load(str(target), load_external_data=False)
-    within = {value for node in model.graph.node for value in (*node.input, *node.output)}
-    for old, new in names.items():
-        taken = {name: f"{name}_inner" for name in within if name == new}
-        for node in model.graph.node:
-            for values in (node.input, node.output):
-                for index, value in enumerate(values):
-                    values[index] = new if value == old else taken.get(value, value)
-        for output in model.graph.output:
-            output.name = new if output.name == old else output.name
-        del model.graph.value_info[:]
-    onnx.save_model(model, str(target))

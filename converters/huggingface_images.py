@@ -22,7 +22,7 @@ INPUT = "pixel_values"
 TASKS = "image classification, semantic segmentation, object detection, depth, and models without a head"
 _ENDINGS = (
     "ForImageClassification", "ForSemanticSegmentation", "ForObjectDetection", "ForDepthEstimation", "Model",
-    "ForImageClassificationWithTeacher",
+    "ForImageClassificationWithTeacher", "WithProjection",
 )  # fmt: skip
 _FILTERS = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box", 5: "hamming"}  # Pillow's numbers
 _CUTS_IN = "ConvNext"  # resizes by a share of its own where the size is small
@@ -53,6 +53,7 @@ def converted_images(model: Any, found: Folder, folder: Path, options: Options, 
         rows,
         manifest=manifest,
         notes=tuple(filter(None, (note, said))),
+        continuous=True,
     )
 
 
@@ -80,6 +81,8 @@ def _head(model: Any, architecture: str, spec: TensorSpec) -> Head:
 
     from converters.torch_inputs import quiet
 
+    if architecture.endswith("WithProjection"):
+        return Head(Plain(model, (INPUT,), ("image_embeds",)), ("image_embeds",))
     with quiet():
         found = model(torch.zeros((1, *spec.shape[1:])), return_dict=True)
     outputs = tuple(name for name, value in found.items() if isinstance(value, torch.Tensor) and name != "loss")

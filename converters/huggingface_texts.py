@@ -68,7 +68,7 @@ def converted_texts(model: Any, found: Folder, folder: Path, options: Options, s
     original = _Original(head, inputs, tokenizer, most, names, found, offsets)
     lowered = bool(found.modules and found.sentence.get("do_lower_case"))
     notes += [_LOWERED] if lowered else []
-    texts = _texts(tokenizer, most, *([] if lowered else [_SPECIAL]))
+    texts = _texts(tokenizer, most, *([] if lowered or not original.takes(_SPECIAL) else [_SPECIAL]))
     if IDS in head.outputs:
         texts = [f"{text} {tokenizer.mask_token} {text[::-1]}" for text in texts[:-1]] + texts[:1]
     say("translating it")
@@ -162,6 +162,8 @@ def _task(model: Any, tokenizer: Any, found: Folder, inputs: Sequence[str]) -> t
         return head, Pair("question", "context"), "offsets", {}
     if architecture.endswith("ForMaskedLM"):
         return Head(Masked(model, inputs, tokenizer.mask_token_id), ("scores", IDS)), one, "", {}
+    if architecture.endswith("WithProjection"):
+        return Head(Plain(model, inputs, ("text_embeds",)), ("text_embeds",)), one, "", {}
     if architecture.endswith(("Model", "Encoder")):
         outputs = ["last_hidden_state"]
         if _gives_pooler(model, inputs):
@@ -235,6 +237,14 @@ class _Original:
         if self._offsets:
             named[self._offsets] = np.asarray(encoded["offset_mapping"], np.int64)
         return named
+
+    def takes(self, text: str) -> bool:
+        """Whether it answers to it beside another text, as it does to any but to some with special tokens in them."""
+        try:
+            self.answer(_feed([text, "A text."], self._names))
+        except Exception:  # whatever the model raises
+            return False
+        return True
 
     def answer(self, feed: Feed) -> Feed:
         texts = feed[self._names.first].ravel().tolist()

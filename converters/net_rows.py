@@ -43,8 +43,8 @@ def reaching_rows(
     answer: Callable[[Feed], Feed], specs: Sequence[TensorSpec], shapes: Sequence[Sequence[int]] = ()
 ) -> Callable[[int, np.random.Generator], list[Feed]]:
     """net_rows() that reach further where the original can be asked what it takes: whole numbers up to the largest of
-    IDS that it answers (an embedding refuses those beyond its rows), and a second feed whose free axes beyond the first
-    are longer, if it answers that."""
+    IDS that it answers (an embedding refuses those beyond its rows), from 0 or, where it refuses that, 1; and a second
+    feed whose free axes beyond the first are longer, if it answers that."""
     other = [_longer(spec, shapes[index] if index < len(shapes) else ()) for index, spec in enumerate(specs)]
     has_ids = any(spec.dtype.startswith(("INT", "UINT")) for spec in specs)
 
@@ -56,25 +56,32 @@ def reaching_rows(
         return True
 
     def rows(count: int, random: np.random.Generator) -> list[Feed]:
-        below = IDS[-1]
+        below, least = IDS[-1], 0
         if has_ids:
-            highest = ((ids, net_rows(specs, shapes, below=ids)(2, np.random.default_rng(0))) for ids in IDS)
-            below = next((ids for ids, feed in highest if answers(_filled(feed, ids))), IDS[-1])
-        feeds = [net_rows(specs, shapes, below=below)(count, random)]
+            few = {ids: _from(1, net_rows(specs, shapes, below=ids)(2, np.random.default_rng(0))) for ids in IDS}
+            below = next((ids for ids, feed in few.items() if answers(_holding(ids - 1, feed))), below)
+            least = 0 if answers(_holding(0, few[below])) or not answers(few[below]) else 1  # lengths have no 0
+        feeds = [_from(least, net_rows(specs, shapes, below=below)(count, random))]
         if any(-1 in spec.shape[1:] for spec in specs):
-            longer = net_rows(specs, other, below=below)(min(count, FEW_ROWS), random)
+            longer = _from(least, net_rows(specs, other, below=below)(min(count, FEW_ROWS), random))
             feeds += [longer] if answers(longer) else []
         return feeds
 
     return rows
 
 
-def _filled(feed: Feed, ids: int) -> Feed:
-    """With the largest of the whole numbers somewhere in each input of them."""
-    for array in feed.values():
+def _from(least: int, feed: Feed) -> Feed:
+    """With no whole number below `least`."""
+    return {name: np.maximum(array, least) if array.dtype.kind in "iu" else array for name, array in feed.items()}
+
+
+def _holding(number: int, feed: Feed) -> Feed:
+    """With this whole number somewhere in each input of them."""
+    made = {name: array.copy() for name, array in feed.items()}
+    for array in made.values():
         if array.dtype.kind in "iu" and array.size:
-            array.reshape(-1)[-1] = ids - 1
-    return feed
+            array.reshape(-1)[-1] = min(number, np.iinfo(array.dtype).max)
+    return made
 
 
 def _longer(spec: TensorSpec, shape: Sequence[int]) -> tuple[int, ...]:

@@ -74,4 +74,4 @@ class ConversionRecord(msgspec.Struct, frozen=True, kw_only=True):
     parity: ParityReport
     seconds: float = 0.0
     notes: tuple[str, ...] = ()
-    precision: str = ""  # `float16` or `int8` where asked for
+    precision: str = ""  # `float16` or `int8` where asked for; `float16` or `bfloat16` where the original computes so

@@ -62,7 +62,7 @@ def conversion(
             feed[name] = random.integers(0, indices[name], feed[name].shape).astype(feed[name].dtype)
         return feed
 
-    return Conversion(target, answer, rows)
+    return Conversion(target, answer, rows, continuous=True)
 
 
 def _spec(value: Any) -> TensorSpec:

@@ -13,8 +13,9 @@ import torch
 
 from appliance.core.errors import RefusedError
 from appliance.core.tensors import TensorSpec
-from converters.rows import made_tensor
+from converters.rows import FREE, made_tensor
 
+_FREE_SIDES = (32, 64, 224)
 _SIZES = (224, 32, 28, 64, 256, 299, 96, 128, 8)
 
 
@@ -26,10 +27,26 @@ def quiet() -> Iterator[None]:
         yield
 
 
-def example_of(specs: Sequence[TensorSpec], rows: int = 2) -> tuple[Any, ...]:
-    """Tensors that fit: free first axes have `rows`, other free axes what made_tensor() gives them."""
+def example_of(specs: Sequence[TensorSpec], rows: int = 2, *, side: int = FREE) -> tuple[Any, ...]:
+    """Tensors that fit: free first axes have `rows`, other free axes `side`. Whole numbers are 1, which is a word of
+    any vocabulary and a length."""
     random = np.random.default_rng(0)
-    return tuple(torch.from_numpy(np.ascontiguousarray(made_tensor(spec, rows, random, below=2))) for spec in specs)
+    shapes = [(*spec.shape[:1], *(size if size >= 0 else side for size in spec.shape[1:])) for spec in specs]
+    sized = [TensorSpec(spec.name, spec.dtype, shape) for spec, shape in zip(specs, shapes, strict=True)]
+    made = (np.ascontiguousarray(made_tensor(spec, rows, random, below=2)) for spec in sized)
+    return tuple(torch.from_numpy(np.ones_like(array) if array.dtype.kind in "iu" else array) for array in made)
+
+
+def fitting_side(module: Any, specs: Sequence[TensorSpec]) -> int:
+    """How long free axes are made, so that the module runs: pictures must often be large enough to be halved some
+    times. FREE where nothing runs, which the caller finds out."""
+    if not any(-1 in spec.shape[1:] for spec in specs):
+        return FREE
+    for side in (FREE, *_FREE_SIDES):
+        with quiet(), contextlib.suppress(Exception):
+            module(*example_of(specs, side=side))
+            return side
+    return FREE
 
 
 def tensor(array: Any) -> Any:

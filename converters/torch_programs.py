@@ -3,6 +3,7 @@
 In the process of a conversion alone. Keras on its torch backend comes through here, too.
 """
 
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,12 +14,19 @@ from torch.utils import _pytree as pytree
 
 from appliance.core.errors import RefusedError
 from appliance.core.tensors import DTYPES, TensorSpec
+from converters.bfloat16 import widen
 from converters.converter import Feed
+from converters.onnx_names import rename
+from converters.rows import FREE
 from converters.torch_exporter import without_sources
 from converters.torch_inputs import example_of, line, quiet, tensor
 
 OPSET = 18  # what torch's own translations are written for
 INLINE_BYTES = 1_500_000_000
+_UNBOUNDED = 2**31
+_UNFOLLOWED = (
+    "a branch or a loop that goes by a tensor's numbers wants torch.cond or torch.while_loop, a packed sequence a mask"
+)
 
 Answer = Callable[[Feed], Feed]
 
@@ -30,7 +38,7 @@ class Written(NamedTuple):
     outputs: tuple[str, ...]
 
 
-def exported(module: Any, specs: Sequence[TensorSpec]) -> tuple[Any, tuple[str, ...]]:
+def exported(module: Any, specs: Sequence[TensorSpec], *, side: int = FREE) -> tuple[Any, tuple[str, ...]]:
     """A program of the module, and what is to be said of it: its free axes are free where torch can keep them so.
     Raises RefusedError where torch cannot follow the module."""
     reasons = []
@@ -38,7 +46,7 @@ def exported(module: Any, specs: Sequence[TensorSpec]) -> tuple[Any, tuple[str, 
         shapes = tuple(_free_axes(spec) if free else None for spec in specs)
         try:
             with quiet():
-                example = example_of(specs, 3 if free else 1)
+                example = example_of(specs, 3 if free else 1, side=side)
                 shaped = ((shapes,) if _varargs(module) else shapes) if free else None
                 program = torch.export.export(module, example, dynamic_shapes=shaped, strict=False)
         except Exception as error:  # torch's own, or the module's
@@ -46,7 +54,7 @@ def exported(module: Any, specs: Sequence[TensorSpec]) -> tuple[Any, tuple[str, 
             continue
         note = f"the batch axis is fixed at 1: torch cannot keep it free ({reasons[0]})" if reasons else ""
         return program, tuple(filter(None, (note,)))
-    raise RefusedError(f"torch.export cannot follow this model: {reasons[-1]}")
+    raise RefusedError(f"torch.export cannot follow this model: {reasons[-1]}; {_UNFOLLOWED}")
 
 
 def _varargs(module: Any) -> bool:
@@ -130,6 +138,35 @@ def input_specs(program: Any) -> list[TensorSpec]:
     return found
 
 
+def is_training(program: Any) -> bool:
+    """Whether it drops numbers, or normalises by its batch, as modules do while they are trained."""
+    return any(
+        argument.name in ("train", "training") and value is True
+        for node in program.graph.nodes
+        if isinstance(node.target, torch._ops.OpOverload)
+        for argument, value in zip(node.target._schema.arguments, node.args, strict=False)
+    )
+
+
+def precision_of(program: Any) -> str:
+    """`bfloat16` or `float16` where some of its steps compute in it; else nothing."""
+    kinds = {getattr(node.meta.get("val"), "dtype", None) for node in program.graph.nodes}
+    return next((str(kind).removeprefix("torch.") for kind in (torch.bfloat16, torch.float16) if kind in kinds), "")
+
+
+def batch_range(program: Any) -> tuple[int, int]:
+    """The fewest and the most rows that the program takes at once, by the bounds of its free first axes; 0: no most."""
+    fewest, most = 1, 0
+    for node in _tensor_placeholders(program):
+        size = node.meta["val"].shape[0] if node.meta["val"].ndim else 0
+        bounds = None if isinstance(size, int) else program.range_constraints.get(size.node.expr)
+        if bounds is not None:
+            fewest = max(fewest, int(bounds.lower))
+            if bounds.upper < _UNBOUNDED:
+                most = min(filter(None, (most, int(bounds.upper))))
+    return fewest, most
+
+
 def dtype_of(value: Any) -> str:
     """The name of a tensor's dtype. Raises RefusedError where no call could carry it."""
     name = str(value.dtype).removeprefix("torch.")
@@ -144,25 +181,56 @@ def write(
 ) -> Written:
     """The program as an ONNX file, by these names or its own. Raises RefusedError where an operator has no
     translation."""
-    written = Written(
+    written = _apart(
         tuple(inputs) or tuple(spec.name for spec in input_specs(program)), tuple(outputs) or output_names(program)
     )
+    marked = _marked(program, written)
     try:
         with quiet(), without_sources():
             made = torch.onnx.export(
                 program, dynamo=True, opset_version=opset or OPSET, verbose=False, optimize=True,
-                input_names=list(written.inputs), output_names=list(written.outputs),
+                input_names=[marked.get(name, name) for name in written.inputs],
+                output_names=[marked.get(name, name) for name in written.outputs],
             )  # fmt: skip
             made.save(str(target), external_data=_weight_bytes(program) > INLINE_BYTES)
     except Exception as error:
-        raise RefusedError(f"torch.onnx cannot translate this program: {line(error)}") from None
+        raise RefusedError(f"torch.onnx cannot translate this program: {_untranslated(error)}") from None
+    rename(target, {mark: name for name, mark in marked.items()})
+    if precision_of(program) == "bfloat16":
+        widen(target)
     return written
 
 
-def write_traced(module: Any, specs: Sequence[TensorSpec], outputs: Sequence[str], target: Path, opset: int) -> Written:
+def _marked(program: Any, written: Written) -> dict[str, str]:
+    """Other names, for as long as it is written, for those that some node of the program has too: the exporter would
+    use them twice."""
+    taken = {node.name for node in program.graph.nodes} - {node.name for node in _tensor_placeholders(program)}
+    return {name: f"ingle_{name}" for name in (*written.outputs, *written.inputs) if name in taken}
+
+
+def _apart(inputs: tuple[str, ...], outputs: tuple[str, ...]) -> Written:
+    """No output has an input's name: a program may give what it was given."""
+    return Written(inputs, tuple(f"output_{name}" if name in inputs else name for name in outputs))
+
+
+def _untranslated(error: BaseException) -> str:
+    """The operator without a translation, which torch tells at the end of a chain of errors; else its own words."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if found := re.search(r"No ONNX function found for <OpOverload\(op='([^']+)', overload='([^']+)'", str(cause)):
+            numbers = " of complex numbers" if "complex-valued" in str(cause) else ""
+            name = found.group(1) if found.group(2) == "default" else ".".join(found.groups())
+            return f"there is no translation of {name}{numbers}; build that step of other operations"
+        cause = cause.__cause__
+    return line(error)
+
+
+def write_traced(
+    module: Any, specs: Sequence[TensorSpec], outputs: Sequence[str], target: Path, opset: int, *, side: int = FREE
+) -> Written:
     """The module as an ONNX file by the older exporter, which takes TorchScript and traces what is none. Raises
     RefusedError where an operator has no translation."""
-    written = Written(tuple(spec.name for spec in specs), tuple(outputs))
+    written = _apart(tuple(spec.name for spec in specs), tuple(outputs))
     free = {name: {0: "batch"} for name in written.outputs}
     for spec in specs:
         names = {axis: f"{spec.name}_{axis}" if axis else "batch" for axis, size in enumerate(spec.shape) if size < 0}
@@ -170,12 +238,18 @@ def write_traced(module: Any, specs: Sequence[TensorSpec], outputs: Sequence[str
     try:
         with quiet():
             torch.onnx.export(
-                module, example_of(specs), str(target), dynamo=False, opset_version=opset or OPSET,
+                module, example_of(specs, side=side), str(target), dynamo=False, opset_version=opset or OPSET,
                 input_names=list(written.inputs), output_names=list(written.outputs), dynamic_axes=free,
             )  # fmt: skip
     except Exception as error:
-        raise RefusedError(f"torch.onnx cannot translate this program: {line(error)}") from None
+        raise RefusedError(f"torch.onnx cannot translate this program: {_untraced(error)}") from None
     return written
+
+
+def _untraced(error: BaseException) -> str:
+    words = line(error).partition(" Please feel free")[0]
+    way = "; it was quantised: give the model from before that, and --int8" if "quantized::" in words else ""
+    return words + way
 
 
 def _weight_bytes(program: Any) -> int:

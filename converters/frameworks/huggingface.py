@@ -31,7 +31,7 @@ class HuggingFaceConverter(Converter):
     extra: ClassVar[str] = "huggingface"
     title: ClassVar[str] = "Hugging Face"
     takes: ClassVar[str] = (
-        "folders of Transformers and sentence-transformers: texts and pictures into classes and vectors"
+        "folders of Transformers and sentence-transformers: texts, pictures and recordings into classes and vectors"
     )
     formats: ClassVar[tuple[str, ...]] = ("hugging-face",)
     modules: ClassVar[tuple[str, ...]] = ("transformers", "tokenizers", "torch", "onnx", "onnxscript", "onnxruntime")
@@ -52,6 +52,7 @@ class HuggingFaceConverter(Converter):
         require(not found.own_code or found.model_type in transformers.CONFIG_MAPPING, OWN_CODE)
         say("reading the weights")
         model = _loaded(architecture, found.model_folder)
+        _refuse_both(model, architecture)
         if model.main_input_name == "input_ids":
             from converters.huggingface_texts import converted_texts
 
@@ -60,10 +61,32 @@ class HuggingFaceConverter(Converter):
             from converters.huggingface_images import converted_images
 
             return converted_images(model, found, folder, options, say)
+        if model.main_input_name in ("input_values", "input_features"):
+            from converters.huggingface_sounds import converted_sounds
+
+            return converted_sounds(model, found, folder, options, say)
         raise RefusedError(
-            f"this is a {architecture}, which takes {model.main_input_name}: models of texts and of pictures are "
-            "taken; export others with torch.export and give the .pt2"
+            f"this is a {architecture}, which takes {model.main_input_name}: models of texts, of pictures and of "
+            "recordings are taken; export others with torch.export and give the .pt2"
         )
+
+
+def _refuse_both(model: Any, architecture: str) -> None:
+    """Of a model that takes texts and pictures at once. Raises RefusedError with the way to its halves."""
+    import inspect
+
+    import transformers
+
+    if not {"input_ids", "pixel_values"} <= inspect.signature(model.forward).parameters.keys():
+        return
+    kin = architecture.removesuffix("Model")
+    halves = [f"{kin}{half}Model" for half in ("Text", "Vision")]
+    halves = [name + "WithProjection" if hasattr(transformers, name + "WithProjection") else name for name in halves]
+    way = "export it with torch.export and give the .pt2"
+    if architecture == kin + "Model" and all(hasattr(transformers, name) for name in halves):
+        calls = " and ".join(f"{name}.from_pretrained(FOLDER).save_pretrained(OTHER)" for name in halves)
+        way = f"convert its halves, each with its tokenizer or processor beside it: {calls}"
+    raise RefusedError(f"this is a {architecture}, which takes texts and pictures together: {way}")
 
 
 def _loaded(architecture: str, folder: Path) -> Any:

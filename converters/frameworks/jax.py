@@ -67,7 +67,7 @@ class JaxConverter(Converter):
             leaves = jax.tree.leaves(run(*(feed[spec.name] for spec in specs)))
             return {name: jax.device_get(leaf) for name, leaf in zip(outputs, leaves, strict=True)}
 
-        return Conversion(target, answer, net_rows(specs), notes=(*notes, *more))
+        return Conversion(target, answer, net_rows(specs), notes=(*notes, *more), continuous=True)
 
 
 def _named(specs: Sequence[TensorSpec], names: Sequence[str]) -> list[TensorSpec]:

@@ -8,6 +8,7 @@ Lambda layers run code that the file brings: safe_mode stays on, and so they are
 import importlib
 import inspect
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -46,7 +47,8 @@ class KerasConverter(Converter):
         model, repairs = _loaded(source, detected, folder, options)
         module = _flat(model)
         specs = _specs(model)
-        example = given.example_of(specs)
+        side = given.fitting_side(module, specs)
+        example = given.example_of(specs, side=side)
         try:
             with given.quiet():
                 result = module(*example)  # some layers are built at the first call alone
@@ -54,12 +56,12 @@ class KerasConverter(Converter):
             raise RefusedError(f"Keras' own model does not run: {given.line(error)}") from None
         outputs = _outputs(model, programs.result_names(result))
         say("translating it")
-        written, notes = _written(module, specs, outputs, target, options)
+        written, notes = _written(module, specs, outputs, target, options, side)
         answer = programs.module_answer(module, written)
         rows = reaching_rows(answer, specs, [tensor.shape for tensor in example])
         if notes and any(-1 in spec.shape[1:] for spec in specs):
             _require_free_lengths(target, answer, rows)
-        return Conversion(target, answer, rows, notes=(*repairs, *notes))
+        return Conversion(target, answer, rows, notes=(*repairs, *notes), continuous=True, precision=_precision(model))
 
 
 def _loaded(source: Path, detected: Detected, folder: Path, options: Options) -> tuple[Any, tuple[str, ...]]:
@@ -92,7 +94,9 @@ def _loaded(source: Path, detected: Detected, folder: Path, options: Options) ->
             raise RefusedError(f"{way}, or give --trust") from None
         if "Could not locate class" in words or "Unknown layer" in words or "custom object" in words:
             way = "export it where its classes are known: model.export('model.onnx', format='onnx')"
-            raise RefusedError(f"the model has layers of its owner's own: {words[:200]}; {way}") from None
+            named = re.search(r"Could not locate \w+ '([^']+)'|Unknown layer:? '?([\w>]+)", words)
+            whose = (named.group(1) or named.group(2)) if named else words[:200]
+            raise RefusedError(f"the model has layers of its owner's own ({whose}): {way}") from None
         if "No model config found" in words:
             way = "save the whole model with model.save('model.keras')"
             raise RefusedError(f"the file has weights and no model: {way}") from None
@@ -117,6 +121,12 @@ def _dtype(name: str) -> str:
         if dtype.name not in ("BYTES", "BF16") and np.dtype(dtype.numpy).name == name:
             return dtype.name
     raise RefusedError(f"the model takes {name}, which cannot be converted: put that step before the model")
+
+
+def _precision(model: Any) -> str:
+    """Of a model whose policy is mixed, or half: what its layers compute in."""
+    found = {layer.compute_dtype for layer in model._flatten_layers()}
+    return next((word for word in ("bfloat16", "float16") if word in found), "")
 
 
 def _outputs(model: Any, found: tuple[str, ...]) -> tuple[str, ...]:
@@ -148,19 +158,25 @@ def _flat(model: Any) -> Any:
     return Flat().eval()
 
 
-def _written(module: Any, specs: list[TensorSpec], outputs: tuple[str, ...], target: Path, options: Options) -> Any:
-    """By torch.export; what that cannot keep free of a fixed batch goes through the older exporter."""
+def _written(
+    module: Any, specs: list[TensorSpec], outputs: tuple[str, ...], target: Path, options: Options, side: int
+) -> Any:
+    """By torch.export, recurrent layers as a whole or, where that fails, step by step; what it cannot keep free of a
+    fixed batch goes through the older exporter."""
     from converters import torch_programs as programs
+    from converters.keras_series import scanned
 
     names = [spec.name for spec in specs]
-    try:
-        program, notes = programs.exported(module, specs)
-        if not notes:
-            return programs.write(program, target, options.opset, inputs=names, outputs=outputs), ()
-    except RefusedError:
-        target.unlink(missing_ok=True)
+    for whole in (True, False):
+        try:
+            with scanned() if whole else nullcontext(), _whole_recurrences() if whole else nullcontext():
+                program, notes = programs.exported(module, specs, side=side)
+            if not notes:
+                return programs.write(program, target, options.opset, inputs=names, outputs=outputs), ()
+        except RefusedError:
+            target.unlink(missing_ok=True)
     with _whole_recurrences():
-        return programs.write_traced(module, specs, outputs, target, options.opset), (
+        return programs.write_traced(module, specs, outputs, target, options.opset, side=side), (
             "traced by torch's older exporter",
         )
 

@@ -66,7 +66,7 @@ class PaddleConverter(Converter):
         onnx.save_model(model, str(target), **onnx_model.external_if_large(model))
         outputs = [value.name for value in model.graph.output]
         rows = net_rows(specs, [_sides(spec) for spec in specs], below=paddle_graph.known_ids(model))
-        return Conversion(target, _answers(files, outputs), rows, notes=notes)
+        return Conversion(target, _answers(files, outputs), rows, notes=notes, continuous=True)
 
 
 class _NoProgram:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from appliance.core.errors import RefusedError
 from converters.converter import Conversion, Converter, Say, require
 from converters.detected import Detected
-from converters.net_rows import reaching_rows
+from converters.net_rows import net_rows, reaching_rows
 from converters.options import Options
 
 FIXED = (
@@ -60,12 +60,19 @@ def _program(source: Path, target: Path, options: Options, say: Say) -> Conversi
     examples = _examples(program)
     specs = programs.input_specs(program)
     require(bool(specs), "the program takes no tensor")
-    firsts = {spec.shape[0] if spec.shape else 0 for spec in specs}
+    require(
+        not programs.is_training(program),
+        "the program was exported in training mode, with dropout at work or batch norm of the batch at hand: call "
+        "model.eval() before torch.export.export()",
+    )
+    firsts = {spec.shape[0] for spec in specs if spec.shape}
     notes = []
     chosen = program
-    if firsts != {-1}:
+    if firsts - {-1}:
         say("freeing the batch axis")
         freed = programs.with_free_batch(program)
+        if freed is not None and not _same(program, freed, max(firsts)):
+            freed = None  # it takes its rows together, as many as they were
         if freed is None:
             notes.append(FIXED.format(size=max(firsts)))
         else:
@@ -73,13 +80,70 @@ def _program(source: Path, target: Path, options: Options, say: Say) -> Conversi
             notes.append("the batch axis was freed: the program was exported with a fixed one")
     say("translating it")
     written = programs.write(chosen, target, options.opset)
-    original = _in_pieces(programs.program_answer(program, written), max(firsts) if chosen is not program else 0)
+    original = programs.program_answer(program, written)
+    fewest, most = programs.batch_range(chosen)
+    if chosen is not program:
+        original = _in_pieces(original, max(firsts))
+    elif fewest > 1 and not _answers_one(original, programs.input_specs(chosen)):
+        original = _filled_up(original, fewest)
     return Conversion(
         target,
         original,
         reaching_rows(original, programs.input_specs(chosen), [tensor.shape for tensor in examples]),
+        manifest=_limits(most),
         notes=tuple(notes),
+        continuous=True,
+        precision=programs.precision_of(program),
     )
+
+
+def _limits(rows: int) -> dict[str, Any]:
+    """The manifest of a model that takes so many rows at once; 0: as many as there are."""
+    return {"limits": {"batch": rows}} if rows else {}
+
+
+def _same(program: Any, freed: Any, size: int) -> bool:
+    """Whether rows are answered as they were where they come in other numbers."""
+    import numpy as np
+
+    from converters import torch_programs as programs
+
+    specs = programs.input_specs(freed)
+    names = programs.Written(tuple(spec.name for spec in specs), programs.output_names(program))
+    feed = net_rows(specs)(2 * size + 1, np.random.default_rng(0))
+    try:
+        kept = _in_pieces(programs.program_answer(program, names), size)(feed)
+        found = programs.program_answer(freed, names)(feed)
+    except Exception:  # the comparison with what becomes ONNX will say
+        return True
+    return all(
+        kept[name].shape == found[name].shape and np.allclose(kept[name], found[name], 1e-2, 1e-3, equal_nan=True)
+        for name in names.outputs
+    )
+
+
+def _answers_one(answer: Any, specs: list[Any]) -> bool:
+    """Whether a single row is answered: the bound of a program may be one of its writing alone."""
+    import numpy as np
+
+    try:
+        answer(net_rows(specs)(1, np.random.default_rng(0)))
+    except Exception:  # whatever torch raises
+        return False
+    return True
+
+
+def _filled_up(answer: Any, size: int) -> Any:
+    """An answer that takes `size` rows at least, asked for any number of them: the last one is there several times."""
+    import numpy as np
+
+    def whole(feed: Any) -> Any:
+        rows = len(next(iter(feed.values())))
+        missing = max(0, size - rows)
+        filled = {name: np.concatenate([array, *([array[-1:]] * missing)]) for name, array in feed.items()}
+        return {name: array[:rows] for name, array in answer(filled).items()}
+
+    return whole
 
 
 def _in_pieces(answer: Any, size: int) -> Any:
@@ -122,17 +186,18 @@ def _script(source: Path, target: Path, options: Options, say: Say) -> Conversio
         raise RefusedError(f"TorchScript cannot read this program: {given.line(error)}") from None
     names = [value.debugName() for value in module.graph.inputs()][1:]
     specs = _specs(module, [name.split(".")[0] for name in names], options, say)
-    example = given.example_of(specs)
+    side = given.fitting_side(module, specs)
+    example = given.example_of(specs, side=side)
     with given.quiet():
         try:
             result = module(*example)
         except Exception as error:
             raise RefusedError(f"the program does not run on {_shown(specs)}: {given.line(error)}; {INPUTS}") from None
     say("translating it")
-    written = programs.write_traced(module, specs, programs.result_names(result), target, options.opset)
+    written = programs.write_traced(module, specs, programs.result_names(result), target, options.opset, side=side)
     answer = programs.module_answer(module, written)
     rows = reaching_rows(answer, specs, [tensor.shape for tensor in example])
-    return Conversion(target, answer, rows, notes=_guessed(specs, options))
+    return Conversion(target, answer, rows, notes=_guessed(specs, options), continuous=True)
 
 
 def _module(module: Any, target: Path, options: Options, say: Say) -> Conversion:
@@ -150,14 +215,53 @@ def _module(module: Any, target: Path, options: Options, say: Say) -> Conversion
     module = module.eval()
     specs = _specs(module, list(inspect.signature(module.forward).parameters), options, say)
     say("following the program")
-    program, notes = programs.exported(module, specs)
+    side = given.fitting_side(module, specs)
+    examples = given.example_of(specs, side=side)
+    try:
+        program, notes = programs.exported(module, specs, side=side)
+    except RefusedError as error:
+        return _as_script(module, specs, target, options, say, error)
     say("translating it")
     written = programs.write(program, target, options.opset, inputs=[spec.name for spec in specs])
     found = zip(written.inputs, programs.input_specs(program), strict=True)
     taken = [TensorSpec(name, spec.dtype, spec.shape) for name, spec in found]
     answer = programs.module_answer(module, written)
-    rows = reaching_rows(answer, taken, [tensor.shape for tensor in given.example_of(specs)])
-    return Conversion(target, answer, rows, notes=(*notes, *_guessed(specs, options)))
+    rows = reaching_rows(answer, taken, [tensor.shape for tensor in examples])
+    return Conversion(
+        target,
+        answer,
+        rows,
+        manifest=_limits(programs.batch_range(program)[1]),
+        notes=(*notes, *_guessed(specs, options)),
+        continuous=True,
+        precision=programs.precision_of(program),
+    )
+
+
+def _as_script(
+    module: Any, specs: list[Any], target: Path, options: Options, say: Say, reason: RefusedError
+) -> Conversion:
+    """By TorchScript, which keeps branches and loops that go by the numbers. Raises `reason` where the module is no
+    TorchScript either."""
+    import torch
+
+    from converters import torch_inputs as given
+    from converters import torch_programs as programs
+
+    side = given.fitting_side(module, specs)
+    examples = given.example_of(specs, side=side)
+    say("compiling it as TorchScript")
+    try:
+        with given.quiet():
+            script = torch.jit.script(module)
+            result = module(*examples)
+        written = programs.write_traced(script, specs, programs.result_names(result), target, options.opset, side=side)
+    except Exception:
+        raise reason from None
+    answer = programs.module_answer(module, written)
+    rows = reaching_rows(answer, specs, [tensor.shape for tensor in examples])
+    note = f"compiled as TorchScript, since {reason.sentence[:200]}"
+    return Conversion(target, answer, rows, notes=(note, *_guessed(specs, options)), continuous=True)
 
 
 def _specs(module: Any, names: list[str], options: Options, say: Say) -> list[Any]:

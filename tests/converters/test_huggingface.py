@@ -122,6 +122,7 @@ def saved(folder: Path, architecture: str, tokenizer: Any = None, *, pickled: bo
     return folder
 
 
+CLIP_TEXT = {**SMALL, "bos_token_id": 0, "eos_token_id": 2, "projection_dim": 8}
 TWO = {"num_labels": 2, "id2label": {0: "bad", 1: "good"}, "label2id": {"bad": 0, "good": 1}}
 TEXT_MODELS: dict[str, Callable[[Path], Path]] = {
     "BERT, classes": lambda to: saved(to, "BertForSequenceClassification", wordpiece(), **SMALL, **TWO),
@@ -133,6 +134,12 @@ TEXT_MODELS: dict[str, Callable[[Path], Path]] = {
         to, "BertForSequenceClassification", wordpiece(), **SMALL, num_labels=1, problem_type="regression"
     ),
     "BERT, without a head": lambda to: saved(to, "BertModel", wordpiece(), **SMALL),
+    "CLIP, texts": lambda to: saved(to, "CLIPTextModelWithProjection", byte_level(), **CLIP_TEXT),
+    "BART, classes": lambda to: saved(
+        to, "BartForSequenceClassification", byte_level(), d_model=32, encoder_layers=1, decoder_layers=1,
+        encoder_attention_heads=2, decoder_attention_heads=2, encoder_ffn_dim=37, decoder_ffn_dim=37,
+        bos_token_id=0, eos_token_id=2, decoder_start_token_id=2, **TWO
+    ),
     "BERT, weights as a pickle of tensors": lambda to: saved(
         to, "BertForSequenceClassification", wordpiece(), pickled=True, **SMALL, **TWO
     ),
@@ -340,6 +347,7 @@ IMAGE_MODELS: dict[str, tuple[str, dict[str, Any]]] = {
         "SegformerForSemanticSegmentation",
         {"hidden_sizes": [8] * 4, "depths": [1] * 4, "num_attention_heads": [1, 1, 2, 2], "decoder_hidden_size": 16},
     ),
+    "CLIP, pictures": ("CLIPVisionModelWithProjection", {**PICTURES, "projection_dim": 8}),
     "YOLOS, objects": (
         "YolosForObjectDetection", {**SMALL, "image_size": [32, 32], "patch_size": 8, "num_detection_tokens": 5},
     ),
@@ -480,13 +488,17 @@ REFUSALS: dict[str, tuple[Callable[[Path], Path], str]] = {
         lambda to: without(TEXT_MODELS["BERT, classes"](to), "pooler"), "no weights for bert.pooler",
     ),
     "an unknown class": (lambda to: changed(TEXT_MODELS["BERT, classes"](to), architectures=["Mine"]), "has no Mine"),
-    "a recording's classes": (
+    "a recording's words": (
         lambda to: saved(
-            to, "Wav2Vec2ForSequenceClassification", hidden_size=32, num_hidden_layers=1, num_attention_heads=2,
-            intermediate_size=37, conv_dim=[8], conv_kernel=[3], conv_stride=[2], num_conv_pos_embeddings=4,
-            num_conv_pos_embedding_groups=2, num_feat_extract_layers=1, classifier_proj_size=8,
+            to, "WhisperModel", vocab_size=60, d_model=16, encoder_layers=1, decoder_layers=1, encoder_ffn_dim=16,
+            encoder_attention_heads=2, decoder_attention_heads=2, decoder_ffn_dim=16, max_source_positions=20,
+            bos_token_id=0, eos_token_id=2, decoder_start_token_id=2, pad_token_id=1, begin_suppress_tokens=None,
         ),
-        "takes input_values: models of texts and of pictures are taken",
+        "of audio models, those for .* are taken",
+    ),
+    "texts and pictures together": (
+        lambda to: saved(to, "CLIPModel", text_config=CLIP_TEXT, vision_config=PICTURES, projection_dim=8),
+        "convert its halves.*CLIPTextModelWithProjection.*CLIPVisionModelWithProjection",
     ),
     "no tokenizer": (
         lambda to: saved(to, "BertForSequenceClassification", **SMALL, vocab_size=50, **TWO),
@@ -500,6 +512,43 @@ REFUSALS: dict[str, tuple[Callable[[Path], Path], str]] = {
     ),
     "no pooling": (lambda to: sentence(to, ("Pooling", {})), "pooling is of a kind that is not known"),
 }  # fmt: skip
+
+
+SOUNDS = {
+    **SMALL, "conv_dim": [8, 8], "conv_kernel": [10, 3], "conv_stride": [5, 2], "num_feat_extract_layers": 2,
+    "num_conv_pos_embeddings": 4, "num_conv_pos_embedding_groups": 2, "classifier_proj_size": 8, "vocab_size": 30,
+}  # fmt: skip
+MEL = {**SMALL, "num_mel_bins": 16, "max_length": 32, "patch_size": 8, "frequency_stride": 8, "time_stride": 8}
+SOUND_MODELS: dict[str, tuple[str, dict[str, Any], tuple[str, ...]]] = {
+    "wav2vec 2.0, classes": ("Wav2Vec2ForSequenceClassification", {**SOUNDS, **TWO}, ("logits", "scores")),
+    "wav2vec 2.0, letters": ("Wav2Vec2ForCTC", SOUNDS, ("logits",)),
+    "HuBERT, without a head": ("HubertModel", SOUNDS, ("last_hidden_state",)),
+    "audio spectrogram transformer": ("ASTForAudioClassification", {**MEL, **TWO}, ("logits", "scores")),
+}
+
+
+@pytest.mark.parametrize("family", SOUND_MODELS)
+def test_an_audio_model_takes_recordings_or_spectrograms_and_answers_as_transformers_does(
+    family: str, tmp_path: Path
+) -> None:
+    architecture, settings, outputs = SOUND_MODELS[family]
+    folder = saved(tmp_path / "from", architecture, **settings)
+    extractor = {"feature_extractor_type": "Wav2Vec2FeatureExtractor", "do_normalize": True, "sampling_rate": 8000}
+    (folder / "preprocessor_config.json").write_text(json.dumps(extractor))
+    made = conversion(CONVERTER, folder, WORD, tmp_path / "to")
+    report = compared(made, CONVERTER, family)
+    assert report.within
+    assert tuple(output.name for output in report.outputs) == outputs
+    if settings is not SOUNDS and "num_mel_bins" in settings:
+        assert "takes spectrograms as numbers" in made.notes[0]
+        return
+    assert made.manifest["input"] == [{"name": "audio", "as": "audio", "rate": 8000}]
+    samples = np.random.default_rng(0).normal(0.2, 0.3, 3000).astype(np.float32)
+    normal = transformers.Wav2Vec2FeatureExtractor(do_normalize=True)(samples, sampling_rate=16000)["input_values"][0]
+    model = getattr(transformers, architecture).from_pretrained(folder).eval()
+    with torch.no_grad():
+        wanted = model(torch.from_numpy(normal)[None])[outputs[0]].numpy()
+    assert session(made).run({"audio": samples[None]})[outputs[0]] == pytest.approx(wanted, abs=1e-4)
 
 
 @pytest.mark.parametrize("family", REFUSALS)

@@ -71,6 +71,56 @@ def series() -> Any:
     return keras.Model(given, layers.Dense(1)(layers.GRU(6)(layers.Dropout(0.3)(along))))
 
 
+def masked() -> Any:
+    tokens = layers.Input((None,), dtype="int32", name="tokens")
+    states = layers.Embedding(40, 8, mask_zero=True)(tokens)
+    states = layers.Bidirectional(layers.LSTM(6, return_sequences=True))(states)
+    return keras.Model(tokens, layers.Dense(3)(layers.GRU(5, activation="relu", reset_after=False)(states)))
+
+
+def backwards() -> Any:
+    given = layers.Input((9, 4))
+    states = layers.GRU(5, return_sequences=True, reset_after=False, go_backwards=True)(layers.Masking(0.0)(given))
+    return keras.Model(given, layers.SimpleRNN(3)(states))
+
+
+def half() -> Any:
+    keras.mixed_precision.set_global_policy("mixed_float16")
+    try:
+        deep = [layers.Conv2D(8, 3, activation="relu"), layers.BatchNormalization(), layers.Flatten(), layers.Dense(5)]
+        return keras.Sequential([layers.Input((12, 12, 3)), *deep, layers.Activation("softmax", dtype="float32")])
+    finally:
+        keras.mixed_precision.set_global_policy("float32")
+
+
+def brain() -> Any:
+    keras.mixed_precision.set_global_policy("mixed_bfloat16")
+    try:
+        return keras.Sequential([layers.Input((12,)), layers.Dense(8, "relu"), layers.Dense(3, dtype="float32")])
+    finally:
+        keras.mixed_precision.set_global_policy("float32")
+
+
+def bytes_of_pictures() -> Any:
+    given = layers.Input((16, 16, 3), dtype="uint8")
+    return keras.Model(given, layers.GlobalAveragePooling2D()(layers.Conv2D(4, 3)(layers.Rescaling(1 / 255)(given))))
+
+
+def like_its_steps() -> Any:
+    """Outputs that are called as operators are."""
+    given = layers.Input((None, 4), name="x")
+    return keras.Model(given, [keras.ops.mean(given, axis=1), keras.ops.argmax(given, axis=-1)])
+
+
+def pyramid() -> Any:
+    """Too deep for the smallest picture that is tried."""
+    given = layers.Input((None, None, 3))
+    deep = given
+    for _ in range(4):
+        deep = layers.MaxPooling2D()(layers.Conv2D(4, 3, padding="same", activation="relu")(deep))
+    return keras.Model(given, layers.GlobalAveragePooling2D()(deep))
+
+
 def scaled() -> Any:
     table = layers.Normalization()
     table.adapt(np.random.default_rng(0).normal(3, 2, (64, 5)))
@@ -80,7 +130,9 @@ def scaled() -> Any:
 FAMILIES: dict[str, Callable[[], Any]] = {
     "convolutions": images, "two inputs and outputs": two, "embedding and LSTM": words, "attention": attention,
     "separable convolutions": separable, "autoencoder": autoencoder, "GRU over a series": series,
-    "a table with its own scaling": scaled,
+    "a table with its own scaling": scaled, "a mask, LSTM and GRU of any length": masked, "GRU backwards": backwards,
+    "mixed_float16": half, "mixed_bfloat16": brain, "bytes": bytes_of_pictures, "pictures of any size": pyramid,
+    "outputs called as operators are": like_its_steps,
 }  # fmt: skip
 
 
@@ -120,6 +172,20 @@ def test_weights_alone_are_refused(tmp_path: Path) -> None:
         converter_of(detect(tmp_path / "model.weights.h5"))
 
 
+def test_words_behind_the_end_change_nothing_whatever_the_length(tmp_path: Path) -> None:
+    keras.utils.set_random_seed(0)
+    model = masked()
+    model.save(tmp_path / "model.keras")
+    made = conversion(CONVERTER, tmp_path / "model.keras", "keras", tmp_path / "to")
+    session = Session(made.model)
+    for rows, length in ((1, 3), (4, 11)):
+        ids = np.random.default_rng(length).integers(1, 40, (rows, length)).astype(np.int32)
+        ids[:, length - 2 :] = 0
+        (answer,) = session.run({"tokens": ids}).values()
+        assert answer == pytest.approx(keras.ops.convert_to_numpy(model(ids)), abs=1e-5)
+        assert answer == pytest.approx(next(iter(session.run({"tokens": ids[:, :-2]}).values())), abs=1e-5)
+
+
 def test_a_layer_of_the_owners_own_is_refused_with_the_way_out(tmp_path: Path) -> None:
     class Doubled(layers.Layer):  # type: ignore[misc, name-defined]
         def call(self, x: Any) -> Any:
@@ -127,7 +193,8 @@ def test_a_layer_of_the_owners_own_is_refused_with_the_way_out(tmp_path: Path) -
 
     path = tmp_path / "model.keras"
     keras.Sequential([layers.Input((4,)), Doubled()]).save(path)
-    refused(CONVERTER, path, "keras", tmp_path / "to", ".keras: a layer of the owner's own", r"format='onnx'")
+    family, match = ".keras: a layer of the owner's own", r"\(Doubled\).*format='onnx'"
+    refused(CONVERTER, path, "keras", tmp_path / "to", family, match)
 
 
 @pytest.mark.parametrize("share", [0.2, 0.6, 0.95])

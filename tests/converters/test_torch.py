@@ -11,15 +11,17 @@ from PIL import Image
 
 from appliance.core.errors import RefusedError
 from converters import isolation
+from converters.converter import Conversion
 from converters.detected import Detected
 from converters.detection import detect
 from converters.frameworks.torch import CONVERTER
 from converters.isolation import Limits
 from converters.job import Job
 from converters.options import Options
+from converters.parity import check
 from converters.registry import converter_of
 from converters.session import Session
-from tests.converters.converting import compared, conversion
+from tests.converters.converting import compared, conversion, refused
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: 'make test-nets' has it")
 pytest.importorskip("onnxscript", reason="onnxscript is not installed: 'make test-nets' has it")
@@ -150,6 +152,48 @@ def saved(module: Any, example: tuple[Any, ...], path: Path, shapes: Any = None)
     return path
 
 
+class Together(nn.Module):  # type: ignore[misc, name-defined]
+    """Rows that are answered by what the others are."""
+
+    def forward(self, x: Any) -> Any:
+        return x - x.mean(0, keepdim=True)
+
+
+class Echo(nn.Module):  # type: ignore[misc, name-defined]
+    """Outputs that are called as an input and as steps are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(4, 4)
+
+    def forward(self, x: Any) -> dict[str, Any]:
+        return {"x": x + 1, "linear": self.linear(x).relu(), "add": x * 2, "relu": x - 1}
+
+
+class Brain(nn.Module):  # type: ignore[misc, name-defined]
+    """bfloat16 between single precision."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.deep = nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 3)).to(torch.bfloat16)
+
+    def forward(self, x: Any) -> Any:
+        return self.deep(x.to(torch.bfloat16)).float()
+
+
+class Best(nn.Module):  # type: ignore[misc, name-defined]
+    """Places by their score: of a picture of one colour many are equal."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.deep = nn.Conv2d(3, 2, 3, stride=4)
+
+    def forward(self, x: Any) -> Any:
+        scores, places = self.deep(x).flatten(2).transpose(1, 2)[..., 0].topk(5, 1)
+        return scores, places % 16
+
+
+BOUNDED = torch.export.Dim("rows", min=2, max=16)
 PROGRAMS: dict[str, Callable[[Path], Path]] = {
     "convolutions, free batch": lambda path: saved(images(), (torch.randn(2, 3, 32, 32),), path, ({0: FREE},)),
     "convolutions, exported with a fixed batch": lambda path: saved(images(), (torch.randn(1, 3, 32, 32),), path),
@@ -162,6 +206,10 @@ PROGRAMS: dict[str, Callable[[Path], Path]] = {
         Writing(), (torch.zeros(2, 7, dtype=torch.long),), path, ({0: FREE, 1: FREE},)
     ),
     "GRU over a series": lambda path: saved(Counting(), (torch.randn(2, 4, 20),), path, ({0: FREE},)),
+    "2 to 16 rows": lambda path: saved(nn.Linear(4, 2), (torch.randn(3, 4),), path, ({0: BOUNDED},)),
+    "outputs called as steps are": lambda path: saved(Echo(), (torch.randn(2, 4),), path, ({0: FREE},)),
+    "bfloat16": lambda path: saved(Brain(), (torch.randn(2, 6),), path, ({0: FREE},)),
+    "the best of equal scores": lambda path: saved(Best(), (torch.randn(2, 3, 64, 64),), path, ({0: FREE},)),
 }
 
 
@@ -174,6 +222,82 @@ def test_a_program_of_torch_export_answers_as_before_in_any_batch(family: str, t
     )
     assert report.within
     assert report.batch_sizes[:2] == (1, 3)
+
+
+def test_no_more_rows_run_at_once_than_the_program_was_exported_for(tmp_path: Path) -> None:
+    path = PROGRAMS["2 to 16 rows"](tmp_path / "model.pt2")
+    made = conversion(CONVERTER, path, "torch-export", tmp_path / "to")
+    assert made.manifest == {"limits": {"batch": 16}}
+    checked = check(made, Session(made.model), sample=[{"input": np.ones((40, 4), np.float32)}], rows=1, seed=0)
+    assert max(checked.report.batch_sizes) == 16
+
+
+def test_rows_that_are_answered_together_stay_as_many_as_they_were(tmp_path: Path) -> None:
+    path = saved(Together(), (torch.randn(2, 4),), tmp_path / "model.pt2")
+    made = conversion(CONVERTER, path, "torch-export", tmp_path / "to")
+    assert "the batch axis is fixed at 2" in made.notes[0]
+    assert compared(made, CONVERTER, "torch.export: rows answered together").within
+
+
+def test_a_program_in_training_mode_is_refused(tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Dropout(0.5)).train()
+    program = torch.export.export(model, (torch.randn(3, 4),), dynamic_shapes=({0: FREE},))
+    torch.export.save(program, tmp_path / "model.pt2")
+    family, match = "torch.export: in training mode", r"call model\.eval\(\) before"
+    refused(CONVERTER, tmp_path / "model.pt2", "torch-export", tmp_path / "to", family, match)
+
+
+def test_an_operator_without_a_translation_is_named(tmp_path: Path) -> None:
+    class Middle(nn.Module):  # type: ignore[misc, name-defined]
+        def forward(self, x: Any) -> Any:
+            return x.median(-1)[0]
+
+    path = saved(Middle(), (torch.randn(2, 4),), tmp_path / "model.pt2", ({0: FREE},))
+    family, match = "torch.export: a median", r"no translation of aten\.median\.dim; build that step of other"
+    refused(CONVERTER, path, "torch-export", tmp_path / "to", family, match)
+
+
+BRANCH = """
+    def forward(self, x):
+        return self.linear(x) if bool(x.sum() > 0) else -x
+"""
+LENGTHS = """
+    def forward(self, x, lengths):
+        packed = nn.utils.rnn.pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+        return self.lstm(packed)[1][0][-1]
+"""
+NET = """
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.linear, self.lstm = nn.Linear(4, 4), nn.LSTM(4, 5, batch_first=True)
+{forward}
+
+def make():
+    return Net()
+"""
+
+
+def of_code(name: str, forward: str, folder: Path, *inputs: str) -> Conversion:
+    (folder / f"{name}.py").write_text(NET.format(forward=forward))
+    detected = Detected(format="code", what="code", facts={"module": name, "factory": "make"})
+    (folder / "to").mkdir()
+    return CONVERTER.convert(Path("net:make"), detected, folder / "to", Options(inputs=inputs), lambda _: None)
+
+
+def test_code_that_goes_by_its_numbers_is_compiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    made = of_code("branching_net", BRANCH, tmp_path, "x=FP32[n,4]")
+    assert "compiled as TorchScript" in made.notes[0]
+    assert compared(made, CONVERTER, "nn.Module: a branch by its numbers", word="code").within
+
+
+def test_packed_sequences_are_refused_with_the_way_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(RefusedError, match="a packed sequence a mask"):
+        of_code("packing_net", LENGTHS, tmp_path, "x=FP32[n,3,4]", "lengths=INT64[n]")
 
 
 def test_a_table_of_outputs_keeps_its_names(tmp_path: Path) -> None:

@@ -1,0 +1,38 @@
+"""bfloat16 within an ONNX file made single precision, as onnxruntime's processors have few operators for it.
+
+Every bfloat16 is a single-precision number too, so weights stay what they are, and sums lose less than the original's.
+In the process of a conversion alone.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import onnx
+from onnx import numpy_helper
+
+from converters import onnx_model
+from converters.onnx_names import graphs_of
+
+
+def widen(target: Path) -> None:
+    """Rewrites the file, external data and all."""
+    model = onnx.load(str(target))
+    for graph in graphs_of(model.graph):
+        for tensor in graph.initializer:
+            _widen(tensor)
+        for value in (*graph.input, *graph.output):
+            if value.type.tensor_type.elem_type == onnx.TensorProto.BFLOAT16:
+                value.type.tensor_type.elem_type = onnx.TensorProto.FLOAT
+        for node in graph.node:
+            for attribute in node.attribute:
+                if attribute.name in ("to", "dtype") and attribute.i == onnx.TensorProto.BFLOAT16:
+                    attribute.i = onnx.TensorProto.FLOAT
+                if attribute.type == onnx.AttributeProto.TENSOR:
+                    _widen(attribute.t)
+        del graph.value_info[:]
+    onnx.save_model(model, str(target), **onnx_model.external_if_large(model))
+
+
+def _widen(tensor: Any) -> None:
+    if tensor.data_type == onnx.TensorProto.BFLOAT16:
+        tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype("float32"), tensor.name))
