@@ -15,19 +15,27 @@ from appliance.core.errors import RefusedError
 from appliance.core.tensors import TensorSpec
 from converters.comparison import compare
 from converters.converter import Feed
+from converters.rows import FREE
 from converters.session import Session
 from converters.torch_inputs import quiet, tensor
 from converters.torch_programs import exported, write, write_traced
 
 
 def export(
-    module: Any, specs: Sequence[TensorSpec], outputs: Sequence[str], target: Path, opset: int, trials: Sequence[Feed]
+    module: Any,
+    specs: Sequence[TensorSpec],
+    outputs: Sequence[str],
+    target: Path,
+    opset: int,
+    trials: Sequence[Feed],
+    *,
+    side: int = FREE,
 ) -> str:
-    """Writes `target`, which answers the trials as the module does. What is to be said of it, or "". Raises
-    RefusedError where neither way does."""
+    """Writes `target`, which answers the trials as the module does; it is followed with free axes of `side`. What is to
+    be said of it, or "". Raises RefusedError where neither way does."""
     module.eval()  # the older exporter puts a module back into the mode that the outermost had
     try:
-        write_traced(module, specs, outputs, target, opset)
+        write_traced(module, specs, outputs, target, opset, side=side)
         fault = _difference(module, specs, outputs, target, trials)
     except RefusedError as error:
         fault = error.sentence
@@ -38,7 +46,7 @@ def export(
             file.unlink()
     with contextlib.suppress(FileNotFoundError):
         target.unlink()
-    program, notes = exported(module, specs)
+    program, notes = exported(module, specs, side=side)
     write(program, target, opset, inputs=[spec.name for spec in specs], outputs=outputs)
     return " ".join((f"it was followed by torch.export, since tracing it was not exact ({fault[:200]})", *notes))
 

@@ -83,7 +83,8 @@ def converted_sounds(model: Any, found: Folder, folder: Path, options: Options, 
     names = [spec.name for spec in specs]
     random = np.random.default_rng(0)
     trials = [*rows(2, random), *rows(1, random)]
-    notes.append(export(head.module, specs, head.outputs, folder / "model.onnx", options.opset, trials))
+    side = trials[0][names[0]].shape[-1]
+    notes.append(export(head.module, specs, head.outputs, folder / "model.onnx", options.opset, trials, side=side))
     if head.scores:
         manifest |= {"labels": labels_of(config), "output": [{"name": head.scores, "labels": True}]}
     return Conversion(

@@ -16,6 +16,7 @@ from appliance.core.errors import RefusedError
 from appliance.core.tensors import DTYPES, TensorSpec
 from converters.converter import Conversion, Feed
 from converters.net_rows import net_rows
+from converters.tensorflow_tables import with_keys
 
 OPSET = 18
 
@@ -23,11 +24,13 @@ Ask = Callable[[Sequence[Any]], Sequence[Any]]  # the original: its inputs in or
 
 
 class Translated(NamedTuple):
-    """An ONNX model in memory, who answers for the original, and the names of what that takes, in order."""
+    """An ONNX model in memory, who answers for the original, the names of what that takes, in order, and the tables in
+    it as keys and values."""
 
     model: Any
     ask: Ask
     inputs: Sequence[str]
+    tables: Mapping[bytes, tuple[Any, Any]] = MappingProxyType({})
 
 
 def settle() -> None:
@@ -43,10 +46,13 @@ def conversion(
     than theirs. Raises RefusedError where operators were left untranslated."""
     import onnx
 
-    from converters import onnx_model
+    from converters import half_precision, onnx_model
 
     model = made.model
     _check_operators(model)
+    precision = half_precision.precision_of(model)
+    if precision == "bfloat16":
+        half_precision.widen(model)
     onnx.save_model(model, str(target), **onnx_model.external_if_large(model))
     outputs = [value.name for value in model.graph.output]
 
@@ -60,9 +66,9 @@ def conversion(
         feed = made_rows(count, random)
         for name in indices.keys() & feed.keys():
             feed[name] = random.integers(0, indices[name], feed[name].shape).astype(feed[name].dtype)
-        return feed
+        return with_keys(feed, made.tables, random)
 
-    return Conversion(target, answer, rows, continuous=True)
+    return Conversion(target, answer, rows, continuous=True, precision=precision)
 
 
 def _spec(value: Any) -> TensorSpec:

@@ -14,8 +14,8 @@ from torch.utils import _pytree as pytree
 
 from appliance.core.errors import RefusedError
 from appliance.core.tensors import DTYPES, TensorSpec
-from converters.bfloat16 import widen
 from converters.converter import Feed
+from converters.half_precision import widen_file
 from converters.onnx_names import rename
 from converters.rows import FREE
 from converters.torch_exporter import without_sources
@@ -54,7 +54,9 @@ def exported(module: Any, specs: Sequence[TensorSpec], *, side: int = FREE) -> t
             continue
         note = f"the batch axis is fixed at 1: torch cannot keep it free ({reasons[0]})" if reasons else ""
         return program, tuple(filter(None, (note,)))
-    raise RefusedError(f"torch.export cannot follow this model: {reasons[-1]}; {_UNFOLLOWED}")
+    by_numbers = any(word in reasons[-1] for word in ("data-dependent", "FakeTensor"))
+    way = f"; {_UNFOLLOWED}" if by_numbers else ""
+    raise RefusedError(f"torch.export cannot follow this model: {reasons[-1]}{way}")
 
 
 def _varargs(module: Any) -> bool:
@@ -197,7 +199,7 @@ def write(
         raise RefusedError(f"torch.onnx cannot translate this program: {_untranslated(error)}") from None
     rename(target, {mark: name for name, mark in marked.items()})
     if precision_of(program) == "bfloat16":
-        widen(target)
+        widen_file(target)
     return written
 
 

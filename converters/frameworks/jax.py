@@ -60,14 +60,14 @@ class JaxConverter(Converter):
         outputs = programs.output_names(program, specs)
         say("translating it")
         target = folder / "model.onnx"
-        specs, more = _written(program.call, specs, outputs, target, options.opset or OPSET, wide=wide)
+        specs, more, precision = _written(program.call, specs, outputs, target, options.opset or OPSET, wide=wide)
         run = jax.jit(program.call)
 
         def answer(feed: Feed) -> Feed:
             leaves = jax.tree.leaves(run(*(feed[spec.name] for spec in specs)))
             return {name: jax.device_get(leaf) for name, leaf in zip(outputs, leaves, strict=True)}
 
-        return Conversion(target, answer, net_rows(specs), notes=(*notes, *more), continuous=True)
+        return Conversion(target, answer, net_rows(specs), notes=(*notes, *more), continuous=True, precision=precision)
 
 
 def _named(specs: Sequence[TensorSpec], names: Sequence[str]) -> list[TensorSpec]:
@@ -77,12 +77,13 @@ def _named(specs: Sequence[TensorSpec], names: Sequence[str]) -> list[TensorSpec
 
 def _written(
     call: Any, specs: list[TensorSpec], outputs: Sequence[str], target: Path, opset: int, *, wide: bool
-) -> tuple[list[TensorSpec], tuple[str, ...]]:
-    """By jax2onnx, with free axes where JAX can keep them so. Raises RefusedError where it cannot translate it."""
+) -> tuple[list[TensorSpec], tuple[str, ...], str]:
+    """By jax2onnx, with free axes where JAX can keep them so: the inputs, notes, and the half precision that it
+    computes in, if any. Raises RefusedError where it cannot translate it."""
     import jax2onnx
     import onnx
 
-    from converters import jax_repairs, onnx_model
+    from converters import half_precision, jax_repairs, onnx_model
     from converters.jax_weights import line
 
     jax_repairs.repair()
@@ -97,9 +98,11 @@ def _written(
         except Exception as error:
             reasons.append(line(error))
             continue
+        if (precision := half_precision.precision_of(model)) == "bfloat16":
+            half_precision.widen(model)
         onnx.save_model(model, str(target), **onnx_model.external_if_large(model))
         note = f"the batch axis is fixed at 1: JAX cannot keep it free ({reasons[0]})" if reasons else ""
-        return tried, tuple(filter(None, (note,)))
+        return tried, tuple(filter(None, (note,))), precision
     raise RefusedError(f"jax2onnx cannot translate this model: {reasons[0]}")
 
 

@@ -36,6 +36,7 @@ def _saved_model(source: Path, opset: int, say: Say) -> Any:
     import tensorflow as tf
     from tf2onnx import tf_loader
 
+    from converters import tensorflow_tables
     from converters.tensorflow_graphs import Translated, converted, line
 
     say("reading the SavedModel")
@@ -59,7 +60,7 @@ def _saved_model(source: Path, opset: int, say: Say) -> Any:
         raise RefusedError(f"tf2onnx cannot read this SavedModel: {line(error)}") from None
     model = converted(
         graph, opset, name=chosen, input_names=inputs, output_names=outputs, initialized_tables=tables,
-        tensors_to_rename=renamed,
+        tensors_to_rename=renamed, custom_op_handlers=tensorflow_tables.handlers(tables),
     )  # fmt: skip
     function = loaded.signatures[chosen]
     words = list(function.structured_input_signature[1])
@@ -80,7 +81,7 @@ def _saved_model(source: Path, opset: int, say: Say) -> Any:
         answers = function(**given)
         return [answers[name].numpy() for name in order]
 
-    return Translated(model, ask, words)
+    return Translated(model, ask, words, tables)
 
 
 def _frozen_graph(source: Path, opset: int, say: Say) -> Any:

@@ -86,6 +86,41 @@ class Attending(tf.Module):  # type: ignore[misc, name-defined]
         return {"states": mixed, "best": tf.argmax(tf.reduce_sum(mixed, 1), -1)}
 
 
+WORDS = [tf.TensorSpec((None, 2), tf.int64, name="code"), tf.TensorSpec((None,), tf.string, name="word")]
+
+
+class Known(tf.Module):  # type: ignore[misc, name-defined]
+    """Words and codes looked up in tables, as Keras' StringLookup and IntegerLookup do it."""
+
+    def __init__(self) -> None:
+        codes = tf.constant([3, 7, 11, 100], tf.int64), tf.constant([1, 2, 3, 4], tf.int64)
+        words = tf.constant(["red", "grün", "blue"]), tf.constant([1, 2, 3], tf.int64)
+        self.codes = tf.lookup.StaticHashTable(tf.lookup.KeyValueTensorInitializer(*codes), 0)
+        self.words = tf.lookup.StaticHashTable(tf.lookup.KeyValueTensorInitializer(*words), 0)
+        self.table = tf.Variable(tf.random.normal((5, 4), seed=1))
+
+    @tf.function(
+        input_signature=[
+            tf.TensorSpec((None, 2), tf.int64, name="code"),
+            tf.TensorSpec((None,), tf.string, name="word"),
+        ]
+    )
+    def call(self, code: Any, word: Any) -> dict[str, Any]:
+        return {"y": tf.gather(self.table, self.codes.lookup(code)), "known": self.words.lookup(word)}
+
+
+class Half(tf.Module):  # type: ignore[misc, name-defined]
+    """Half precision between single, as Keras' mixed_float16 has it."""
+
+    def __init__(self) -> None:
+        self.weights = tf.Variable(tf.random.normal((12, 5), seed=1))
+
+    @tf.function(input_signature=[tf.TensorSpec((None, 12), name="x")])
+    def call(self, x: Any) -> dict[str, Any]:
+        deep = tf.nn.relu(tf.cast(x, tf.float16) @ tf.cast(self.weights, tf.float16))
+        return {"y": tf.nn.softmax(tf.cast(deep, tf.float32))}
+
+
 def saved(module: Any, folder: Path) -> Path:
     tf.saved_model.save(module, str(folder), signatures=module.call)
     return folder
@@ -112,7 +147,10 @@ def lite(path: Path, *, whole_numbers: bool) -> Path:
     return path
 
 
-OUTPUTS = {Table: {"y", "z"}, Pictures: {"classes"}, Series: {"total"}, Attending: {"states", "best"}}
+OUTPUTS = {
+    Table: {"y", "z"}, Pictures: {"classes"}, Series: {"total"}, Attending: {"states", "best"}, Known: {"y", "known"},
+    Half: {"y"},
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("module", OUTPUTS)

@@ -1,4 +1,5 @@
-"""bfloat16 within an ONNX file made single precision, as onnxruntime's processors have few operators for it.
+"""Half precision within an ONNX model: which it computes in; and bfloat16 made single precision, as onnxruntime's
+processors have few operators for it.
 
 Every bfloat16 is a single-precision number too, so weights stay what they are, and sums lose less than the original's.
 In the process of a conversion alone.
@@ -14,9 +15,30 @@ from converters import onnx_model
 from converters.onnx_names import graphs_of
 
 
-def widen(target: Path) -> None:
+def precision_of(model: Any) -> str:
+    """`bfloat16` or `float16` where the model makes such numbers of others to compute with; else nothing."""
+    kinds = {
+        attribute.i
+        for graph in graphs_of(model.graph)
+        for node in graph.node
+        if node.op_type == "Cast"
+        for attribute in node.attribute
+        if attribute.name == "to"
+    }
+    if onnx.TensorProto.BFLOAT16 in kinds:
+        return "bfloat16"
+    return "float16" if onnx.TensorProto.FLOAT16 in kinds else ""
+
+
+def widen_file(target: Path) -> None:
     """Rewrites the file, external data and all."""
     model = onnx.load(str(target))
+    widen(model)
+    onnx.save_model(model, str(target), **onnx_model.external_if_large(model))
+
+
+def widen(model: Any) -> None:
+    """All bfloat16 in the model becomes single precision, its inputs and outputs too."""
     for graph in graphs_of(model.graph):
         for tensor in graph.initializer:
             _widen(tensor)
@@ -30,7 +52,6 @@ def widen(target: Path) -> None:
                 if attribute.type == onnx.AttributeProto.TENSOR:
                     _widen(attribute.t)
         del graph.value_info[:]
-    onnx.save_model(model, str(target), **onnx_model.external_if_large(model))
 
 
 def _widen(tensor: Any) -> None:
