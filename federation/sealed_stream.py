@@ -26,7 +26,8 @@ RECORD_BYTES = 256 * 1024
 _MAX_RECORD_BYTES = PREFIX_SIZE + MAX_HEAD_BYTES + PART_FROM_BYTES + TAG_BYTES
 _AHEAD_BYTES = RECORD_BYTES  # of what is sealed and has not left: more is sealed when it has
 _REST_S = 5.0
-_BYTES_A_TURN = 1024 * 1024  # some 0.6 ms of work; then the loop sees to others
+# After so much the loop sees to others: some 0.6 ms of opening, or 128 small messages, which are as many calls.
+_TURN_BYTES, _RECORD_COSTS_BYTES = 1024 * 1024, 8 * 1024
 _KEEP_ALIVE = (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3))
 
 
@@ -78,7 +79,7 @@ class SealedStream(asyncio.BufferedProtocol):
         self._body = memoryview(b"")
         self._body_at = 0
         self._waits = False
-        self._turn_bytes = 0
+        self._turn_bytes = 0  # what was read since the loop last saw to others
         self._unsealed: deque[Buffer] = deque()
         self._unsealed_bytes = 0
         self._paused = False
@@ -128,13 +129,14 @@ class SealedStream(asyncio.BufferedProtocol):
                     record = came.record(_MAX_RECORD_BYTES if self.begun else TAG_BYTES)
                     if record is None:
                         break
+                    self._turn_bytes += _RECORD_COSTS_BYTES
                     self._hear_record(self._in, record)
         except BrokenStreamError as error:
             self.end(error.sentence)
         if came.is_large and self._rest is None and not self.ended:
             self._rest = asyncio.get_running_loop().call_later(_REST_S, self._let_go)
         self._turn_bytes += nbytes
-        if self._turn_bytes >= _BYTES_A_TURN and not self.ended:
+        if self._turn_bytes >= _TURN_BYTES and not self.ended:
             self._turn_bytes = 0
             assert self._transport is not None
             self._transport.pause_reading()

@@ -4,6 +4,7 @@ import asyncio
 import ctypes
 import socket
 import struct
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -141,6 +142,24 @@ def test_a_peer_that_does_not_read_holds_no_more_than_its_bound(tmp_path: Path) 
             heard = heard_by(other)
             there.wait(waits=False)
             await until(lambda: len(heard) == sent)
+
+    uvloop.run(run())
+
+
+def test_many_small_messages_at_once_leave_turns_to_others(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with shells(tmp_path) as nodes:
+            one, other = await nodes.pair()
+            await streaming(one, other)
+            heard = heard_by(other)
+            for number in range(1000):
+                assert one.send(other.node_id, invoke(number, 3), [b"abc"])
+            counts = [0]
+            while counts[-1] < 1000:
+                await asyncio.sleep(0)
+                counts.append(len(heard))
+            # What one read brings is dealt with, and little more.
+            assert max(after - before for before, after in pairwise(counts)) < 400
 
     uvloop.run(run())
 
