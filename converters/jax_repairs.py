@@ -1,5 +1,6 @@
 """What jax2onnx 0.17 does not take of Flax, set right: pooling whose window stands in its place and not by its name, or
-whose padding is numbers.
+whose padding is numbers; and of JAX: shapes as numbers and not as an array, steps that nothing reads, free axes of
+whole numbers' remainders.
 
 In the process of a conversion alone. Where Flax's functions are, jax2onnx puts its own, with arguments by name.
 """
@@ -28,6 +29,40 @@ def repair() -> None:
             for maker in _MAKERS:
                 if maker in vars(plugin):
                     setattr(plugin, maker, staticmethod(partial(_as_flax_takes_it, getattr(plugin, maker))))
+
+    _keep_shapes()
+    _leave_unread_out()
+    _name_free_axes()
+
+
+def _keep_shapes() -> None:
+    shape: Any = importlib.import_module("jax2onnx.plugins.jax.numpy.shape")
+    shape.JnpShapePlugin.binding_specs = classmethod(lambda _: [])  # of an array, Flax' scans cannot make a carry
+
+
+def _leave_unread_out() -> None:
+    """Such as the keys with which Flax' recurrent cells would draw the state that they begin with as zeros."""
+    from jax.interpreters import partial_eval
+
+    api: Any = importlib.import_module("jax2onnx.converter.conversion_api")
+    lower = api._lower_jaxpr_equations
+
+    def lower_read(context: Any, jaxpr: Any) -> None:
+        read, _ = partial_eval.dce_jaxpr(jaxpr, [True] * len(jaxpr.outvars), instantiate=True)
+        lower(context, read)
+
+    api._lower_jaxpr_equations = lower_read
+
+
+def _name_free_axes() -> None:
+    """For onnx_ir, which takes a symbolic size for a number as it has a way to become one."""
+    from jax.export import is_symbolic_dim
+
+    core: Any = importlib.import_module("onnx_ir._core")
+    own = core._maybe_convert_to_symbolic_dim
+    core._maybe_convert_to_symbolic_dim = lambda size: (
+        core.SymbolicDim(str(size)) if is_symbolic_dim(size) else own(size)
+    )
 
 
 def _as_flax_takes_it(make: Callable[[Any], Any], original: Any) -> Any:

@@ -122,13 +122,13 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
 def repaired(program: Path, target: Path) -> bool:
     """Writes the program to `target` as paddle2onnx reads it; whether anything had to be changed.
 
-    Paddle 3.3 keeps the scales of resizing in double, which paddle2onnx 2.1 does not know. Raises RefusedError where
-    the file is no program.
+    Paddle 3.3 keeps some numbers in double, such as the scales of resizing and the epsilon of group normalisation,
+    which paddle2onnx 2.1 takes for 0 or for nothing. Raises RefusedError where the file is no program.
     """
     try:
         table = json.loads(program.read_bytes())
         blocks = [block for region in table["program"]["regions"] for block in region["blocks"]]
-        changed = [_single(attribute) for block in blocks for op in block["ops"] for attribute in _scales(op)]
+        changed = [_single(attribute) for block in blocks for op in block["ops"] for attribute in _numbers(op)]
         target.write_text(json.dumps(table, separators=(",", ":"), ensure_ascii=False), encoding="utf-8")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise RefusedError(
@@ -137,15 +137,21 @@ def repaired(program: Path, target: Path) -> bool:
     return any(changed)
 
 
-def _scales(op: dict[str, Any]) -> list[dict[str, Any]]:
-    """The `scale` attributes of an operator that resizes. Parameters have a plain list there."""
-    if not str(op["#"]).endswith("_interp"):
-        return []
-    return [attribute["AT"] for attribute in op["A"] if attribute["N"] == "scale"]
+def _numbers(op: dict[str, Any]) -> list[dict[str, Any]]:
+    """The attributes of an operator that may be doubles and must not: the `scale` of one that resizes, and all that are
+    one number but the `value` that fills a tensor. Parameters have a plain list there."""
+    named = [attribute for attribute in op["A"] if isinstance(attribute, dict)]
+    lists = ("scale",) if str(op["#"]).endswith("_interp") else ()
+    return [
+        attribute["AT"]
+        for attribute in named
+        if (attribute["N"] in lists if attribute["AT"]["#"] == "0.a_array" else attribute["N"] != "value")
+    ]
 
 
 def _single(attribute: dict[str, Any]) -> bool:
-    doubles = [item for item in attribute["D"] if item["#"] == "0.a_f64"] if attribute["#"] == "0.a_array" else []
+    items = attribute["D"] if attribute["#"] == "0.a_array" else [attribute]
+    doubles = [item for item in items if item["#"] == "0.a_f64"]
     for item in doubles:
         item["#"] = "0.a_f32"
     return bool(doubles)

@@ -56,7 +56,7 @@ class PaddleConverter(Converter):
             notes = ("a program of Paddle 2, saved anew by Paddle 3 before it was translated",)
         program = work / "repaired.json"
         if repaired(read.program, program):
-            notes += ("scales of resizing are single precision, as paddle2onnx takes them",)
+            notes += ("numbers that it kept in double are single precision, as paddle2onnx takes them",)
         say("translating it")
         model = _translated(Files(program, read.parameters), options.opset or OPSET)
         if paddle_graph.join_scalars(model):

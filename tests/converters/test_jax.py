@@ -167,6 +167,24 @@ def old_encoder():
     return OldEncoder(), OldEncoder().init(jax.random.key(1), jnp.zeros((1, 6, 16)))
 
 
+class OldSeries(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        return nn.Dense(2)(nn.RNN(nn.GRUCell(5))(nn.RNN(nn.LSTMCell(6))(x))[:, -1])
+
+
+def old_series():
+    return OldSeries(), OldSeries().init(jax.random.key(1), jnp.zeros((1, 7, 4)))
+
+
+def remainders():
+    return lambda ids: {"quotient": ids // 3, "remainder": ids % 4, "picked": W[2][ids % 3]}
+
+
+def brain():
+    return lambda x: jnp.dot(x.astype(jnp.bfloat16), W[0].astype(jnp.bfloat16)).astype(jnp.float32)
+
+
 def bare():
     return Old()
 
@@ -227,6 +245,9 @@ MODELS: dict[str, tuple[str, tuple[str, ...]]] = {
     "Flax linen: batch norm, dropout": ("old", ()),
     "Flax linen: convolutions": ("old_pictures", ()),
     "Flax linen: transformer block": ("old_encoder", ("x=FP32[n,6,16]",)),
+    "Flax linen: LSTM and GRU": ("old_series", ("x=FP32[n,7,4]",)),
+    "function: remainders": ("remainders", ("ids=INT32[n,5]",)),
+    "function: bfloat16": ("brain", ("x=FP32[n,4]",)),
     "Equinox: perceptron": ("eqx_mlp", ()),
     "Equinox: convolutions": ("eqx_pictures", ("image=FP32[n,1,28,28]",)),
 }

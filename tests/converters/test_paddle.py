@@ -106,6 +106,7 @@ FAMILIES: dict[str, tuple[Callable[[], Any], list[Any]]] = {
     "LSTM, both ways": (lambda: Series(nn.LSTM), [spec(None, 10, 4)]),
     "GRU, both ways": (lambda: Series(nn.GRU), [spec(None, 10, 4)]),
     "transformer encoder": (Attending, [spec(None, 6, 8)]),
+    "group normalisation": (lambda: nn.Sequential(nn.Conv2D(3, 8, 3), nn.GroupNorm(2, 8)), [spec(None, 3, 8, 8)]),
     "two inputs and outputs": (Two, [spec(None, 3, name="left"), spec(None, 2, name="right")]),
     "resizing to the nearest": (lambda: map_of_text("nearest"), [spec(None, 3, None, None)]),
     "resizing, bilinear": (lambda: map_of_text("bilinear"), [spec(None, 3, None, None)]),
