@@ -12,7 +12,7 @@ from appliance.core.tensors import Signature, TensorSpec
 from converters.comparison import compare, joined
 from converters.converter import Conversion, Feed, first_rows, row_count
 from converters.report import OutputParity, ParityReport
-from converters.rows import made_feed
+from converters.rows import evened, made_feed
 from converters.session import Session
 from converters.steadiness import steady_rows
 
@@ -45,6 +45,7 @@ def check(
     limit = int(conversion.manifest.get("limits", {}).get("batch", 0))  # no more rows are asked at once on a node
     if sample is None:
         feeds = _made(conversion, session.signature, min(rows, limit) if limit else rows, seed)
+        feeds = [evened(feed) for feed in feeds] if precision == "int8" else feeds
     else:
         feeds = [part for feed in sample for part in _pieces(feed, limit)]
     source = "made" if sample is None else "sample"

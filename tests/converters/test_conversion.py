@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from converters import isolation
 from converters.detection import detect
@@ -89,3 +90,23 @@ def test_a_model_that_draws_random_numbers_is_told_of_as_such(tmp_path: Path) ->
         record = converted(path, work / "bundle", Options()).record
     assert not record.parity.within
     assert "RandomNormalLike" in record.notes[-1]
+
+
+def test_int8_is_compared_on_rows_of_one_size(tmp_path: Path) -> None:
+    """As a batch of rows a thousand times apart says nothing of a model that measures all of them by one number."""
+    random = np.random.default_rng(0)
+    weights = [random.normal(0, 0.3, shape).astype(np.float32) for shape in ((16, 32), (32, 5))]
+    nodes = [
+        helper.make_node("MatMul", ["x", "first"], ["a"]),
+        helper.make_node("Relu", ["a"], ["b"]),
+        helper.make_node("MatMul", ["b", "second"], ["y"]),
+    ]
+    x, y = (helper.make_tensor_value_info(*named) for named in (("x", 1, ["rows", 16]), ("y", 1, ["rows", 5])))
+    held = [numpy_helper.from_array(array, name) for array, name in zip(weights, ("first", "second"), strict=True)]
+    path = tmp_path / "model.onnx"
+    graph = helper.make_graph(nodes, "g", [x], [y], held)
+    onnx.save_model(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8), path)
+    with isolation.workplace() as work:
+        record = converted(path, work / "bundle", Options(int8=True)).record
+    assert record.parity.within
+    assert record.parity.largest_error > 0
