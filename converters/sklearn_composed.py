@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from converters.converter import require
-from converters.sklearn_boosters import Outputs, chosen, named
+from converters.sklearn_boosters import Outputs, by_sign, chosen, named
 from converters.sklearn_distances import nearest
 from converters.sklearn_table import Block, Table, interpolated, ones_like
 from converters.sklearn_targets import inverse
@@ -213,18 +213,42 @@ def _self_training(writer: "Writer", model: Any, table: Table) -> Outputs:
     return writer.outputs(model.estimator_, table)
 
 
+def _of_second(writer: "Writer", one: Any, table: Table) -> str:
+    """[rows, 1]: how sure a model of two classes is of the second: its decision function, else a probability."""
+    if not hasattr(one, "classes_"):  # it saw one class alone, and says the same of all
+        ones = ones_like(table.graph, table.matrix(), np.float64)
+        return table.graph.node("Mul", ones, table.graph.constant(np.array(float(one.y_[0]))))
+    if hasattr(one, "decision_function"):
+        return writer.decision(one, table)
+    return writer.last(table, writer.probabilities(one, table))
+
+
+def _one_vs_rest(writer: "Writer", model: Any, table: Table) -> Outputs:
+    graph, each = table.graph, model.estimators_
+    sure = graph.node("Concat", *(_of_second(writer, one, table) for one in each), axis=1)
+    shown, has_likely = sure, hasattr(model, "predict_proba")
+    if has_likely:
+        likely = [writer.last(table, writer.probabilities(one, table)) if hasattr(one, "classes_")
+                  else _of_second(writer, one, table) for one in each]  # fmt: skip
+        shown = graph.node("Concat", *likely, axis=1)
+    least = graph.constant(np.array(0.0 if hasattr(each[0], "decision_function") else 0.5))
+    if model.multilabel_:
+        return {"label": graph.cast(graph.node("Greater", sure, least), np.int64), "probabilities": shown}
+    if len(each) == 1:
+        label = by_sign(table, model.classes_, graph.node("Sub", sure, least), "Greater")
+        first = graph.node("Sub", graph.constant(np.array(1.0)), shown) if has_likely else graph.node("Neg", shown)
+        return {"label": label, "probabilities": graph.node("Concat", first, shown, axis=1)}
+    if has_likely:
+        total = graph.node("ReduceSum", shown, graph.constant(np.array([1], np.int64)), keepdims=1)
+        nothing = graph.node("Equal", total, graph.constant(np.array(0.0)))
+        over = graph.node("Where", nothing, graph.constant(np.array(1.0)), total)
+        shown = graph.node("Div", shown, over)
+    return {"label": chosen(table, model.classes_, sure), "probabilities": shown}
+
+
 def _output_code(writer: "Writer", model: Any, table: Table) -> Outputs:
     """Each model says one bit of a class's code; the nearest code is the class."""
-    bits = []
-    for one in model.estimators_:
-        if not hasattr(one, "classes_"):  # a bit that is always the same
-            ones = ones_like(table.graph, table.matrix(), np.float64)
-            bits.append(table.graph.node("Mul", ones, table.graph.constant(np.array(float(one.y_[0])))))
-        elif hasattr(one, "decision_function"):
-            bits.append(writer.decision(one, table))
-        else:
-            bits.append(writer.last(table, writer.probabilities(one, table)))
-    said = table.graph.node("Concat", *bits, axis=1)
+    said = table.graph.node("Concat", *(_of_second(writer, one, table) for one in model.estimators_), axis=1)
     place = nearest(table.graph, said, np.asarray(model.code_book_, np.float64))
     return {"label": named(table, model.classes_, place)}
 
@@ -245,5 +269,6 @@ COMPOSED: dict[str, Callable[["Writer", Any, Table], Outputs]] = {
     "BaggingClassifier": _bagging_classifier,
     "BaggingRegressor": _bagging_regressor,
     "SelfTrainingClassifier": _self_training,
+    "OneVsRestClassifier": _one_vs_rest,
     "OutputCodeClassifier": _output_code,
 }

@@ -35,7 +35,7 @@ KEEP_SPARSE = (
 ALWAYS = (
     "ColumnTransformer", "IterativeImputer", "TransformedTargetRegressor", "FixedThresholdClassifier",
     "TunedThresholdClassifierCV", "MultiOutputClassifier", "ClassifierChain", "RegressorChain", "BaggingClassifier",
-    "BaggingRegressor", "SelfTrainingClassifier", "OutputCodeClassifier",
+    "BaggingRegressor", "SelfTrainingClassifier", "OutputCodeClassifier", "OneVsRestClassifier",
 )  # fmt: skip
 
 

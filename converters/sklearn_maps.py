@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from converters.converter import require
-from converters.sklearn_distances import dense, kernel, number, of_length_one, products, summed
+from converters.sklearn_distances import dense, kernel, number, of_length_one, products, squares, summed
 from converters.sklearn_table import Block, Table
 
 TINY = 10 * float(np.finfo(np.float64).eps)  # what sklearn.preprocessing takes for zero when it scales
@@ -67,6 +67,12 @@ def _kernel_components(part: Any, table: Table) -> Table:
     return table.of(Block(products(graph, centred, scaled.T), scaled.shape[1]))
 
 
+def _distances(part: Any, table: Table) -> Table:
+    centres = np.asarray(part.cluster_centers_, np.float64)
+    far = table.graph.node("Sqrt", squares(table.graph, table.matrix(), centres))
+    return table.of(Block(far, len(centres)))
+
+
 def _fourier(part: Any, table: Table) -> Table:
     graph = table.graph
     turned = graph.node("Add", products(graph, table.matrix(), part.random_weights_.T), number(
@@ -85,5 +91,5 @@ WRITERS = {
     "FastICA": _ica, "FactorAnalysis": _factors, "LinearDiscriminantAnalysis": _discriminants,
     "GaussianRandomProjection": _projection, "SparseRandomProjection": _projection,
     "FeatureAgglomeration": _agglomerated, "Nystroem": _nystroem, "RBFSampler": _fourier, "Normalizer": _normalizer,
-    "KernelPCA": _kernel_components,
+    "KernelPCA": _kernel_components, "KMeans": _distances, "MiniBatchKMeans": _distances,
 }  # fmt: skip

@@ -200,8 +200,9 @@ def _write_here(model: Any, inputs: "Inputs", dtype: Any, path: Path) -> None:
         if not graph.has("TreeEnsembleClassifier", "TreeEnsembleRegressor"):
             break
     classes = getattr(model, "classes_", None)
-    is_wide = isinstance(classes, list)
-    is_text = classes is not None and np.asarray(classes[0] if is_wide else classes).dtype.kind in "OUS"
+    is_wide = isinstance(classes, list) or getattr(_at_its_end(model), "multilabel_", False)
+    first = classes[0] if isinstance(classes, list) else classes
+    is_text = classes is not None and np.asarray(first).dtype.kind in "OUS"
     numbers = np.float32 if writer.is_single else np.float64
     for name, value in outputs.items():
         if name == "label":
@@ -218,6 +219,13 @@ def _input_dtype(model: Any) -> Any:
     while hasattr(model, "best_estimator_"):
         model = model.best_estimator_
     return np.float32 if is_of_trees(model) else np.float64
+
+
+def _at_its_end(model: Any) -> Any:
+    """What predicts in searches and pipelines."""
+    while hasattr(model, "best_estimator_") or hasattr(model, "steps"):
+        model = model.best_estimator_ if hasattr(model, "best_estimator_") else model.steps[-1][1]
+    return model
 
 
 def _tell_widths(path: Path, shapes: dict[str, tuple[int, ...]]) -> None:

@@ -53,6 +53,7 @@ NUMBERS = 3 * TABLE[:, 0] + np.sin(TABLE[:, 1])
 TARGETS = {"two": CLASSES % 2, "three": CLASSES, "four": CLASSES + (TABLE[:, 2] > 1) * (3 - CLASSES),
            "words": np.array(["ja", "nein", "vielleicht"])[CLASSES], "number": NUMBERS, "none": None,
            "some": np.where(RANDOM.random(COUNT) < 0.3, -1, CLASSES), "positive": np.exp(NUMBERS / 4),
+           "flags": np.c_[CLASSES > 0, CLASSES > 1, CLASSES > 5].astype(int),
            "numbers": np.c_[NUMBERS, np.exp(NUMBERS / 4)]}  # fmt: skip
 ROWS = np.r_[TABLE[:120], RANDOM.normal(size=(40, 4)) * 4, np.zeros((1, 4)), np.full((1, 4), 2.0**24 + 1), -TABLE[:9]]
 LOGISTIC = linear_model.LogisticRegression(max_iter=500)
@@ -89,6 +90,14 @@ MODELS: dict[str, tuple[Any, str]] = {
     "codes of trees": (
         multiclass.OutputCodeClassifier(tree.DecisionTreeClassifier(max_depth=4, random_state=0), random_state=0),
         "three"),
+    "one against the rest, discriminants": (
+        multiclass.OneVsRestClassifier(discriminant_analysis.LinearDiscriminantAnalysis()), "words"),
+    "one against the rest, lines": (multiclass.OneVsRestClassifier(svm.LinearSVC()), "words"),
+    "one against the rest, lines, two classes": (multiclass.OneVsRestClassifier(svm.LinearSVC()), "two"),
+    "one against the rest, several labels": (multiclass.OneVsRestClassifier(LOGISTIC), "flags"),
+    "one against the rest, several labels, forests": (
+        multiclass.OneVsRestClassifier(ensemble.RandomForestClassifier(5, random_state=0)), "flags"),
+    "distances to centres": (make_pipeline(cluster.KMeans(5, random_state=0), LOGISTIC), "three"),
     "self-training": (semi_supervised.SelfTrainingClassifier(LOGISTIC), "some"),
     "bagging of some columns": (
         ensemble.BaggingClassifier(svm.SVC(), n_estimators=4, max_features=0.6, random_state=0), "three"),
