@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from appliance.core.errors import RefusedError
-from converters.spark_features import is_set
+from converters.spark_columns import is_set
 from converters.spark_graph import SparkGraph
 from converters.spark_trees import Forest, trees_of
 from converters.spark_vectors import array_of, column_of, factors, features_of, linear, put

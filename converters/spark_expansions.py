@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from appliance.core.errors import RefusedError
-from converters.spark_features import inputs_of, not_skipped, outputs_of
+from converters.spark_columns import inputs_of, not_skipped, outputs_of
 from converters.spark_graph import MAX_WIDTH, SparkGraph, mixed
 
 

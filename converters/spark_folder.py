@@ -47,6 +47,7 @@ _ESTIMATORS = frozenset(
         "LinearSVC", "FMClassifier", "MultilayerPerceptronClassifier",
     )
 )  # fmt: skip
+BISECTING = "clustering.BisectingKMeansModel"
 _ONE_VS_REST = "classification.OneVsRestModel"
 # Of what a folder has within, the part that answers.
 _WITHIN = {
@@ -110,6 +111,11 @@ def _collect(folder: Path, top: Path, found: list[Stage], depth: int) -> None:
         return
     if kind == _ONE_VS_REST:
         _check_classes(folder, top, table)
+    if kind == BISECTING and not (folder / "data").is_dir():
+        raise RefusedError(
+            f"{folder.name[:80]} has no data: under a path with a space or the like Spark writes those of a "
+            "BisectingKMeansModel to another folder, with %20 in its name; save the model under a plain path"
+        )
     if kind != "PipelineModel":
         found.append(Stage(kind, folder))
         return

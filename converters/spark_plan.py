@@ -11,13 +11,14 @@ import msgspec
 
 from appliance.core.errors import RefusedError
 from appliance.core.manifest import WordRule
-from converters import spark_features, spark_vectors
+from converters import spark_vectors
 from converters.declared import declared_inputs
 from converters.options import Options
 from converters.spark_classifiers import CLASSIFIERS, TREE_CLASSIFIERS, one_vs_rest
 from converters.spark_clusters import CLUSTERINGS, TREE_CLUSTERINGS
+from converters.spark_columns import is_set, outputs_of
 from converters.spark_expansions import EXPANSIONS
-from converters.spark_features import is_set
+from converters.spark_features import FEATURES
 from converters.spark_folder import Stage
 from converters.spark_graph import SparkGraph, words_of
 from converters.spark_regressors import REGRESSORS, TREE_REGRESSORS
@@ -65,7 +66,7 @@ class Step:
             self.takes = [str(name) for name in stage.getInputCols()]
         else:
             self.takes = [str(stage.getInputCol())]
-        self.makes = spark_vectors.outputs_of(stage) if self.is_model else spark_features.outputs_of(stage)
+        self.makes = spark_vectors.outputs_of(stage) if self.is_model else outputs_of(stage)
         if self.kind == "GeneralizedLinearRegressionModel" and is_set(stage, "linkPredictionCol"):
             self.makes.append(str(stage.getLinkPredictionCol()))
         if is_set(stage, "offsetCol") and stage.getOffsetCol():
@@ -92,7 +93,7 @@ class Step:
         elif self.is_model:
             _MODELS[self.kind](graph, self.stage)
         else:
-            {**spark_features.FEATURES, **EXPANSIONS}[self.kind](graph, self.stage)
+            {**FEATURES, **EXPANSIONS}[self.kind](graph, self.stage)
 
     def vector_width(self) -> int:
         """How long the vector is that it takes; 0 where it takes single columns, or does not know."""

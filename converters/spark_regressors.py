@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from appliance.core.errors import RefusedError
-from converters.spark_features import is_set
+from converters.spark_columns import is_set
 from converters.spark_graph import SparkGraph, mixed
 from converters.spark_trees import Forest, trees_of
 from converters.spark_vectors import array_of, factors, features_of, linear, put

@@ -15,7 +15,7 @@ from appliance.core.manifest import WordRule
 from appliance.core.words import Words, lowered
 from converters.converter import Array
 from converters.graph import MICROSOFT
-from converters.spark_features import inputs_of, outputs_of
+from converters.spark_columns import inputs_of, outputs_of
 from converters.spark_graph import Bag, Origin, SparkGraph, Value, WordList, mixed
 
 _SEED = 42  # HashingTF's

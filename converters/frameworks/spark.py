@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
+from urllib.parse import quote
 
 import numpy as np
 
@@ -17,7 +18,7 @@ from appliance.core.errors import RefusedError, UnsupportedError
 from converters.converter import Conversion, Converter, Feed, Say
 from converters.detected import Detected
 from converters.options import Options
-from converters.spark_folder import stages_of
+from converters.spark_folder import BISECTING, Stage, stages_of
 
 if TYPE_CHECKING:
     from converters.spark_graph import SparkGraph, Value
@@ -44,6 +45,7 @@ class SparkConverter(Converter):
         say("starting Spark")
         session = _session(work)
         say("loading the model")
+        stages = [_plainly_named(stage, work / f"stage{at}") for at, stage in enumerate(stages)]
         steps = [Step(stage, _loaded(session, stage.path)) for stage in stages]
         say("writing its graph")
         plan = Plan(steps, options)
@@ -87,6 +89,15 @@ def _session(work: Path) -> Any:
         return builder.getOrCreate()
     except Exception as error:
         raise RefusedError(f"Spark does not start: {_line(error)}; it needs Java 17 or newer") from None
+
+
+def _plainly_named(stage: Stage, place: Path) -> Stage:
+    """The stage, in a copy where Spark would look for its data under a name with %20 in the place of a space."""
+    path = str(stage.path)
+    if stage.kind != BISECTING or quote(path, safe="/") == path:
+        return stage
+    shutil.copytree(path, place)
+    return stage._replace(path=place)
 
 
 def _loaded(session: Any, path: Path) -> Any:

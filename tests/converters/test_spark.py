@@ -335,6 +335,16 @@ def saved(model: Any, folder: Path) -> Path:
     return folder
 
 
+def test_a_path_with_a_space_is_taken_or_told(rows: Any, tmp_path: Path) -> None:
+    """Spark writes a BisectingKMeansModel's data there to a folder with %20 in its name, and looks for it by that."""
+    model = FAMILIES["BisectingKMeans"]().fit(rows)
+    shutil.copytree(saved(model, tmp_path / "model"), tmp_path / "co py")
+    made = conversion(CONVERTER, tmp_path / "co py", "spark", tmp_path / "to")
+    assert compared(made, CONVERTER, "BisectingKMeans, a space in its path", rows=32).within
+    with pytest.raises(RefusedError, match="plain path"):
+        conversion(CONVERTER, saved(model, tmp_path / "sa ved"), "spark", tmp_path / "to2")
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_model_answers_as_spark_in_any_batch(family: str, rows: Any, tmp_path: Path) -> None:
     folder = saved(FAMILIES[family]().fit(rows), tmp_path / "model")
