@@ -15,6 +15,7 @@ from converters.sklearn_distances import dense, differences, kernel, nearest, nu
 from converters.sklearn_table import Table, interpolated, ones_like
 
 METRICS = ("euclidean", "manhattan")
+MAX_APART = 2_000_000  # numbers that each row is compared with one by one: 16 MB of memory a row
 
 
 def is_known(model: Any) -> bool:
@@ -50,6 +51,8 @@ def _neighbours(model: Any, table: Table, values: Any) -> tuple[str, str]:
     if model.effective_metric_ == "euclidean":
         far = squares(graph, x, kept)
     else:
+        require(kept.size <= MAX_APART, f"neighbours by the Manhattan distance among {len(kept)} rows of {kept.shape[1]} "
+                "columns take too much memory: use metric='euclidean', or fewer rows")  # fmt: skip
         apart = graph.node("Abs", differences(graph, x, number(graph, kept)))
         far = graph.node("ReduceSum", apart, graph.constant(np.array([2], np.int64)), keepdims=0)
     if model.weights == "uniform":
