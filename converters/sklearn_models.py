@@ -51,8 +51,8 @@ def _neighbours(model: Any, table: Table, values: Any) -> tuple[str, str]:
     if model.effective_metric_ == "euclidean":
         far = squares(graph, x, kept)
     else:
-        require(kept.size <= MAX_APART, f"neighbours by the Manhattan distance among {len(kept)} rows of {kept.shape[1]} "
-                "columns take too much memory: use metric='euclidean', or fewer rows")  # fmt: skip
+        require(kept.size <= MAX_APART, f"neighbours by the Manhattan distance among {len(kept)} rows of "
+                f"{kept.shape[1]} columns take too much memory: use metric='euclidean', or fewer rows")  # fmt: skip
         apart = graph.node("Abs", differences(graph, x, number(graph, kept)))
         far = graph.node("ReduceSum", apart, graph.constant(np.array([2], np.int64)), keepdims=0)
     if model.weights == "uniform":
