@@ -297,10 +297,14 @@ class AcceptedStream(SealedStream):
 
     dialled = False
 
-    def __init__(self, events: StreamEvents, admit: Callable[[Opening], Admission | None]) -> None:
-        """`admit` says what an opening's ticket means; None: there is no such ticket."""
+    def __init__(
+        self, events: StreamEvents, admit: Callable[[Opening], Admission | None], take: Callable[[bytes], bool]
+    ) -> None:
+        """`admit` says what an opening's ticket means; None: there is no such ticket. `take` uses up the ticket with
+        this id once its opening is proved; False: it is good no more."""
         super().__init__(None, events, preamble_bytes=OPENING_BYTES)
         self._admit = admit
+        self._take = take
 
     def _say_preamble(self, transport: asyncio.Transport) -> None:
         transport.write(BANNER)
@@ -316,6 +320,8 @@ class AcceptedStream(SealedStream):
     def _hear_proof(self) -> None:
         assert self._out is not None
         assert self._transport is not None
+        if not self._take(self.ticket_id):  # its opening may have been repeated: two streams would have the same keys
+            raise BrokenStreamError("its ticket is used")
         proof = self._out.seal(b"")
         self._transport.write(SIZE.pack(len(proof)) + proof)
         self.begun = True

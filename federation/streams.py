@@ -169,7 +169,7 @@ class Streams:
             oldest = next(iter(self._strangers))
             self._known(oldest)
             oldest.end("others wait")
-        stream = AcceptedStream(self._stream_events, self._admit)
+        stream = AcceptedStream(self._stream_events, self._admit, self._take)
         self._strangers[stream] = self._loop.call_later(STRANGER_S, stream.end, "it said nothing for long")
         return stream
 
@@ -185,6 +185,10 @@ class Streams:
         keys = keys_of(given.secret, opening, dialling_id=given.link.node_id, accepting_id=self._node_id)
         tuning = self._tunings[given.purpose]
         return Admission(given.link.node_id, opening.ticket_id, tuning, out=keys.accepted, into=keys.dialled)
+
+    def _take(self, ticket_id: bytes) -> bool:
+        """It is good for one."""
+        return self._given.pop(ticket_id, None) is not None
 
     # The end that dials.
 
@@ -249,8 +253,6 @@ class Streams:
 
     def _begun(self, stream: SealedStream) -> None:
         self._known(stream)
-        if isinstance(stream, AcceptedStream):
-            self._given.pop(stream.ticket_id, None)  # it is good for one
         link = self._links.get(stream.node_id)
         if link is None or link.wire is None:
             stream.end("there is no link")

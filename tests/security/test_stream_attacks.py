@@ -11,7 +11,15 @@ import uvloop
 from federation.mesh import Mesh
 from federation.messages import Chunk, Drain, Head, Streamed, Ticket
 from federation.sealed_stream import SIZE
-from federation.sealing import OPENING_BYTES, SECRET_BYTES, TICKET_ID_BYTES, new_opening
+from federation.sealing import (
+    BANNER,
+    OPENING_BYTES,
+    SECRET_BYTES,
+    TAG_BYTES,
+    TICKET_ID_BYTES,
+    keys_of,
+    new_opening,
+)
 from federation.streams import MAX_STRANGERS, Purpose
 from tests.mesh.meshed import shells, stands, until
 from tests.mesh.strangers import Stranger, StreamEnd, Tap, stranger
@@ -78,6 +86,64 @@ def test_a_ticket_is_good_for_one_stream(tmp_path: Path) -> None:
             assert await first.dial(mesh.introduction.bulk_port)
             assert not await second.dial(mesh.introduction.bulk_port)
             assert not first.ended
+
+    uvloop.run(run())
+
+
+def test_an_opening_that_is_repeated_before_it_is_proved_opens_one_stream(tmp_path: Path) -> None:
+    """By someone on the way: two streams with the same keys would seal different records with the same nonces."""
+
+    async def run() -> None:
+        async with member_of_a_mesh(tmp_path) as (mesh, member, tickets):
+            ticket = tickets[Purpose.COPIES]
+            opening = new_opening(ticket.ticket_id, both_have_aes=True)
+            node_id = member.identity.node_id
+            keys = keys_of(ticket.secret, opening, dialling_id=node_id, accepting_id=mesh.node_id)
+            proof = keys.dialled.seal(b"")
+            reader, writer = await asyncio.open_connection("127.0.0.1", mesh.introduction.bulk_port)
+            again_reader, again_writer = await asyncio.open_connection("127.0.0.1", mesh.introduction.bulk_port)
+            for one in (writer, again_writer):
+                one.write(opening.encoded())
+            strangers = mesh._links._streams._strangers
+            await until(lambda: [stranger.ticket_id for stranger in strangers] == [ticket.ticket_id] * 2)
+            for one in (writer, again_writer):
+                one.write(SIZE.pack(len(proof)) + proof)
+            await until(lambda: not strangers)
+            assert len(mesh._links._links[node_id].streams[Purpose.COPIES]) == 1
+            said = await reader.readexactly(len(BANNER) + SIZE.size + TAG_BYTES)
+            assert keys.accepted.open(said[-TAG_BYTES:]) == b""
+            with contextlib.suppress(ConnectionError):
+                assert await again_reader.read() in (BANNER, b"")  # and no record
+            for one in (writer, again_writer):
+                one.close()
+
+    uvloop.run(run())
+
+
+def test_a_ticket_that_ends_before_its_opening_is_proved_opens_nothing(tmp_path: Path) -> None:
+    """Else whoever waits with the proof would have a stream beside a link that its ticket was not said on."""
+
+    async def run() -> None:
+        async with member_of_a_mesh(tmp_path) as (mesh, member, tickets):
+            ticket = tickets[Purpose.CALLS]
+            opening = new_opening(ticket.ticket_id, both_have_aes=True)
+            node_id = member.identity.node_id
+            keys = keys_of(ticket.secret, opening, dialling_id=node_id, accepting_id=mesh.node_id)
+            reader, writer = await asyncio.open_connection("127.0.0.1", mesh.introduction.bulk_port)
+            writer.write(opening.encoded())
+            await until(lambda: any(stranger.ticket_id for stranger in mesh._links._streams._strangers))
+            mesh._links.cut(node_id, "the test says so")
+            await until(lambda: member.ended)
+            member.begun = False
+            member.heard.clear()
+            await member.become_member(mesh, introduced=False)
+            proof = keys.dialled.seal(b"")
+            writer.write(SIZE.pack(len(proof)) + proof)
+            await until(lambda: not mesh._links._streams._strangers)
+            assert not mesh._links._links[node_id].streams
+            with contextlib.suppress(ConnectionError):
+                assert await reader.read() in (BANNER, b"")
+            writer.close()
 
     uvloop.run(run())
 
