@@ -82,6 +82,14 @@ def _write(model: Any, path: Path, ml_opset: int) -> bool:
     return True
 
 
+def has_flags(model: Any) -> bool:
+    """Whether an XGBoost model says of each of several labels whether it holds."""
+    if not type(model).__module__.startswith("xgboost.") or not hasattr(model, "predict_proba"):
+        return False
+    learner = json.loads(model.get_booster().save_config())["learner"]["learner_model_param"]
+    return int(learner.get("num_target", 1)) > 1
+
+
 def _framed(model: Any) -> bool:
     """Whether an XGBoost model keeps the words of a data frame's categories, which it then asks for."""
     tree = json.loads(bytes(model.get_booster().save_raw("json")))["learner"]["gradient_booster"]
@@ -107,6 +115,9 @@ def _classes(model: Any, table: Table, prediction: str, count: int) -> Outputs:
             "an XGBClassifier with objective='multi:softmax' gives no probabilities: use 'multi:softprob'"
         )
     probabilities = prediction
+    if has_flags(model):
+        above = graph.node("Greater", prediction, graph.constant(np.array(0.5)))
+        return {"label": graph.cast(above, np.int64), "probabilities": prediction}
     if count == 1:
         second = graph.node("Reshape", prediction, graph.constant(np.array([-1, 1], np.int64)))
         first = graph.node("Sub", graph.constant(np.array(1.0)), second)

@@ -29,11 +29,18 @@ def is_known(model: Any) -> bool:
         return model.weights == "distance" or (model.weights == "uniform" and hasattr(model._fit_X, "toarray"))
     if name == "SGDClassifier":
         return model.loss == "modified_huber" and hasattr(model, "coef_")
+    if name == "MLPClassifier":
+        return hasattr(model, "coefs_") and has_flags(model)
     return any(hasattr(model, word) for word in FITTED)
 
 
 FITTED = ("coef_", "centroids_", "cluster_centers_", "subcluster_centers_", "dual_coef_", "location_", "n_outputs_",
           "X_thresholds_")  # fmt: skip
+
+
+def has_flags(model: Any) -> bool:
+    """Whether a net says of each of several labels whether it holds."""
+    return getattr(model, "out_activation_", "") == "logistic" and model.n_outputs_ > 1
 
 
 def written(model: Any, table: Table) -> Outputs:
@@ -170,6 +177,16 @@ def _ellipse(model: Any, table: Table) -> Outputs:
     return {"label": by_sign(table, np.array([-1, 1]), value, "GreaterOrEqual"), "scores": value}
 
 
+def _net(model: Any, table: Table) -> Outputs:
+    graph, value = table.graph, table.matrix()
+    between = {"identity": "Identity", "logistic": "Sigmoid", "tanh": "Tanh", "relu": "Relu"}[model.activation]
+    for at, (weights, offsets) in enumerate(zip(model.coefs_, model.intercepts_, strict=True)):
+        value = graph.node("Add", graph.node("MatMul", value, number(graph, weights)), number(graph, offsets))
+        value = graph.node("Sigmoid" if at == len(model.coefs_) - 1 else between, value)
+    above = graph.node("Greater", value, number(graph, 0.5))
+    return {"label": graph.cast(above, np.int64), "probabilities": value}
+
+
 # Constants.
 
 
@@ -196,5 +213,5 @@ WRITERS: dict[str, Callable[[Any, Table], Outputs]] = {
     "NearestCentroid": _nearest_centroid, "MeanShift": _centres, "AffinityPropagation": _centres, "Birch": _birch,
     "KernelRidge": _kernel_ridge, "LinearDiscriminantAnalysis": _discriminant, "SGDClassifier": _huber, "CCA": _latent,
     "PLSCanonical": _latent, "IsotonicRegression": _isotonic, "EllipticEnvelope": _ellipse,
-    "DummyClassifier": _dummy_classifier, "DummyRegressor": _dummy_regressor,
+    "MLPClassifier": _net, "DummyClassifier": _dummy_classifier, "DummyRegressor": _dummy_regressor,
 }  # fmt: skip

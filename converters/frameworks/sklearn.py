@@ -177,6 +177,7 @@ def _write_foreign(model: Any, inputs: "Inputs", dtype: Any, path: Path) -> None
 
 
 def _write_here(model: Any, inputs: "Inputs", dtype: Any, path: Path) -> None:
+    from converters import sklearn_boosters, sklearn_models
     from converters.graph import Graph
     from converters.sklearn_graph import Writer
     from converters.sklearn_table import OPSET, Block, Table
@@ -200,7 +201,11 @@ def _write_here(model: Any, inputs: "Inputs", dtype: Any, path: Path) -> None:
         if not graph.has("TreeEnsembleClassifier", "TreeEnsembleRegressor"):
             break
     classes = getattr(model, "classes_", None)
-    is_wide = isinstance(classes, list) or getattr(_at_its_end(model), "multilabel_", False)
+    last = _at_its_end(model)
+    has_flags = (
+        getattr(last, "multilabel_", False) or sklearn_boosters.has_flags(last) or sklearn_models.has_flags(last)
+    )
+    is_wide = isinstance(classes, list) or has_flags
     first = classes[0] if isinstance(classes, list) else classes
     is_text = classes is not None and np.asarray(first).dtype.kind in "OUS"
     numbers = np.float32 if writer.is_single else np.float64

@@ -35,6 +35,7 @@ from sklearn import (  # noqa: E402
     linear_model,
     multiclass,
     neighbors,
+    neural_network,
     preprocessing,
     random_projection,
     semi_supervised,
@@ -97,6 +98,8 @@ MODELS: dict[str, tuple[Any, str]] = {
     "one against the rest, several labels": (multiclass.OneVsRestClassifier(LOGISTIC), "flags"),
     "one against the rest, several labels, forests": (
         multiclass.OneVsRestClassifier(ensemble.RandomForestClassifier(5, random_state=0)), "flags"),
+    "a net of several labels": (
+        neural_network.MLPClassifier((9,), activation="tanh", max_iter=60, random_state=0), "flags"),
     "distances to centres": (make_pipeline(cluster.KMeans(5, random_state=0), LOGISTIC), "three"),
     "self-training": (semi_supervised.SelfTrainingClassifier(LOGISTIC), "some"),
     "bagging of some columns": (
@@ -221,6 +224,15 @@ def test_the_truth_values_of_a_pickled_booster_answer_alike(tmp_path: Path) -> N
     (spec,) = (session := Session(made.model)).signature.inputs
     label = session.run({"input": ROWS.astype(np.float32 if spec.dtype == "FP32" else np.float64)})["label"]
     assert (label == model.predict(ROWS)).all()
+
+
+def test_several_labels_of_a_pickled_booster_answer_alike(tmp_path: Path) -> None:
+    xgboost = pytest.importorskip("xgboost", reason="xgboost is not installed: 'make test-converters' has it")
+    model = xgboost.XGBClassifier(n_estimators=4).fit(TABLE, TARGETS["flags"][:, :2])
+    joblib.dump(model, tmp_path / "model")
+    made = conversion(CONVERTER, tmp_path / "model", "joblib", tmp_path / "out", trusted=True)
+    assert compared(made, CONVERTER, "XGBClassifier, several labels").within
+    assert (Session(made.model).run({"input": ROWS})["label"] == model.predict(ROWS)).all()
 
 
 def test_a_pickled_booster_is_refused_with_the_way_to_save_it(tmp_path: Path) -> None:
