@@ -1,7 +1,7 @@
 """PMML, read into plain structures and evaluated row by row as the standard says. Pure.
 
-Of the standard: regression, trees and their ensembles, k-means. What else a document holds is refused by name, as is
-whatever would change the meaning of what is read.
+Of the standard: regression (general regression by pmml_general.py), trees and their ensembles, k-means. What else a
+document holds is refused by name, as is whatever would change the meaning of what is read.
 Source: PMML 4.4, dmg.org (RegressionModel, TreeModel, MiningModel, ClusteringModel, MiningSchema).
 """
 
@@ -13,6 +13,7 @@ from typing import NamedTuple
 from xml.etree import ElementTree
 
 from appliance.core.errors import RefusedError
+from converters.pmml_general import read_general
 
 MAX_ELEMENTS = 5_000_000
 Row = Mapping[str, float | str | None]
@@ -62,12 +63,14 @@ class Tree(NamedTuple):
 
 
 class Equation(NamedTuple):
-    """One regression table: `numbers` (field, exponent, coefficient), `categories` (field, value, coefficient)."""
+    """One regression table: `numbers` (field, exponent, coefficient), `categories` (field, value, coefficient). Where
+    one of `needed`, fields of texts, is missing, so is the answer."""
 
     target: str
     intercept: float
-    numbers: tuple[tuple[str, int, float], ...]
+    numbers: tuple[tuple[str, float, float], ...]
     categories: tuple[tuple[str, str, float], ...]
+    needed: tuple[str, ...] = ()
 
 
 class Regression(NamedTuple):
@@ -108,7 +111,7 @@ class Document(NamedTuple):
     constant: float = 0.0
 
 
-_MODELS = ("TreeModel", "RegressionModel", "MiningModel", "ClusteringModel")
+_MODELS = ("TreeModel", "RegressionModel", "GeneralRegressionModel", "MiningModel", "ClusteringModel")
 _KNOWN_ELSEWHERE = re.compile(r".*Model|Scorecard")
 
 
@@ -193,6 +196,7 @@ class _Reader:
         readers: dict[str, Callable[[Element], Model]] = {
             "TreeModel": self._tree,
             "RegressionModel": self._regression,
+            "GeneralRegressionModel": self._general,
             "MiningModel": self._ensemble,
             "ClusteringModel": self._clusters,
         }
@@ -248,6 +252,21 @@ class _Reader:
             normalization,
             element.get("functionName") == "classification",
         )
+
+    def _general(self, element: Element) -> Regression:
+        values = {
+            name: tuple(value.get("value", "") for value in field.iter("Value"))
+            for name, field in self._dictionary.items()
+        }
+        read = read_general(element, values)
+        equations = []
+        for target, terms in read.equations:
+            intercept = math.fsum(beta for parameter, beta in terms if not parameter.field)
+            named = [(parameter, beta) for parameter, beta in terms if parameter.field]
+            numbers = tuple((p.field, p.exponent, beta) for p, beta in named if p.category is None)
+            categories = tuple((p.field, p.category, beta) for p, beta in named if p.category is not None)
+            equations.append(Equation(target, intercept, numbers, categories, read.factors))
+        return Regression(tuple(equations), read.normalization, element.get("functionName") == "classification")
 
     def _ensemble(self, element: Element) -> Ensemble:
         segmentation = element.find("Segmentation")
@@ -410,14 +429,14 @@ def reached(tree: Tree, row: Row) -> Node | None:
 
 
 def linear(equation: Equation, row: Row) -> float:
-    """NaN where a number is missing; a category that is missing or unknown adds nothing."""
+    """NaN where a number is missing, or what is needed; a category that is missing else, or unknown, adds nothing."""
     total = equation.intercept
     for name, exponent, coefficient in equation.numbers:
         value = row.get(name)
         total += coefficient * float(value) ** exponent if value is not None else math.nan
     for name, level, coefficient in equation.categories:
         total += coefficient if row.get(name) == level else 0.0
-    return total
+    return math.nan if any(row.get(name) is None for name in equation.needed) else total
 
 
 def shares_of(node: Node | None, classes: tuple[str, ...]) -> list[float]:

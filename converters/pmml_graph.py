@@ -294,6 +294,9 @@ def _equation(g: ColumnGraph, inputs: _Inputs, equation: Equation) -> str:
     for name, level, coefficient in equation.categories:
         found = g.to(g.node("Equal", inputs.named[name], g.value(level, "BYTES")), "FP64")
         total = g.node("Add", total, g.node("Mul", found, g.value(coefficient)))
+    for name in equation.needed:
+        missing = g.node("Equal", inputs.named[name], g.value("", "BYTES"))
+        total = g.node("Where", missing, g.value(np.nan), total)
     return total
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from appliance.core.errors import RefusedError
 from appliance.core.tensors import TensorSpec
 from converters.comparison import rows_that_differ
 from converters.converter import Array, Feed, row_count
@@ -21,12 +22,16 @@ def steady_rows(
     answer: Callable[[Feed], Feed], feed: Feed, outputs: tuple[TensorSpec, ...], random: np.random.Generator
 ) -> NDArray[np.bool_]:
     """Which rows the original answers alike when their real numbers change by CHANGE. All are taken for unsteady where
-    one moves the shape of an answer; a feed or an answer without rows counts as one row."""
+    one moves the shape of an answer or `answer` raises RefusedError then; a feed or an answer without rows counts as
+    one row."""
     count = max(1, row_count(feed))
     steady = np.ones(count, bool)
     first = answer(feed)
     for _ in range(TRIES):
-        other = answer({name: _changed(array, random) for name, array in feed.items()})
+        try:
+            other = answer({name: _changed(array, random) for name, array in feed.items()})
+        except RefusedError:  # it answers some such rows and others not
+            return np.zeros(count, bool)
         for spec in outputs:
             if spec.name not in first:
                 continue

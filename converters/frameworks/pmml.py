@@ -1,4 +1,4 @@
-"""PMML: regression, trees, forests and boosted trees, k-means. Fields are inputs by name, a column each.
+"""PMML: regression (general too), trees, forests and boosted trees, k-means. Fields are inputs by name, a column each.
 
 The document is evaluated twice: row by row as the standard says (pmml_file.py), and by the graph; the two are compared.
 """
@@ -24,7 +24,7 @@ class PmmlConverter(Converter):
     name: ClassVar[str] = "pmml"
     extra: ClassVar[str] = "onnx"
     title: ClassVar[str] = "PMML"
-    takes: ClassVar[str] = "PMML 4: regression, trees, forests, boosted trees, k-means"
+    takes: ClassVar[str] = "PMML 4: regression, GLM, trees, forests, boosted trees, k-means"
     formats: ClassVar[tuple[str, ...]] = ("pmml",)
     modules: ClassVar[tuple[str, ...]] = ("onnx", "onnxruntime")
 
@@ -78,7 +78,7 @@ def _number(model: Model, row: pmml_file.Row) -> float:
     if isinstance(model, Regression):
         value = pmml_file.linear(model.equations[0], row)
         if model.normalization in ("softmax", "logit"):
-            return 1 / (1 + math.exp(-value)) if value > -700 else 0.0
+            return 0.0 if value <= -700 else 1 / (1 + math.exp(-value))  # NaN stays NaN
         return math.exp(value) if model.normalization == "exp" else value
     assert isinstance(model, Ensemble)
     values = [_number(member, row) for member in model.members]

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 
+from appliance.core.errors import RefusedError
 from appliance.core.tensors import TensorSpec
 from converters.comparison import compare
 from converters.converter import Feed
@@ -35,6 +36,18 @@ def test_a_row_of_equal_scores_says_nothing_of_the_best_one() -> None:
 def test_an_answer_of_another_shape_says_nothing_of_any_row() -> None:
     def answer(feed: Feed) -> Feed:
         return {"y": feed["x"][feed["x"] > 1.0][:, None]}
+
+    assert steady([[1.0, 1.0], [2.0, 3.0]], answer) == [False, False]
+
+
+def test_rows_that_are_refused_once_they_change_say_nothing() -> None:
+    asked: list[Feed] = []
+
+    def answer(feed: Feed) -> Feed:
+        asked.append(feed)
+        if len(asked) > 1:
+            raise RefusedError("no row has a score")
+        return {"y": feed["x"]}
 
     assert steady([[1.0, 1.0], [2.0, 3.0]], answer) == [False, False]
 
