@@ -92,7 +92,10 @@ def credible_register(register: Register) -> bool:
         and len(register.key) <= MAX_KEY_CHARS
         and len(register.name) <= 2 * MAX_KEY_CHARS + 1
         and len(register.value) <= MAX_VALUE_CHARS
-        and (register.kind not in ("alias", "removed", "scale", "traffic", "copies") or _is_name(register.name))
+        and (
+            register.kind not in ("alias", "removed", "scale", "traffic", "copies", "earlier")
+            or _is_name(register.name)
+        )
     )
 
 

@@ -304,7 +304,8 @@ class Stamp(msgspec.Struct, array_like=True, frozen=True, order=True):
 class Register(msgspec.Struct, array_like=True, frozen=True):
     """One wish about the mesh's models. `kind` is one of `alias` (key: its name; value: a version, or empty for none),
     `removed` (key: removal_key(); value: the digest that was removed, or empty where it was deployed anew), `scale`,
-    `traffic`, `copies` (key empty; value JSON, empty: withdrawn), `node` (name: a public key in hex; key `revoked`;
+    `traffic`, `copies`, `earlier` (key empty; value JSON, empty: withdrawn; `earlier` lists the defaults before, the
+    latest last, for rollback), `node` (name: a public key in hex; key `revoked`;
     value: why), `triton` (name: HOST:PORT of a server that is no node; key: the id of the only node that is to call it,
     or empty; value JSON, empty: withdrawn). `name`: owner/name."""
 

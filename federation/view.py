@@ -11,7 +11,7 @@ import msgspec
 
 from federation.messages import Record, Register, removal_key
 
-_WISHES = ("scale", "traffic", "copies")
+_WISHES = ("scale", "traffic", "copies", "earlier")
 
 
 class MeshVersion(msgspec.Struct, frozen=True):
@@ -34,8 +34,8 @@ class MeshConflict(msgspec.Struct, frozen=True):
 
 class MeshModel(msgspec.Struct, frozen=True):
     """One model of the mesh. `aliases`: an empty one takes away what a node has of its own. `dead`: what nodes hold
-    still and a removal killed, by node id: each is to delete its own. `wishes`: `scale`, `traffic`, `copies` (JSON;
-    empty: withdrawn)."""
+    still and a removal killed, by node id: each is to delete its own. `wishes`: `scale`, `traffic`, `copies`, `earlier`
+    (JSON; empty: withdrawn)."""
 
     name: str
     versions: dict[str, MeshVersion] = {}

@@ -19,7 +19,7 @@ from typing import TypeVar
 import msgspec
 
 from appliance.catalogue.artifacts import Artifacts, artifact_path, is_intact
-from appliance.catalogue.elsewhere import Elsewhere, merged
+from appliance.catalogue.elsewhere import Elsewhere, default_before, merged
 from appliance.catalogue.index import ModelEntry, Query, Snapshot
 from appliance.catalogue.inspection import Inspection
 from appliance.catalogue.plan import Offer, Place, plan
@@ -46,6 +46,7 @@ from appliance.core.versions import Version, check_alias
 CATALOGUE_FILE = "catalogue.sqlite"
 _READABLE_FILE = "catalogue-readable.sqlite"  # what could be read of a damaged one
 
+_MAX_EARLIER = 16  # defaults before that the mesh keeps of a model
 _FEW = 100  # models that changed elsewhere, up to which each is put in place by itself
 
 _log = logging.getLogger("ingle.catalogue")
@@ -385,11 +386,14 @@ class Catalogue:
         keep. Raises NotFoundError, or BadInputError for a word that cannot be an alias."""
         check_alias(alias)
         with self._writing():
-            target = self.entry(name).find(version)
+            entry = self.entry(name)
+            target, earlier = entry.find(version), self._earlier(entry)
             if target.folder:
                 with self._changing(name):
                     self._store.put_alias(name, alias, target.version)
             self._tell_alias(name, alias, str(target.version))
+            if alias == "default" and target.version != entry.default.version:
+                self._tell_earlier(name, (*earlier, str(entry.default.version)))
         return target
 
     def _tell_alias(self, name: ModelName, alias: str, version: str) -> None:
@@ -400,6 +404,22 @@ class Catalogue:
             self._elsewhere[name] = told
             self._snapshot = self._snapshot.changed(name, merged(self._own.entries.get(name), told))
         self.on_wish("alias", name, alias, version)
+
+    def _earlier(self, entry: ModelEntry) -> tuple[str, ...]:
+        """What the default was before, the latest last: as the mesh says, where the default was ever set in it; else
+        as this node remembers it; else, where no alias was set, the releases below."""
+        known = self._elsewhere.get(entry.name)
+        if known is not None and known.earlier is not None:
+            return known.earlier
+        return tuple(self._store.earlier_defaults(entry.name)) or tuple(map(str, _releases_below(entry)))
+
+    def _tell_earlier(self, name: ModelName, earlier: tuple[str, ...]) -> None:
+        """As _tell_alias(): any node may be asked to roll back what was set on another, whatever lies on it."""
+        earlier = earlier[-_MAX_EARLIER:]
+        known = self._elsewhere.get(name)
+        if known is not None:  # read here from now on
+            self._elsewhere[name] = msgspec.structs.replace(known, earlier=earlier)
+        self.on_wish("earlier", name, "", msgspec.json.encode(earlier).decode())
 
     def keep_alias(self, name: ModelName, alias: str, version: Version | None) -> None:
         """Keeps what the mesh says of an alias with the versions that lie here; None takes it away."""
@@ -494,8 +514,8 @@ class Catalogue:
         self._traffics = {**others, name: traffic} if traffic != TO_THE_DEFAULT else others
 
     def rollback(self, name: ModelName) -> ModelVersion:
-        """Points `default` at what a call without a version got before; again, and it goes one further back. Where this
-        node remembers none and no alias was set, that was the highest release below.
+        """Points `default` at what a call without a version got before, wherever in the mesh it was set; again, and it
+        goes one further back. Where none is remembered and no alias was set, that was the highest release below.
 
         Raises NotFoundError for the model, ConflictError where nothing earlier is known.
         """
@@ -503,15 +523,19 @@ class Catalogue:
             entry = self.entry(name)
             current = entry.default.version
             with self._changing(name, remember=False):
-                earlier = self._store.pop_default(name, current) or _release_below(entry)
+                earlier, left = default_before(entry, self._earlier(entry))
+                self._store.pop_default(name, current)
+                if earlier is None and (below := _releases_below(entry)):
+                    earlier, left = below[-1], tuple(map(str, below[:-1]))
                 if earlier is None:
                     raise ConflictError(
                         f"{name} has no earlier default than {current} that this node knows of: "
-                        "set the alias `default` to the version you want"
+                        f"say which you want, as in `ingle alias {name} default 1.0.0`"
                     )
                 if entry.find(str(earlier)).folder:
                     self._store.put_alias(name, "default", earlier)
             self._tell_alias(name, "default", str(earlier))
+            self._tell_earlier(name, left)
             return self.entry(name).default
 
     def meant(self, name: ModelName, version: str | None = None) -> list[ModelVersion]:
@@ -638,12 +662,11 @@ def _default_moved(before: ModelEntry, after: ModelEntry) -> bool:
     return earlier != after.default.version and any(v.version == earlier for v in after.versions)
 
 
-def _release_below(entry: ModelEntry) -> Version | None:
-    """The default before the present one was deployed, if that is the default for being the latest."""
+def _releases_below(entry: ModelEntry) -> list[Version]:
+    """The defaults before the present one was deployed, if that is the default for being the latest."""
     if "default" in entry.aliases:
-        return None
-    below = (v.version for v in entry.versions if not v.version.pre and v.version < entry.default.version)
-    return max(below, default=None)
+        return []
+    return sorted(v.version for v in entry.versions if not v.version.pre and v.version < entry.default.version)
 
 
 def _exactly(entry: ModelEntry, asked: str) -> ModelVersion:

@@ -4,7 +4,7 @@ Pure. The mesh says what there is elsewhere (Catalogue.put_elsewhere()); a versi
 an empty `folder`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -19,7 +19,8 @@ class Elsewhere(msgspec.Struct, frozen=True, kw_only=True):
     `versions` lie on other nodes (they may lie here too); `holders` are the ids of the nodes that hold each.
     `ordinals` are those that all nodes agreed on; `aliases` come before this node's own, an empty one takes one away.
     `conflicts`: versions that nodes hold with different content, and the sentence that says so. `removed` were deleted
-    in the mesh and are on their way out here.
+    in the mesh and are on their way out here. `earlier`: what the default was before, the latest last; None where it
+    was never set in the mesh.
     """
 
     versions: tuple[ModelVersion, ...] = ()
@@ -28,6 +29,7 @@ class Elsewhere(msgspec.Struct, frozen=True, kw_only=True):
     aliases: dict[str, str] = {}
     conflicts: dict[Version, str] = {}
     removed: frozenset[Version] = frozenset()
+    earlier: tuple[str, ...] | None = None
 
 
 def merged(own: ModelEntry | None, elsewhere: Elsewhere | None) -> ModelEntry | None:
@@ -41,6 +43,17 @@ def merged(own: ModelEntry | None, elsewhere: Elsewhere | None) -> ModelEntry | 
         return None
     dealt = [_with_ordinal(version, elsewhere.ordinals.get(version.version)) for version in versions.values()]
     return make_entry(dealt, _aliases(own.aliases if own else {}, elsewhere.aliases, versions))
+
+
+def default_before(entry: ModelEntry, earlier: Sequence[str]) -> tuple[Version | None, tuple[str, ...]]:
+    """The latest of `earlier` that is there still and not the default now, None where there is none; and those before
+    it."""
+    there = {str(version.version): version.version for version in entry.versions}
+    for position in reversed(range(len(earlier))):
+        version = there.get(earlier[position])
+        if version is not None and version != entry.default.version:
+            return version, tuple(earlier[:position])
+    return None, ()
 
 
 def _with_ordinal(version: ModelVersion, ordinal: int | None) -> ModelVersion:

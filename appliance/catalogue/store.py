@@ -210,6 +210,11 @@ class Store:
             "INSERT INTO earlier_default (owner, name, version) VALUES (?, ?, ?)", (*name, str(version))
         )
 
+    def earlier_defaults(self, name: ModelName) -> list[str]:
+        """What push_default() remembers, the latest last."""
+        rows = self._database.rows(f"SELECT version FROM earlier_default {_OF_MODEL} ORDER BY position", (*name,))
+        return [str(version) for (version,) in rows]
+
     def pop_default(self, name: ModelName, current: Version) -> Version | None:
         """The latest remembered default that is not `current`, forgotten with all that came after it."""
         rows = self._database.rows(

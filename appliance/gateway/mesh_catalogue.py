@@ -166,6 +166,13 @@ def _wish(value: str, none: Wish) -> Wish | None:
         return None  # a later version's wish
 
 
+def _earlier(value: str) -> tuple[str, ...] | None:
+    try:
+        return msgspec.json.decode(value, type=tuple[str, ...]) if value else None
+    except msgspec.MsgspecError:
+        return None
+
+
 def record_of(version: ModelVersion) -> Record:
     """What peers are told of a version that lies here."""
     return Record(
@@ -232,5 +239,6 @@ def elsewhere(model: MeshModel, own_id: str, name_of: Callable[[str], str] = str
         aliases=dict(model.aliases),
         conflicts=conflicts,
         removed=removed - ordinals.keys(),
+        earlier=_earlier(model.wishes.get("earlier", "")),
     )
     return told if told != Elsewhere() else None

@@ -181,6 +181,23 @@ def test_what_was_deployed_on_another_node_is_rolled_back_on_any(catalogue: Cata
         catalogue.rollback(NAME)
 
 
+def test_a_default_that_was_set_on_one_node_is_rolled_back_on_any(catalogue: Catalogue, mine: ModelVersion) -> None:
+    publish(catalogue, b"b")
+    told: dict[str, str] = {}
+    catalogue.on_wish = lambda kind, _name, _key, value: told.update({kind: value})
+    catalogue.set_alias(NAME, "default", "1.0.0")
+    assert told == {"alias": "1.0.0", "earlier": '["1.0.0","1.1.0"]'}
+    catalogue.delete(NAME)  # from here on it is another node, on whose disk nothing of the model lies
+    both = (theirs(mine, "1.0.0"), theirs(mine, "1.1.0", 2, digest="f" * 64))
+    history = ("0.9.0", "1.0.0", "1.1.0", "1.0.0")  # of which 0.9.0 was deleted
+    catalogue.put_elsewhere({NAME: Elsewhere(versions=both, aliases={"default": "1.0.0"}, earlier=history)})
+    assert str(catalogue.rollback(NAME).version) == "1.1.0"
+    assert told == {"alias": "1.1.0", "earlier": '["0.9.0","1.0.0"]'}
+    assert str(catalogue.rollback(NAME).version) == "1.0.0"
+    with pytest.raises(ConflictError, match=r"say which you want, as in `ingle alias acme/digits default 1\.0\.0`"):
+        catalogue.rollback(NAME)
+
+
 def test_what_is_wished_of_a_model_that_lies_elsewhere_is_kept_once_it_lies_here_too(
     catalogue: Catalogue, mine: ModelVersion
 ) -> None:
