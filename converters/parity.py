@@ -56,7 +56,10 @@ def check(
     rows, left = (sum(max(1, row_count(feed)) for feed in some) for some in (feeds, steady))
     if not rows / 2 <= left < rows:
         return checked
-    again = _checked(conversion, session, steady, source, precision)
+    try:
+        again = _checked(conversion, session, steady, source, precision)
+    except RefusedError:  # some models answer other numbers of rows not at all
+        return checked
     if not again.report.within:
         return checked
     note = (
@@ -70,12 +73,15 @@ def _steady(conversion: Conversion, signature: Signature, feeds: list[Feed], see
     """The feeds without the rows that say nothing."""
     random = np.random.default_rng(seed)
     found = []
-    for feed in feeds:
-        rows = steady_rows(lambda given: _answer(conversion, given), feed, signature.outputs, random)
+    fixed = any(spec.shape and spec.shape[0] >= 0 for spec in signature.inputs)
+    # Where the model takes so many rows and no others, as they are asked.
+    parts = [part for feed in feeds for part in _parts(feed, signature)] if fixed else feeds
+    for part in parts:
+        rows = steady_rows(lambda given: _answer(conversion, given), part, signature.outputs, random)
         if rows.all():
-            found.append(feed)
-        elif rows.any():
-            found.append({name: array[rows] for name, array in feed.items()})
+            found.append(part)
+        elif rows.any() and not fixed:
+            found.append({name: array[rows] for name, array in part.items()})
     return found
 
 
