@@ -82,9 +82,10 @@ class StreamsEvents(msgspec.Struct, frozen=True):
 
 
 class _Given(msgspec.Struct, frozen=True):
-    """A ticket that a peer has of this node."""
+    """A ticket that a peer has of this node. `wire`: what it was said on."""
 
     link: PeerLink
+    wire: AnyWire
     purpose: int
     secret: bytes
 
@@ -129,13 +130,12 @@ class Streams:
         """Listens; the port. Raises OSError where the address cannot be had."""
         family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
         try:
-            listening = socket.create_server(
-                address, family=family, backlog=_BACKLOG, dualstack_ipv6=address.host == "::"
-            )
+            listening = socket.create_server(address, family=family, dualstack_ipv6=address.host == "::")
         except OSError as error:
             raise OSError(error.errno, f"cannot listen for other nodes on {address}: {error.strerror}") from None
         listening.setblocking(False)
-        self._server = self._loop.create_task(self._loop.create_server(self._stranger, sock=listening))
+        serving = self._loop.create_server(self._stranger, sock=listening, backlog=_BACKLOG)  # it listens once more
+        self._server = self._loop.create_task(serving)
         return int(listening.getsockname()[1])
 
     def close(self) -> None:
@@ -156,11 +156,14 @@ class Streams:
     def _give_ticket(self, link: PeerLink, purpose: int) -> None:
         if self._closed or link.wire is None or link.wire.dialled or link.streams.get(purpose):
             return
-        if any(given.link is link and given.purpose == purpose for given in self._given.values()):
-            return
+        for ticket_id, given in tuple(self._given.items()):
+            if given.link is link and given.purpose == purpose:
+                if given.wire is link.wire:
+                    return
+                del self._given[ticket_id]  # the peer may have lost that connection before it read this
         ticket = Ticket(token_bytes(TICKET_ID_BYTES), token_bytes(SECRET_BYTES), int(purpose), has_aes())
         if link.packer.send(message_parts(ticket)):
-            self._given[ticket.ticket_id] = _Given(link, purpose, ticket.secret)
+            self._given[ticket.ticket_id] = _Given(link, link.wire, purpose, ticket.secret)
         else:
             self._loop.call_later(_AGAIN_S, self._give_ticket, link, purpose)
 
@@ -257,7 +260,11 @@ class Streams:
         if link is None or link.wire is None:
             stream.end("there is no link")
         else:
-            link.streams.setdefault(stream.purpose, []).append(stream)
+            streams = link.streams.setdefault(stream.purpose, [])
+            for before in streams:
+                if before.dialled and stream.dialled:
+                    before.end("the peer gave another ticket")  # it gives none while it has a stream
+            streams.append(stream)
             if stream.purpose == Purpose.CALLS:
                 if stream.ticket_id not in link.streamed:
                     self._held[stream] = []

@@ -14,9 +14,10 @@ from appliance.core.addresses import Address
 from federation.frames import message_parts
 from federation.knocking import Knock, knock
 from federation.mesh import Mesh
-from federation.messages import Cancel, Chunk, Head, MeshInvoke, Streamed
+from federation.messages import Cancel, Chunk, Head, MeshInvoke, Streamed, Ticket
 from federation.sealed_stream import RECORD_BYTES, SealedStream
-from federation.streams import Purpose
+from federation.sealing import SECRET_BYTES, TICKET_ID_BYTES
+from federation.streams import Purpose, _Given
 from tests.mesh.meshed import MAX_BODY_BYTES, shells, until
 from tests.mesh.strangers import stranger
 from tests.mesh.test_links import invoke, reply
@@ -250,6 +251,47 @@ def test_a_stream_for_copies_that_breaks_is_made_anew_and_the_link_stays(tmp_pat
             assert one.send_copy(other.node_id, Chunk(1, 3), [b"abc"])
             await until(lambda: got == [b"abc"])
             assert set(stood) <= {"alive"}
+
+    uvloop.run(run())
+
+
+def test_a_peer_whose_link_was_taken_over_before_it_read_its_tickets_gets_others(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with shells(tmp_path) as nodes, stranger() as member:
+            mesh = await nodes.start("node")
+            await member.become_member(mesh)
+            before = await member.tickets()
+            first = member.wire
+            assert first is not None
+            member.heard.clear()
+            member.begun = False
+            await member.become_member(mesh, introduced=False)  # it lost the first connection, as far as it can see
+            after = await member.tickets()
+            assert not {ticket.ticket_id for ticket in before.values()} & {one.ticket_id for one in after.values()}
+            assert len(mesh._links._streams._given) == len(Purpose)
+            first.end("the test is over")
+
+    uvloop.run(run())
+
+
+def test_a_peer_that_gives_tickets_without_end_has_no_more_streams_for_it(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with shells(tmp_path) as nodes:
+            one, other = await nodes.pair()
+            await streaming(one, other)
+            wire = one._links._links[other.node_id].wire
+            assert wire is not None
+            dialling, dialled = (one, other) if wire.dialled else (other, one)
+            gives = dialled._links._links[dialling.node_id]
+            has = dialling._links._links[dialled.node_id].streams
+            for number in range(5):
+                ticket = Ticket(bytes([number]) * TICKET_ID_BYTES, bytes(SECRET_BYTES), Purpose.COPIES)
+                assert gives.wire is not None
+                given = _Given(gives, gives.wire, Purpose.COPIES, ticket.secret)
+                dialled._links._streams._given[ticket.ticket_id] = given
+                gives.packer.send(message_parts(ticket))
+                await until(lambda ticket=ticket: any(s.ticket_id == ticket.ticket_id for s in has[Purpose.COPIES]))
+            await until(lambda: sum(stream.dialled for stream in has[Purpose.COPIES]) == 1)
 
     uvloop.run(run())
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -238,6 +239,20 @@ def test_very_many_connections_that_say_nothing_keep_no_stream_from_being_made(t
             assert len(mesh._links._streams._strangers) <= MAX_STRANGERS
             for writer in writers:
                 writer.close()
+
+    uvloop.run(run())
+
+
+def test_as_many_may_connect_in_one_turn_of_the_loop_as_strangers_may_wait(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with shells(tmp_path) as nodes:
+            mesh = await nodes.start("node")
+            await asyncio.sleep(0)
+            with contextlib.ExitStack() as open_ones:
+                for _ in range(MAX_STRANGERS):  # one that the system does not take waits for its second SYN, and longer
+                    address = ("127.0.0.1", mesh.introduction.bulk_port)
+                    open_ones.enter_context(socket.create_connection(address, timeout=5.0))
+                await until(lambda: len(mesh._links._streams._strangers) == MAX_STRANGERS)
 
     uvloop.run(run())
 
