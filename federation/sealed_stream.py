@@ -116,31 +116,35 @@ class SealedStream(asyncio.BufferedProtocol):
         return self._came.room()
 
     def buffer_updated(self, nbytes: int) -> None:
-        came = self._came
-        came.came(nbytes)
+        self._came.came(nbytes)
+        self._turn_bytes += nbytes
+        self._hear()
+
+    def _hear(self) -> None:
+        """Deals with what has come, as far as that is for this turn of the loop."""
         try:
-            while not self.ended:
-                if self._in is None:
-                    piece = came.piece(self._preamble_bytes)
-                    if piece is None:
-                        break
-                    self._hear_preamble(piece)
-                else:
-                    record = came.record(_MAX_RECORD_BYTES if self.begun else TAG_BYTES)
-                    if record is None:
-                        break
-                    self._turn_bytes += _RECORD_COSTS_BYTES
-                    self._hear_record(self._in, record)
+            while self._turn_bytes < _TURN_BYTES and not self._waits and not self.ended and self._hear_next():
+                pass
         except BrokenStreamError as error:
             self.end(error.sentence)
-        if came.is_large and self._rest is None and not self.ended:
+        if self._came.is_large and self._rest is None and not self.ended:
             self._rest = asyncio.get_running_loop().call_later(_REST_S, self._let_go)
-        self._turn_bytes += nbytes
-        if self._turn_bytes >= _TURN_BYTES and not self.ended:
+        if self._turn_bytes >= _TURN_BYTES:
             self._turn_bytes = 0
-            assert self._transport is not None
-            self._transport.pause_reading()
-            asyncio.get_running_loop().call_soon(self._read_on)
+            self._read_soon()
+
+    def _hear_next(self) -> bool:
+        """The next piece of what has come; whether there was a whole one. Raises BrokenStreamError."""
+        if self._in is None:
+            if (piece := self._came.piece(self._preamble_bytes)) is None:
+                return False
+            self._hear_preamble(piece)
+        else:
+            if (record := self._came.record(_MAX_RECORD_BYTES if self.begun else TAG_BYTES)) is None:
+                return False
+            self._turn_bytes += _RECORD_COSTS_BYTES
+            self._hear_record(self._in, record)
+        return True
 
     def _hear_record(self, sealed: Sealed, record: memoryview) -> None:
         if not self.begun:
@@ -174,14 +178,20 @@ class SealedStream(asyncio.BufferedProtocol):
             self._first, self._body, self._body_at = first, memoryview(bytearray(due_bytes)), 0
 
     def wait(self, *, waits: bool) -> None:
-        """Whether what comes is left unread for now. A little more may be read all the same."""
+        """Whether what comes is left unread for now."""
         self._waits = waits
+        self._read_soon()
+
+    def _read_soon(self) -> None:
+        """Nothing more is read in this turn of the loop, and in the next only where nobody has it wait."""
         if self._transport is not None and not self.ended:
-            (self._transport.pause_reading if waits else self._transport.resume_reading)()
+            self._transport.pause_reading()
+            asyncio.get_running_loop().call_soon(self._read_on)
 
     def _read_on(self) -> None:
         if self._transport is not None and not self._waits and not self.ended:
             self._transport.resume_reading()
+            self._hear()
 
     def _let_go(self) -> None:
         self._rest = None

@@ -15,7 +15,7 @@ from federation.frames import message_parts
 from federation.knocking import Knock, knock
 from federation.mesh import Mesh
 from federation.messages import Cancel, Chunk, Head, MeshInvoke, Streamed, Ticket
-from federation.sealed_stream import RECORD_BYTES, SealedStream
+from federation.sealed_stream import _RECORD_COSTS_BYTES, _TURN_BYTES, RECORD_BYTES, SealedStream
 from federation.sealing import SECRET_BYTES, TICKET_ID_BYTES
 from federation.streams import Purpose, _Given
 from tests.mesh.meshed import MAX_BODY_BYTES, shells, until
@@ -153,14 +153,16 @@ def test_many_small_messages_at_once_leave_turns_to_others(tmp_path: Path) -> No
             one, other = await nodes.pair()
             await streaming(one, other)
             heard = heard_by(other)
-            for number in range(1000):
+            assert one.send(other.node_id, invoke(0, 10**6), [bytes(10**6)])  # more is read at once after that
+            await until(lambda: heard)
+            for number in range(3000):
                 assert one.send(other.node_id, invoke(number, 3), [b"abc"])
-            counts = [0]
-            while counts[-1] < 1000:
+            counts = [1]
+            while counts[-1] < 3001:
                 await asyncio.sleep(0)
                 counts.append(len(heard))
-            # What one read brings is dealt with, and little more.
-            assert max(after - before for before, after in pairwise(counts)) < 400
+            a_turn = _TURN_BYTES // _RECORD_COSTS_BYTES
+            assert max(after - before for before, after in pairwise(counts)) <= 2 * a_turn
 
     uvloop.run(run())
 
