@@ -14,6 +14,7 @@ import signal
 import socket
 import sys
 from collections.abc import Sequence
+from ipaddress import ip_address
 from pathlib import Path
 
 from appliance.catalogue.catalogue import Catalogue
@@ -58,12 +59,15 @@ from appliance.workers.processes import Processes
 from appliance.workers.supervisor import Supervisor
 from appliance.workers.translator import Translator
 from federation.identity import load_identity
+from federation.interfaces import read_interfaces
+from federation.own_addresses import own_addresses
 
 NODE_FILE = "node.json"
 # Of the box's memory, how much one worker may take where neither owner nor manifest says.
 _MEMORY_SHARE = 0.8
 _GRPC_GRACE_S = 5.0
 SAVE_USAGE_S = 5.0
+_MAX_SHOWN = 2  # of a box's addresses
 LOOK_FOR_COMMIT_S = 0.1
 
 # Who started the node may deploy what the command line names.
@@ -97,7 +101,7 @@ class Node:
         if finish_swap(settings.data_dir):
             _log.warning("a restore that was cut short after it had been decided is done now")
         self._catalogue = Catalogue(settings.data_dir)
-        self._keys = KeyRing(settings.data_dir)
+        self._keys = KeyRing(settings.data_dir, node_name=self.name)
         self._processes = Processes()
         data_bytes = int(memory_bytes() * _MEMORY_SHARE)
         providers = ("CPUExecutionProvider",)
@@ -353,6 +357,16 @@ def _reachable(setting: str, port: int) -> Address | None:
     return Address(host, port)
 
 
+def _from_other_boxes(settings: Settings, http_port: int) -> list[Address]:
+    """Where HTTP is reached from other boxes, where it listens at all addresses: the likeliest."""
+    said = parse_address(settings.http)
+    if said is None or said.host not in ("0.0.0.0", "::"):
+        return []
+    hosts = own_addresses(read_interfaces(), bound_to=said.host, advertise=settings.federation.advertise)
+    outward = [host for host in hosts if not (ip_address(host).is_loopback or ip_address(host).is_link_local)]
+    return [Address(host, http_port) for host in outward[:_MAX_SHOWN]]
+
+
 def _how_it_is_found(data_dir: Path) -> str:
     """What the command line needs to find the node: it looks where it would keep one itself."""
     try:
@@ -370,7 +384,8 @@ def _announce(node: Node, settings: Settings) -> None:
     scheme = "https" if node.tls else "http"
     lines = [f"Ingle {this_build().version}, node '{node.name}' is ready."]
     if http:
-        lines.append(f"  HTTP  {scheme}://{http}   (OpenAPI at /openapi.json)")
+        elsewhere = "".join(f", {scheme}://{address}" for address in _from_other_boxes(settings, http.port))
+        lines.append(f"  HTTP  {scheme}://{http}{elsewhere}   (OpenAPI at /openapi.json)")
     if node.grpc_address:
         lines.append(f"  gRPC  {node.grpc_address}" + ("   (TLS)" if node.tls else ""))
     if node.zmq_address:

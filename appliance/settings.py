@@ -71,7 +71,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = ""
     name: Annotated[
         str,
-        Meta(pattern=r"^[A-Za-z0-9._-]{0,128}$", description="what this node is called; unset: as the host is"),
+        Meta(
+            pattern=r"^[A-Za-z0-9._-]{0,128}$",
+            description="what this node is called, in letters, digits, '.', '_' and '-'; unset: as the host is",
+        ),
     ] = ""
     tls_cert: Annotated[
         Path | None, Meta(description="the TLS certificate in PEM form, its issuers behind it; HTTP and gRPC speak TLS")
@@ -244,6 +247,8 @@ def _value(setting: Setting, source: str, raw: object) -> Any:
         raise BadInputError(f"{source}: {error}") from None
     except msgspec.ValidationError as error:
         sentence = str(error)[:1].lower() + str(error)[1:]
+        if "matching regex" in sentence:  # the description says what is expected
+            raise BadInputError(f"{source}: {raw!r} cannot be taken: {setting.description}") from None
         raise BadInputError(f"{source}: {raw!r} cannot be taken: {sentence} ({setting.description})") from None
 
 

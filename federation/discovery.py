@@ -19,8 +19,9 @@ from msgspec.structs import replace
 from zeroconf import DNSQuestionType, Error, IPVersion, ServiceStateChange, Zeroconf
 from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZeroconf
 
-from federation.advertisement import SERVICE_TYPE, Advertised, instance_name, txt_of
+from federation.advertisement import MAX_ADDRESSES, SERVICE_TYPE, Advertised, instance_name, txt_of
 from federation.credentials import why_distrusted
+from federation.faults import copied_to
 from federation.interface_events import InterfaceEvents
 from federation.interfaces import multicast_places, read_interfaces
 from federation.keyring import Keyring
@@ -70,6 +71,8 @@ class Discovery:
         self._interfaces = read_interfaces()
         own_addresses(self._interfaces, bound_to=bound_to, advertise=advertise)
         self._sightings = Sightings()
+        self._own_addresses: set[str] = set()  # all that this node ever had or told
+        self._twin_addresses: set[str] = set()
         self._zeroconf: AsyncZeroconf | None = None
         self._listener: MdnsListener | None = None
         self._announcing: asyncio.Future[None] | None = None
@@ -113,6 +116,7 @@ class Discovery:
                 self._own = replace(self._own, addresses=addresses)
                 if self._on_addresses is not None:
                     self._on_addresses(addresses)
+            self._own_addresses.update(addresses, *(interface.addresses for interface in self._interfaces))
             places = multicast_places(self._interfaces, self._bound_to)
             try:
                 await self._open(places)
@@ -127,7 +131,11 @@ class Discovery:
         version = IPVersion.All if any(isinstance(place, int) for place in places) else IPVersion.V4Only
         self._zeroconf = AsyncZeroconf(interfaces=places, ip_version=version)
         self._listener = MdnsListener(
-            self._own.node_id, on_found=self._found, on_gone=self._sightings.gone, on_flood=self._flood
+            self._own.node_id,
+            on_found=self._found,
+            on_gone=self._sightings.gone,
+            on_flood=self._flood,
+            on_own_address=self._own_address,
         )
         self._zeroconf.zeroconf.async_add_listener(self._listener, None)
         service = AsyncServiceInfo(
@@ -203,6 +211,14 @@ class Discovery:
             _log.debug("what is advertised as node %s is not believed: %s", told.node_id, why)
         elif self._sightings.heard(told, ours=True, now_s=time.monotonic()):
             self._on_introduction(told)
+
+    def _own_address(self, host: str) -> None:
+        """A node with this one's id says that it is there: two whose data folder is one's copy never meet, so that
+        nobody else might say it."""
+        known = self._own_addresses | self._twin_addresses
+        if host not in known and len(self._twin_addresses) < MAX_ADDRESSES:
+            self._twin_addresses.add(host)
+            _log.warning("%s", copied_to(host))
 
     def _flood(self) -> None:
         self._flooded = True

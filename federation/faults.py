@@ -9,18 +9,30 @@ def _place(introduction: Introduction) -> str:
     return f"{introduction.addresses[0] if introduction.addresses else '?'}:{introduction.mesh_port}"
 
 
+_ANEW = "On one of the two end the node, delete mesh.identity in its data folder, and start it again"
+
+
+def copied_to(host: str) -> str:
+    """What anybody can say by multicast DNS, and a copy does."""
+    return f"a box at {host} says that it is this node: its data folder was copied, it seems. {_ANEW}"
+
+
 def twins(one: Introduction, other: Introduction) -> str:
     return (
         f"two nodes have the id of {one.name} ({one.node_id[:8]}), at {_place(one)} and at {_place(other)}: a data "
-        "folder was copied, and one of the two must start with a new one"
+        f"folder was copied. {_ANEW}"
     )
 
 
 def own_twin(told: Introduction) -> str:
     return (
         f"a node with this node's id is told of at {_place(told)}: if that is not where this node was before, its data "
-        "folder was copied, and one of the two must start with a new one"
+        f"folder was copied. {_ANEW}"
     )
+
+
+def there_twice() -> str:
+    return f"is there twice: two nodes have one identity, since a data folder was copied. {_ANEW}"
 
 
 def other_protocol(hello: Hello) -> str:

@@ -14,6 +14,7 @@ import zmq
 from appliance.core.addresses import Address
 from appliance.core.requests import Buffer
 from federation.dialled import DialledWire
+from federation.faults import there_twice
 from federation.frames import message_parts
 from federation.identity import Identity
 from federation.link_choice import Candidate, takes_over
@@ -290,6 +291,7 @@ class Links:
             link.attempts.pop(wire.address, None)
         else:
             wire.send(message_parts(self._hello(wire.node_id)))
+        link.name = hello.introduction.name
         candidate = link.said[wire] = Candidate(hello.incarnation, wire.dialled)
         if link.wire is None:
             self._up(link, wire, hello)
@@ -297,7 +299,7 @@ class Links:
         current = link.said[link.wire]
         if not takes_over(candidate, current, own_id=self._identity.node_id, peer_id=link.node_id):
             if candidate.incarnation < current.incarnation:
-                link.complain("is there twice: two nodes have one identity. Was a data folder copied?")
+                link.complain(there_twice())
             self._let_go(wire)
         elif candidate.incarnation > current.incarnation:
             self._down_but(link, wire, candidate)

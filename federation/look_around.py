@@ -4,6 +4,7 @@ Runs in the command line's process, in an event loop, beside a node that may be 
 """
 
 import asyncio
+from collections.abc import Callable
 
 from zeroconf import DNSQuestionType, Error, IPVersion, ServiceStateChange, Zeroconf
 from zeroconf.asyncio import AsyncServiceBrowser, AsyncZeroconf
@@ -17,10 +18,16 @@ MAX_SEEN = 512
 
 
 async def look_around(
-    places: list[str | int], *, own_node_id: str, key: MeshKey | None, look_s: float
+    places: list[str | int],
+    *,
+    own_node_id: str,
+    key: MeshKey | None,
+    look_s: float,
+    on_own_address: Callable[[str], None],
 ) -> list[Introduction]:
-    """Whoever advertises itself as a node within `look_s`, by name. What is said under `key` was said by someone who
-    has it; the rest is proved by nothing. Raises OSError where multicast DNS cannot be had."""
+    """Whoever else advertises itself as a node within `look_s`, by name; `on_own_address` as MdnsListener's. What is
+    said under `key` was said by someone who has it; the rest is proved by nothing. Raises OSError where multicast DNS
+    cannot be had."""
     seen: dict[str, Introduction] = {}
 
     def found(advertised: Advertised) -> None:
@@ -37,7 +44,9 @@ async def look_around(
         opened = AsyncZeroconf(interfaces=places, ip_version=version)
     except (RuntimeError, Error) as error:
         raise OSError(0, str(error)) from None
-    listener = MdnsListener(own_node_id, on_found=found, on_gone=gone, on_flood=seen.clear)
+    listener = MdnsListener(
+        own_node_id, on_found=found, on_gone=gone, on_flood=seen.clear, on_own_address=on_own_address
+    )
     try:
         opened.zeroconf.async_add_listener(listener, None)
         async with AsyncServiceBrowser(

@@ -7,11 +7,13 @@ said so, and what that is worth, is not judged here.
 
 import asyncio
 import contextlib
+import ipaddress
 import logging
 import time
 from collections.abc import Callable
 
 from zeroconf import Error, IPVersion, RecordUpdate, RecordUpdateListener, Zeroconf
+from zeroconf._dns import DNSAddress
 from zeroconf.asyncio import AsyncServiceInfo
 
 from federation.advertisement import (
@@ -46,13 +48,16 @@ class MdnsListener(RecordUpdateListener):
         on_found: Callable[[Advertised], None],
         on_gone: Callable[[str], None],
         on_flood: Callable[[], None],
+        on_own_address: Callable[[str], None],
     ) -> None:
         """`on_found` at each announcement, also of what is known; `on_gone` with a node id whose advertisement was
-        taken back or ran out; `on_flood` once: nothing is read from then on."""
+        taken back or ran out; `on_flood` once: nothing is read from then on; `on_own_address` with each address at
+        which a node with this node's own id says that it is."""
         self._own_node_id = own_node_id
         self._on_found = on_found
         self._on_gone = on_gone
         self._on_flood = on_flood
+        self._on_own_address = on_own_address
         self._dirty: set[str] = set()
         self._resolving: set[asyncio.Task[None]] = set()
         self._second_s = 0.0
@@ -72,6 +77,8 @@ class MdnsListener(RecordUpdateListener):
                 node_id = node_of_instance(record.name.lower().removesuffix("local.") + SERVICE_TYPE)
             else:
                 continue
+            if node_id == self._own_node_id and isinstance(record, DNSAddress) and not record.is_expired(now):
+                self._on_own_address(str(ipaddress.ip_address(record.address)))
             if node_id is None or node_id == self._own_node_id:
                 continue
             if not record.is_expired(now):

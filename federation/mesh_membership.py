@@ -297,7 +297,8 @@ async def find_inviting_or_say(code: Code, bound_to: str = "0.0.0.0") -> list[Ad
         found, reason = [], f" ({error})"
     if not found:
         raise NotFoundError(
-            f"no node on this LAN says that it has the invitation {code.label} open{reason}: look at the code's first "
-            "three characters, or name the node: `ingle mesh join CODE HOST:PORT`, as `ingle mesh invite` printed it"
+            f"no node on this LAN says that it has the invitation {code.label} open{reason}: it was used or is over "
+            "(invite anew), the code's first three characters are others, or multicast is blocked (name the node: "
+            "`ingle mesh join CODE HOST:PORT`, as `ingle mesh invite` printed it)"
         )
     return found

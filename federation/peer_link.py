@@ -45,6 +45,7 @@ class PeerLink:
         self.streams: dict[int, list[SealedStream]] = {}  # that have begun, by purpose
         self.stream_attempts: dict[int, asyncio.Task[None]] = {}
         self.streamed: dict[bytes, None] = {}  # tickets of streams that STREAMED was said of
+        self.name = ""  # what it is called, once it has said so
         self.trouble = ""  # why the last attempt came to nothing
         self._complained_s = float("-inf")
 
@@ -72,7 +73,7 @@ class PeerLink:
         now_s = time.monotonic()
         if now_s - self._complained_s >= _COMPLAIN_EVERY_S:
             self._complained_s = now_s
-            _log.warning("node %s %s", self.node_id, sentence)
+            _log.warning("%s (%s) %s", self.name or "a node", self.node_id[:8], sentence)
 
     def wires(self) -> Iterator[Wire]:
         """Everything that is open or being tried."""

@@ -212,7 +212,10 @@ class Streams:
         """Until a stream has begun. Cancelled where nobody has a use for it any more."""
         again_s = _AGAIN_S
         while why := await self._dial_once(link, address, ticket):
-            link.complain(f"cannot be dialled for calls and copies at {address}: {why}")
+            link.complain(
+                f"cannot be dialled for calls and copies at {address}, so calls take longer: {why}. Does a firewall "
+                "there drop that port?"
+            )
             await asyncio.sleep(again_s)
             again_s = min(2 * again_s, _AGAIN_AT_MOST_S)
 

@@ -120,4 +120,5 @@ def _show(answer: Called) -> None:
             click.echo(f"{name}: {text}")
     seconds = answer.seconds
     load = f", {seconds.load * 1000:.0f} ms of it waking the model" if seconds.load else ""
-    click.echo(f"{answer.model}:{answer.version} on {answer.node}, {seconds.total * 1000:.1f} ms{load}", err=True)
+    took = f"{seconds.total * 1000:.1f} ms{load}"
+    click.echo(f"{answer.model}:{answer.version} on {answer.node}, {took} (call {answer.call})", err=True)

@@ -61,8 +61,8 @@ def command(once: bool) -> None:
             [(a.file, a.label, f"{a.score:.3f}", f"{a.ms:.1f}") for a in answers],
             right=("SCORE", "MS"),
         )
-        _tell(url, key, answers[-1].file)
         if not once:
+            _tell(url, key, answers[-1].file)
             click.echo("\nThe node stays up until Ctrl-C.")
             process.wait()
             raise IngleError("the node ended by itself")

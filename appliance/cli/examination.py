@@ -17,6 +17,8 @@ from typing import Literal
 
 import msgspec
 
+from appliance.cli.output import size_words
+from appliance.cli.target import NodeFile, read_node_file
 from appliance.core.addresses import parse_address
 from appliance.core.errors import BadInputError
 from appliance.core.own_program import own_command
@@ -133,11 +135,18 @@ def _data_dir(folder: Path) -> Finding:
     return Finding(
         "data folder",
         "ok" if free_bytes >= MIN_FREE_DISK_BYTES else "warn",
-        f"{folder} can be {'written' if existing == folder else 'made'}, {free_bytes / 2**30:.1f} GiB are free",
+        f"{folder} can be {'written' if existing == folder else 'made'}, {size_words(free_bytes)} are free",
     )
 
 
+def _running(data_dir: Path) -> NodeFile:
+    """What the node of this data folder says of itself, if it runs."""
+    told = read_node_file(data_dir)
+    return told if told is not None and Path(f"/proc/{told.pid}").exists() else NodeFile()
+
+
 def _ports(settings: Settings) -> Iterator[Finding]:
+    running = _running(settings.data_dir)
     for front in ("http", "grpc"):
         said = getattr(settings, front)
         address = parse_address(said)
@@ -149,6 +158,9 @@ def _ports(settings: Settings) -> Iterator[Finding]:
             try:
                 probe.bind((address.host, address.port))
             except OSError as error:
+                if getattr(running, front, None) is not None:
+                    yield Finding(f"port: {front}", "ok", f"{said}: the node that runs here (pid {running.pid}) has it")
+                    continue
                 sentence = f"{said} cannot be taken ({error.strerror}): does a node run already? Else choose another"
                 yield Finding(f"port: {front}", "warn", f"{sentence}, --{front}")
             else:

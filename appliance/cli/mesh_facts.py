@@ -26,6 +26,7 @@ from federation.knocking import Answer, Knock, ask, knock
 from federation.look_around import look_around
 from federation.messages import Introduction
 from federation.multicast_check import Heard, listen_everywhere
+from federation.own_addresses import parse_advertised
 from federation.remembered import Remembered
 
 DEFAULT_PORT = 8004
@@ -56,7 +57,8 @@ class Tried(msgspec.Struct):
 
 class Facts(msgspec.Struct, kw_only=True):
     """`mesh`: where the mesh listens, None where it is off. `told`: what the running node says, None where none runs or
-    answers. `port_faults`: why a node could not have its ports, by port's words."""
+    answers. `port_faults`: why a node could not have its ports, by port's words. `advertised`: the addresses that the
+    owner wants told; `twin_at`: where another box says that it is this node."""
 
     mesh: Address | None
     discover: bool
@@ -69,6 +71,8 @@ class Facts(msgspec.Struct, kw_only=True):
     interfaces: list[Interface] = []
     heard: list[Heard] = []
     seen: list[Introduction] = []
+    advertised: list[str] = []
+    twin_at: list[str] = []
     look_fault: str = ""
     tried: list[Tried] = []
 
@@ -87,7 +91,8 @@ class Candidate(msgspec.Struct):
 def gather(settings: Settings, target: Address | None) -> Facts:
     """All of it, in about LOOK_S + KNOCK_S; `target`: the one address to knock at, in place of all that are known."""
     mesh = parse_address(settings.mesh)
-    facts = Facts(mesh=mesh, discover=settings.federation.discover, join=settings.join)
+    advertised = parse_advertised(settings.federation.advertise)
+    facts = Facts(mesh=mesh, discover=settings.federation.discover, join=settings.join, advertised=advertised)
     if mesh is None:
         return facts
     facts.runs = read_node_file(settings.data_dir) is not None
@@ -109,13 +114,17 @@ async def _look(facts: Facts, mesh: Address, identity: Identity | None, target: 
     places = multicast_places(facts.interfaces, mesh.host)
     own_id = identity.node_id if identity else ""
     own_addresses = frozenset(address for interface in facts.interfaces for address in interface.addresses)
+    called_the_same: set[str] = set()
     heard_at = places if target is None else []
     listening = asyncio.ensure_future(listen_everywhere(heard_at, own=own_addresses, wait_s=LOOK_S))
     try:
-        facts.seen = await look_around(places, own_node_id=own_id, key=facts.key, look_s=LOOK_S)
+        facts.seen = await look_around(
+            places, own_node_id=own_id, key=facts.key, look_s=LOOK_S, on_own_address=called_the_same.add
+        )
     except OSError as error:
         facts.look_fault = error.strerror or str(error)
     facts.heard = await listening
+    facts.twin_at = sorted(called_the_same - own_addresses - set(facts.advertised))
     key, own = facts.key, None
     if key is not None and identity is not None:
         credential = make_credential(key, identity.public_key, identity.node_id)

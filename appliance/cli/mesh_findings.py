@@ -3,6 +3,7 @@
 In the order in which someone would look: this box, its key, its network, who is in sight, and each node that was tried.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 
 from appliance.cli.examination import Finding
@@ -10,7 +11,7 @@ from appliance.cli.mesh_facts import Facts, Tried
 from appliance.cli.quantities import duration_words
 from appliance.core.addresses import Address
 from appliance.core.release import VERSION
-from federation.faults import CLOCKS_APART_S
+from federation.faults import CLOCKS_APART_S, copied_to
 from federation.messages import Introduction
 from federation.multicast_check import Heard
 
@@ -28,6 +29,9 @@ def findings_of(facts: Facts, target: Address | None) -> Iterator[Finding]:
     if target is None:
         yield from _network(facts)
         yield from _in_sight(facts)
+    if facts.twin_at:
+        yield Finding("identity", "fail", copied_to(_named(facts.twin_at)))
+    yield from _names(facts)
     for tried in facts.tried:
         yield from _tried(tried, facts)
     if target is None and not facts.tried:
@@ -41,7 +45,12 @@ def _node(facts: Facts, mesh: Address) -> Iterator[Finding]:
     if facts.told is not None:
         yield Finding("node", "ok", f"it runs, and its mesh listens on {mesh}")
     elif facts.runs:
-        yield Finding("node", "warn", "it is said to run on this box but does not answer: what it knows is left out")
+        yield Finding(
+            "node",
+            "warn",
+            "it is said to run on this box but does not answer, so what it knows is left out: it was killed, or hangs. "
+            "'ingle serve' starts it anew",
+        )
     elif not facts.port_faults:
         yield Finding("node", "warn", "none runs on this box, so nobody can meet it: start it with 'ingle serve'")
     for words, fault in facts.port_faults.items():
@@ -94,7 +103,12 @@ def _network(facts: Facts) -> Iterator[Finding]:
 
 def _interface(about: str, heard: Heard) -> Finding:
     if heard.fault:
-        return Finding(about, "fail", f"nothing can be asked there: {heard.fault}")
+        return Finding(
+            about,
+            "fail",
+            f"nothing can be asked there ({heard.fault}): a firewall on this box? Let UDP port 5353 out and in, "
+            "or join by address, with ingle serve --join HOST:8004",
+        )
     if heard.itself:
         return Finding(about, "ok", "a question that was asked there came back")
     return Finding(
@@ -130,6 +144,19 @@ def _in_sight(facts: Facts) -> Iterator[Finding]:
             "warn",
             f"{_named(_place(told) for told in nodes)} {'is' if len(nodes) == 1 else 'are'} in sight with another key, "
             f"{key_id}. To make the two one: {_JOIN}",
+        )
+
+
+def _names(facts: Facts) -> Iterator[Finding]:
+    """Boxes made of one image are all called the same."""
+    own = [node.name for node in facts.told.nodes if node.this] if facts.told else []
+    called = Counter([*own, *(tried.name for tried in facts.tried if tried.name != str(tried.address))])
+    for name in sorted(name for name, count in called.items() if count > 1):
+        yield Finding(
+            "names",
+            "warn",
+            f"{called[name]} nodes are called '{name}': tables tell them apart by a piece of their ids. Give each its "
+            "own: ingle serve --name NAME, or the box another host name",
         )
 
 

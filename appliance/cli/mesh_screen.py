@@ -40,8 +40,13 @@ def _standing(node: MeshNode) -> str:
     return node.standing + told
 
 
+def _known_load(node: MeshNode) -> NodeLoad | None:
+    """What a dead node said last is true no more."""
+    return None if node.standing == "dead" else node.load
+
+
 def _load(node: MeshNode) -> NodeLoad:
-    return node.load or NodeLoad()
+    return _known_load(node) or NodeLoad()
 
 
 def _bandwidth(node: MeshNode) -> str:
@@ -67,8 +72,8 @@ NODES = (
     Column[MeshNode]("WARM", 80, lambda node: str(node.warm_models or "")),
     Column[MeshNode]("BACKLOG", 85, lambda node: duration_words(_load(node).backlog_s)),
     Column[MeshNode]("IN FLIGHT", 75, lambda node: str(_load(node).in_flight or "")),
-    Column[MeshNode]("CPU", 65, lambda node: f"{_load(node).cpu_share:.0%}" if node.load else ""),
-    Column[MeshNode]("FREE", 55, lambda node: size_words(_load(node).memory_free_bytes) if node.load else ""),
+    Column[MeshNode]("CPU", 65, lambda node: f"{_load(node).cpu_share:.0%}" if _known_load(node) else ""),
+    Column[MeshNode]("FREE", 55, lambda node: size_words(_load(node).memory_free_bytes) if _known_load(node) else ""),
     Column[MeshNode]("FREE GPU", 50, _free_gpu, optional=True),
     Column[MeshNode]("POWER", 30, lambda node: _known(_load(node).power_w, "W"), optional=True),
     Column[MeshNode]("HEAT", 25, lambda node: _known(_load(node).temperature_c, "°C"), optional=True),

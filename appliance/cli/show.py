@@ -82,7 +82,8 @@ def _show(details: ModelDetails, target: Target) -> None:
         right=("SIZE",),
     )
     if details.curl:
-        click.echo("\nCall it from anywhere with")
+        where = "this box (from others: its address in the host's place)" if target.is_on_this_box else "anywhere"
+        click.echo(f"\nCall it from {where} with")
         click.echo(f"    {details.curl.replace('{url}', target.url)}")
 
 

@@ -23,9 +23,10 @@ NODE_FILE = "node.json"
 
 
 class NodeFile(msgspec.Struct):
-    """What the CLI needs of the ready file. `http` is None where that front is off."""
+    """What the CLI needs of the ready file. `http` or `grpc` is None where that front is off."""
 
     http: str | None = None
+    grpc: str | None = None
     pid: int = 0
     name: str = ""
     admin_key_file: str = ""

@@ -34,7 +34,8 @@ def command(target: Target, call_id: str) -> None:
     click.echo(f"{record.model}:{record.version} {outcome} on node '{record.node}' after {took} ms.")
     candidates = record.route.get("candidates", [])
     if not candidates:
-        click.echo("No other node could have answered sooner: none was asked about it.")
+        why = record.route.get("why", "another node asked this one to, and knows why, or no other was in question")
+        click.echo(f"No node was chosen here: {why}.")
         return
     shown = [term for term in _TERMS if any(term[0] in candidate for candidate in candidates)]
     columns = ["NODE", *(f"{word} ms" for _, word in shown), "CORRECTED BY", "STANDING"]

@@ -150,7 +150,10 @@ def check_room(size_bytes: int | None, folder: Path) -> None:
     free_bytes = max(0, disk.free - KEPT_FREE_BYTES)
     if (size_bytes or 0) >= free_bytes:
         upload = "the upload" if size_bytes is None else f"the upload has {size_bytes} bytes and"
-        raise UnavailableError(f"{upload} does not fit: this node's disk has {free_bytes} bytes left for models")
+        raise UnavailableError(
+            f"{upload} does not fit: this node's disk has {free_bytes} bytes left for models, besides the "
+            f"{KEPT_FREE_BYTES >> 20} MiB that stay free"
+        )
 
 
 async def receive(content: StreamReader, target: Path, make_room: MakeRoom) -> None:

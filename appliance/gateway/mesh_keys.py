@@ -84,7 +84,7 @@ class MeshKeys:
         try:
             key = msgspec.json.decode(register.value, type=SharedKey)
             if key.id == register.name and await asyncio.to_thread(self._keys.take, key):
-                _log.info("the key %s is as another node of the mesh has it", key.id)
+                _log.info("the API key %s (%s) is as another node of the mesh has it", key.id, key.label)
         except (msgspec.MsgspecError, IngleError) as error:
             _log.warning("a key of the mesh is not taken: %s", error)
 

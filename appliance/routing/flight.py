@@ -99,6 +99,7 @@ class Flight:
         "_patient_until_s",
         "_pause_s",
         "_resume_at_s",
+        "_wanted",
         "over",
     )
 
@@ -109,12 +110,14 @@ class Flight:
         may_hedge: Callable[[], bool],
         deadline_s: float,
         binding: Binding = "free",
+        wanted: str = "",
     ) -> None:
         self.over = False
         self._choose = choose
         self._may_hedge = may_hedge
         self._deadline_s = deadline_s
         self._binding = binding
+        self._wanted = wanted
         self._asked: dict[str, bool] = {}  # who has not spoken yet; True: is suspect
         self._passed_over: list[str] = []  # who refused, failed or was lost
         self._error: IngleError | None = None  # the last one
@@ -131,8 +134,16 @@ class Flight:
         """The first node is asked. Where there is none the call fails at once."""
         choice = self._choose((), now_s)
         if choice is None:
-            return self._end(Fail(UnavailableError("no node that may run the call has the model now")))
+            return self._end(Fail(UnavailableError(self._nobody())))
         return [self._ask(choice, "first", now_s), self._wake()]
+
+    def _nobody(self) -> str:
+        if not self._wanted:
+            return "no node that may run the call has the model now"
+        return (
+            f"the call must run on {self._wanted}, and no node in reach that this means has the model: `ingle mesh` "
+            "says which nodes there are, `ingle show` where the model lies"
+        )
 
     def answered(self, node_id: str) -> list[Action]:
         """The node answered."""

@@ -144,7 +144,11 @@ class RoutedCall(Generic[Outcome]):
         self._shared = shared
         self._began_s = 0.0
         self._flight = Flight(
-            choose=self._choose, may_hedge=shared.budget.spend, deadline_s=call.deadline_s, binding=call.binding
+            choose=self._choose,
+            may_hedge=shared.budget.spend,
+            deadline_s=call.deadline_s,
+            binding=call.binding,
+            wanted=str(call.pin) if call.pin else "",
         )
         self._attempts: dict[str, _Attempt] = {}
         self._chosen: Terms | None = None

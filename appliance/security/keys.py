@@ -96,9 +96,9 @@ class KeyRing:
     Raises IngleError where the database is damaged, UnavailableError where another process holds it.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, node_name: str = "") -> None:
         """Opens `folder`'s keys. The first time, an admin key is made and written to `admin_key_file`, for its owner's
-        eyes alone."""
+        eyes alone; its label says of which node it is, since all of a mesh list it."""
         folder = folder.absolute()
         self.admin_key_file = folder / "admin.key"
         self.first_key: str | None = None  # the admin key, where it was made just now
@@ -113,7 +113,7 @@ class KeyRing:
         try:
             self._refresh()
             if not any(principal.allows("admin", None) for principal in self._known.by_hash.values()):
-                self.first_key = self._make_first()
+                self.first_key = self._make_first(f"admin of {node_name}" if node_name else "admin")
         except BaseException:
             self._database.close()
             raise
@@ -323,12 +323,12 @@ class KeyRing:
     def _has(self, secret: str) -> bool:
         return bool(self._database.rows("SELECT 1 FROM key WHERE hash = ?", (_hash(secret),)))
 
-    def _make_first(self) -> str:
+    def _make_first(self, label: str) -> str:
         # The file comes first: a start that is cut short between the two finds its key there and takes it in.
         secret = self._read_key_file() or _new_secret()
         with disk_faults(self.admin_key_file.parent):
             write_durably(self.admin_key_file, f"{secret}\n".encode(), mode=0o600)
-        self._insert("admin, made at the first start", secret, ["admin"], Limits())
+        self._insert(f"{label}, made at the first start"[:MAX_LABEL_CHARACTERS], secret, ["admin"], Limits())
         return secret
 
     def _read_key_file(self) -> str | None:

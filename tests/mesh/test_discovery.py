@@ -4,6 +4,7 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
@@ -149,6 +150,23 @@ def test_another_mesh_is_in_sight_until_it_says_goodbye_and_is_never_handed_on(t
             assert {told.name for told in a.met} == {"b", "c"}
 
     asyncio.run(scenario())
+
+
+def test_whoever_says_to_be_this_node_at_another_address_is_told_of_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario() -> None:
+        mesh = Mesh(tmp_path / "mesh")
+        async with started(mesh, "a") as (a,):
+            copy = service(mesh, a.own)
+            copy.addresses = [ip_address("203.0.113.9").packed, ip_address(LOOPBACK).packed]
+            async with advertised(copy), started(mesh, "b") as (b,):
+                await a.meets(b.own)
+
+    asyncio.run(scenario())
+    [told] = [record.getMessage() for record in caplog.records if "is this node" in record.getMessage()]
+    assert "203.0.113.9" in told
+    assert "delete mesh.identity" in told
 
 
 def test_what_is_forged_is_neither_handed_on_nor_shown(tmp_path: Path) -> None:

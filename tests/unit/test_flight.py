@@ -145,6 +145,13 @@ def test_with_nobody_there_it_fails_at_once() -> None:
     assert said(Plan().flight().start(0.0)) == ["unavailable"]
 
 
+def test_where_a_caller_wanted_a_place_the_failure_names_it() -> None:
+    flight = Flight(choose=lambda _, __: None, may_hedge=lambda: False, deadline_s=1.0, wanted="node:attic")
+    [end] = flight.start(0.0)
+    assert isinstance(end, Fail)
+    assert "must run on node:attic" in end.error.sentence
+
+
 def test_without_a_budget_nobody_is_asked_twice_but_for_suspicion() -> None:
     flight = Plan("a", "b", budget=0).flight()
     flight.start(0.0)

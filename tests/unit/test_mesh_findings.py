@@ -57,6 +57,22 @@ def tried(tcp: Knock = MESHED, udp: Answer | None = ANSWERED, **fields: object) 
     return Tried("box", THERE, tcp, udp, **fields)  # type: ignore[arg-type]
 
 
+def test_a_box_that_says_it_is_this_one_is_told_of_with_what_to_do() -> None:
+    [(verdict, sentence)] = about(found(facts(twin_at=["10.0.0.9"])), "identity")
+    assert verdict == "fail"
+    assert "10.0.0.9" in sentence
+    assert "delete mesh.identity" in sentence
+
+
+def test_boxes_that_are_called_the_same_are_told_of() -> None:
+    named_alike = facts(told=Nodes([MeshNode("box", this=True)], KEY.id), tried=[tried()])
+    [(verdict, sentence)] = about(found(named_alike), "names")
+    assert verdict == "warn"
+    assert "2 nodes are called 'box'" in sentence
+    assert "--name" in sentence
+    assert about(found(facts(tried=[tried()])), "names") == []
+
+
 def test_where_all_is_well_nothing_is_warned_of() -> None:
     seen = introduction("box")
     well = facts(seen=[seen], tried=[tried(seen=seen, bulk=MESHED, bulk_port=8005)])
