@@ -318,6 +318,7 @@ class Links:
 
     def _up(self, link: PeerLink, wire: AnyWire, hello: Hello) -> None:
         link.wire = wire
+        link.bulk_port = hello.introduction.bulk_port
         link.packer.packs = hello.packs
         link.trouble = ""
         link.give_up_attempts("there is another link", but=lambda attempt: attempt.begun)

@@ -31,12 +31,14 @@ AnyWire = DialledWire | AcceptedWire
 class PeerLink:
     """`wire` is None while there is no link. `said`: connections whose HELLO was heard, by how each stands. `yielding`:
     those that another took over from, by the loop's time until which what was said on them may still be on its way.
-    `packer`: takes what is said on the link. Made in the loop it is used in."""
+    `packer`: takes what is said on the link. `introduction` is whoever's word on where the peer is; `bulk_port` the
+    peer's own, said on the link. Made in the loop it is used in."""
 
     def __init__(self, node_id: str, public_key: bytes) -> None:
         self.node_id = node_id
         self.public_key = public_key
         self.introduction: Introduction | None = None
+        self.bulk_port = 0
         self.wire: AnyWire | None = None
         self.said: dict[AnyWire, Candidate] = {}
         self.yielding: dict[AnyWire, float] = {}

@@ -33,7 +33,8 @@ _KEEP_ALIVE = (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3))
 
 class StreamTuning(msgspec.Struct, frozen=True, kw_only=True):
     """How streams of one purpose are kept. `unsent_bytes` bounds what one peer may leave unread, `give_up_s` for how
-    long nothing of what was sent may come to it: its link may live while a stream is lost on the way."""
+    long nothing of what was sent may come to it, or it may read nothing while more waits than its system takes: its
+    link may live while a stream is lost on the way (tcp(7), TCP_USER_TIMEOUT)."""
 
     purpose: int
     max_message_bytes: int
@@ -296,7 +297,6 @@ class Admission(msgspec.Struct, frozen=True):
     """Whom a ticket lets in, for what, and how what this end says and hears is sealed."""
 
     node_id: str
-    ticket_id: bytes
     tuning: StreamTuning
     out: Sealed
     into: Sealed
@@ -320,11 +320,12 @@ class AcceptedStream(SealedStream):
         transport.write(BANNER)
 
     def _hear_preamble(self, preamble: Buffer) -> None:
-        admission = self._admit(read_opening(preamble))
+        opening = read_opening(preamble)
+        admission = self._admit(opening)
         if admission is None:
             raise BrokenStreamError("it has no ticket")
         self._tune(admission.tuning)
-        self.ticket_id = admission.ticket_id
+        self.ticket_id = opening.ticket_id
         self.node_id, self._out, self._in = admission.node_id, admission.out, admission.into
 
     def _hear_proof(self) -> None:

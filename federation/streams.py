@@ -187,7 +187,7 @@ class Streams:
             return None
         keys = keys_of(given.secret, opening, dialling_id=given.link.node_id, accepting_id=self._node_id)
         tuning = self._tunings[given.purpose]
-        return Admission(given.link.node_id, opening.ticket_id, tuning, out=keys.accepted, into=keys.dialled)
+        return Admission(given.link.node_id, tuning, out=keys.accepted, into=keys.dialled)
 
     def _take(self, ticket_id: bytes) -> bool:
         """It is good for one."""
@@ -197,15 +197,14 @@ class Streams:
 
     def ticket(self, link: PeerLink, wire: AnyWire, ticket: Ticket) -> None:
         """A peer gave one, on this connection of its link."""
-        shown = link.introduction
-        if self._closed or not isinstance(wire, DialledWire) or shown is None or not 0 < shown.bulk_port < 65536:
+        if self._closed or not isinstance(wire, DialledWire) or not 0 < link.bulk_port < 65536:
             return
         sizes = (len(ticket.ticket_id), len(ticket.secret))
         if ticket.purpose not in self._tunings or sizes != (TICKET_ID_BYTES, SECRET_BYTES):
             return
         if (before := link.stream_attempts.get(ticket.purpose)) is not None:
             before.cancel()
-        address = Address(wire.address.host, shown.bulk_port)
+        address = Address(wire.address.host, link.bulk_port)
         link.stream_attempts[ticket.purpose] = self._loop.create_task(self._dial(link, address, ticket))
 
     async def _dial(self, link: PeerLink, address: Address, ticket: Ticket) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import uvloop
+from msgspec.structs import replace
 
 from federation.mesh import Mesh
 from federation.messages import Chunk, Drain, Head, Streamed, Ticket
@@ -253,6 +254,23 @@ def test_as_many_may_connect_in_one_turn_of_the_loop_as_strangers_may_wait(tmp_p
                     address = ("127.0.0.1", mesh.introduction.bulk_port)
                     open_ones.enter_context(socket.create_connection(address, timeout=5.0))
                 await until(lambda: len(mesh._links._streams._strangers) == MAX_STRANGERS)
+
+    uvloop.run(run())
+
+
+def test_whoever_tells_of_a_node_with_another_port_for_streams_keeps_none_from_being_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A credential is seen by all on the LAN, and proves no port; what is said on the link counts."""
+    monkeypatch.setattr("federation.introducer.Introducer.ask", lambda *_: None)  # no word by datagram comes between
+
+    async def run() -> None:
+        async with shells(tmp_path) as nodes:
+            started = [await nodes.start(name) for name in ("one", "other")]
+            dialling, dialled = sorted(started, key=lambda mesh: mesh.node_id)
+            assert dialled.introduced(dialling.introduction) == ""
+            assert dialling.introduced(replace(dialled.introduction, bulk_port=1)) == ""
+            await streaming(dialling, dialled)
 
     uvloop.run(run())
 
