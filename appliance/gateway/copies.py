@@ -34,7 +34,7 @@ from appliance.gateway.deletions import Deletions, DeletionsMesh
 from appliance.gateway.disk_room import DiskRoom
 from appliance.gateway.mesh_catalogue import version_of
 from appliance.gateway.pacing import paced
-from appliance.routing.copies_due import Due, Memory, Place, copies_due, is_meant
+from appliance.routing.copies_due import Due, Memory, Place, Settling, copies_due, is_meant
 from appliance.routing.own_state import key_of
 from appliance.workers.inspector import Inspector
 from federation.credible import credible_have
@@ -45,7 +45,7 @@ from federation.view import MeshVersion
 
 MAX_AT_ONCE = 2
 LOOK_S = 1.0
-SETTLE_S = 5.0  # after the start, until peers were met and told what they hold
+SETTLE_S = 5.0  # after the start, or after this node was alone, until peers were met and told what they hold
 RETRY_S = 30.0  # after a copy that could not be made now
 SHOWN_S = 60.0  # a copy that failed is shown for so long
 REFUSED_TOLD_S = 10.0  # between two words that a copy is refused here
@@ -113,12 +113,12 @@ class Copies:
         self._wished: set[str] = set()
         self._changed: set[str] = set()
         self._wake = asyncio.Event()
-        self._started_s = 0.0
+        self._settling = Settling(SETTLE_S, 0.0)
         self._following: asyncio.Task[None] | None = None
 
     def start(self) -> None:
         """Goes on with the fetches that the last run of the node left."""
-        self._started_s = time.monotonic()
+        self._settling = Settling(SETTLE_S, time.monotonic())
         self.on_change(self._mesh.view.names())
         self._following = asyncio.get_running_loop().create_task(self._follow())
         self.disk_room.start()
@@ -296,13 +296,14 @@ class Copies:
         keys = set()
         refused_here = []
         places = self._places()
+        settled = self._settling.is_settled(alone=not self._alive(), now_s=now_s)
         async for name in paced(iter(sorted(self._wished))):
             for version, due in self._dues(name, places, now_s):
                 record = version.record
                 keys.add(_record_key(record))
                 if record.digest in self._folders.refused:
                     refused_here.append(record.digest)
-                elif self._mesh.node_id in due.to_fetch and now_s - self._started_s > SETTLE_S:
+                elif self._mesh.node_id in due.to_fetch and settled:
                     self._begin(record)
         self._memory.keep_only(keys)
         if now_s - self._told_refused_s > REFUSED_TOLD_S:

@@ -47,6 +47,22 @@ def copies_due(
     return Due(wanted, counted, chosen.to_fetch)
 
 
+class Settling:
+    """Whether peers had the time to be met and to tell what they hold: not at the start, nor when a node that was alone
+    has just joined others, or come back to them. Who knew one peer's holdings and not the next's would make copies that
+    nobody wants."""
+
+    def __init__(self, settle_s: float, now_s: float) -> None:
+        self._settle_s = settle_s
+        self._alone_s = now_s
+
+    def is_settled(self, *, alone: bool, now_s: float) -> bool:
+        """To be asked at each look; `alone`: no peer is in reach."""
+        if alone:
+            self._alone_s = now_s
+        return now_s - self._alone_s > self._settle_s
+
+
 class Memory:
     """Who held what a moment ago: a node that starts again is back with its copies before others need be made, and
     tells of them a moment after it is back."""

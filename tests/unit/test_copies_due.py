@@ -4,7 +4,7 @@ import pytest
 
 from appliance.core.copy_wish import CopyWish, parse_places, read_wish
 from appliance.core.errors import BadInputError
-from appliance.routing.copies_due import Memory, Place, copies_due, is_meant
+from appliance.routing.copies_due import Memory, Place, Settling, copies_due, is_meant
 from federation.peer import PeerStanding
 
 
@@ -79,3 +79,10 @@ def test_what_is_no_place_is_refused(text: str) -> None:
 @pytest.mark.parametrize("value", ["", "{", "[]", '{"replicas": -1}', '{"replicas": 5000}', '{"on": 3}'])
 def test_a_wish_that_says_nothing_is_none(value: str) -> None:
     assert read_wish(value) == CopyWish()
+
+
+def test_who_has_just_joined_others_or_come_back_makes_no_copies_before_they_told_what_they_hold() -> None:
+    settling = Settling(5.0, now_s=100.0)
+    looks = [(104.0, False), (106.0, False), (107.0, True), (111.0, False), (112.5, False)]
+    settled = [settling.is_settled(alone=alone, now_s=now_s) for now_s, alone in looks]
+    assert settled == [False, True, False, False, True]
