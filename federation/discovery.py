@@ -29,6 +29,7 @@ from federation.mdns_listener import MdnsListener
 from federation.messages import Introduction
 from federation.own_addresses import own_addresses
 from federation.sightings import OtherMesh, Sightings
+from federation.zeroconf_log import put_in_words
 
 FIRST_ASK_S = 4.0  # a browser asks at once, and again after 1 and 3 seconds
 ASK_S = 0.3  # once
@@ -86,6 +87,7 @@ class Discovery:
 
     async def start(self) -> None:
         """Advertises this node and asks for others. Where mDNS cannot be had, says so in the log and tries on."""
+        put_in_words()
         self._events.start()
         await self._build()
         self._watching = asyncio.get_running_loop().create_task(self._watch())

@@ -324,6 +324,7 @@ class Mesh:
         self._shown(shown)
         self.keyring.settle()
         self._core.link_up(node_id, self._seen(hello), time.monotonic())
+        _log.info("there is a link with %s", self._name_of(node_id))
         self._disk.save_soon()
         self._perform()
         self._care.linked(shown)
