@@ -26,7 +26,7 @@ RECORD_BYTES = 256 * 1024
 _MAX_RECORD_BYTES = PREFIX_SIZE + MAX_HEAD_BYTES + PART_FROM_BYTES + TAG_BYTES
 _AHEAD_BYTES = RECORD_BYTES  # of what is sealed and has not left: more is sealed when it has
 _REST_S = 5.0
-# After so much the loop sees to others: some 0.6 ms of opening, or 128 small messages, which are as many calls.
+# After so much the loop sees to others: some 0.6 ms of opening or of sealing, or 128 small messages, as many calls.
 _TURN_BYTES, _RECORD_COSTS_BYTES = 1024 * 1024, 8 * 1024
 _KEEP_ALIVE = (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3))
 
@@ -84,6 +84,7 @@ class SealedStream(asyncio.BufferedProtocol):
         self._unsealed: deque[Buffer] = deque()
         self._unsealed_bytes = 0
         self._paused = False
+        self._seals_soon = False
 
     # What comes.
 
@@ -222,14 +223,24 @@ class SealedStream(asyncio.BufferedProtocol):
         return True
 
     def _seal(self) -> None:
-        transport, out = self._transport, self._out
+        """What the connection takes, as far as that is for this turn of the loop."""
+        transport, out, left_bytes = self._transport, self._out, _TURN_BYTES
         assert transport is not None
         assert out is not None
-        while self._unsealed and not self._paused and not self.ended:
+        while self._unsealed and not (self._paused or self._seals_soon or self.ended):
+            if left_bytes <= 0:
+                self._seals_soon = True
+                asyncio.get_running_loop().call_soon(self._seal_on)
+                return
             plain = self._unsealed.popleft()
             self._unsealed_bytes -= len(plain)
+            left_bytes -= len(plain)
             sealed = out.seal(plain)
             transport.writelines((SIZE.pack(len(sealed)), sealed))
+
+    def _seal_on(self) -> None:
+        self._seals_soon = False
+        self._seal()
 
     def pause_writing(self) -> None:
         self._paused = True

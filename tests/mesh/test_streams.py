@@ -167,6 +167,27 @@ def test_many_small_messages_at_once_leave_turns_to_others(tmp_path: Path) -> No
     uvloop.run(run())
 
 
+def test_a_large_message_leaves_turns_to_others_while_it_is_sealed(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with shells(tmp_path) as nodes:
+            one, other = await nodes.pair()
+            await streaming(one, other)
+            near = stream(one, other)
+            assert near is not None
+            heard = heard_by(other)
+            size = 8 * _TURN_BYTES
+            counts = [size]
+            assert one.send(other.node_id, invoke(1, size), [bytes(size)])
+            while counts[-1]:
+                counts.append(near._unsealed_bytes)
+                await asyncio.sleep(0)
+            # A turn's worth by itself, and another where the connection takes more after it was full.
+            assert max(before - after for before, after in pairwise(counts)) <= 2 * (_TURN_BYTES + RECORD_BYTES)
+            await until(lambda: heard)
+
+    uvloop.run(run())
+
+
 def test_a_message_larger_than_a_body_may_be_ends_the_stream_and_costs_no_memory(tmp_path: Path) -> None:
     async def run() -> None:
         async with shells(tmp_path) as nodes:
