@@ -7,7 +7,7 @@ returns.
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple, Protocol
 
 from msgspec.structs import replace
@@ -259,7 +259,9 @@ class MeshMembership:
         """Throws a member out for good, named by its name or its id's first digits: its links end everywhere, and the
         key is changed for all but it. Raises NotFoundError, ConflictError; and IngleError where that is so, and the
         disk does not take it yet."""
-        pin = find_member(node, self._mesh.names.others(), own=Pin("", self._identity.node_id, self._name))
+        linked = {introduction.node_id for introduction in self._mesh.linked()}
+        own = Pin("", self._identity.node_id, self._name)
+        pin = find_member(node, self._mesh.names.others(), own=own, linked=linked)
         public_key = bytes.fromhex(pin.public_key)
         self._mesh.write_register(kind="node", name=pin.public_key, key="revoked", value=why or "revoked")
         self._keyring.revoke([public_key])
@@ -269,9 +271,10 @@ class MeshMembership:
         return pin
 
 
-def find_member(text: str, pins: Sequence[Pin], *, own: Pin) -> Pin:
-    """The member that is meant: by its whole id or at least six digits of it, or by its name. Raises NotFoundError,
-    and ConflictError where it is this node, or where several are meant."""
+def find_member(text: str, pins: Sequence[Pin], *, own: Pin, linked: Collection[str]) -> Pin:
+    """The member that is meant: by its whole id or at least six digits of it, or by its name. `linked`: the ids of
+    those in reach. Raises NotFoundError, and ConflictError where it is this node, or where
+    several are meant."""
     wanted = text.strip()
     if wanted in (own.node_id, own.name) and not any(pin.name == wanted for pin in pins):
         raise ConflictError("this is the node you are asking: it leaves with `ingle mesh leave`")
@@ -283,7 +286,7 @@ def find_member(text: str, pins: Sequence[Pin], *, own: Pin) -> Pin:
         known = ", ".join(f"{pin.name} ({pin.node_id[:8]})" for pin in pins[:8]) or "no other node"
         raise NotFoundError(f"no member is called {wanted[:64]!r}: this mesh has {known}")
     if len(found) > 1:
-        ids = ", ".join(pin.node_id[:12] for pin in found[:8])
+        ids = ", ".join(f"{pin.node_id[:12]} ({'in reach' if pin.node_id in linked else 'away'})" for pin in found[:8])
         raise ConflictError(f"{len(found)} members are called {wanted[:64]!r}: name one by its id: {ids}")
     return found[0]
 

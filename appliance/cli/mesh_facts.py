@@ -48,6 +48,8 @@ class Tried(msgspec.Struct):
     bulk_port: int = 0
     seen: Introduction | None = None
     known: MeshNode | None = None
+    node_id: str = ""
+    other: str = ""  # who is at that address in its place
 
     @property
     def found(self) -> int:
@@ -86,6 +88,7 @@ class Candidate(msgspec.Struct):
     bulk_port: int = 0
     seen: Introduction | None = None
     known: MeshNode | None = None
+    node_id: str = ""  # empty where only an address was given
 
 
 def gather(settings: Settings, target: Address | None) -> Facts:
@@ -145,10 +148,12 @@ def candidates_of(facts: Facts, remembered: Iterable[Introduction], own_id: str)
     for told in facts.told.nodes if facts.told else ():
         address = parse_address(told.mesh) if told.mesh and not told.this else None
         if address is not None:
-            found[told.node_id] = Candidate(told.name, told.addresses, address.port, known=told)
+            found[told.node_id] = Candidate(told.name, told.addresses, address.port, known=told, node_id=told.node_id)
     introduced = [told for told in facts.seen if facts.key is not None and told.key_id == facts.key.id]
     for told_of in (*introduced, *remembered):
-        candidate = found.setdefault(told_of.node_id, Candidate(told_of.name, [], told_of.mesh_port))
+        candidate = found.setdefault(
+            told_of.node_id, Candidate(told_of.name, [], told_of.mesh_port, node_id=told_of.node_id)
+        )
         candidate.addresses = usable_addresses([*candidate.addresses, *told_of.addresses])
         candidate.bulk_port = candidate.bulk_port or told_of.bulk_port
         if candidate.seen is None and told_of in facts.seen:
@@ -168,7 +173,10 @@ async def _try_address(address: Address, candidate: Candidate, key: MeshKey | No
     asking = ask(address, key, own, wait_s=KNOCK_S) if key is not None and own is not None else _nothing()
     tcp, udp = await asyncio.gather(knock(address, wait_s=KNOCK_S), asking)
     tried = Tried(candidate.name, address, tcp, udp, seen=candidate.seen, known=candidate.known)
-    if udp is not None and udp.introduction is not None:
+    tried.node_id = candidate.node_id
+    if udp is not None and udp.introduction is not None and candidate.node_id not in ("", udp.introduction.node_id):
+        tried.other = udp.introduction.name
+    elif udp is not None and udp.introduction is not None:
         tried.name, tried.bulk_port = udp.introduction.name, udp.introduction.bulk_port
     tried.bulk_port = tried.bulk_port or candidate.bulk_port
     if tried.bulk_port and tcp.ending == "open":

@@ -150,7 +150,7 @@ def _in_sight(facts: Facts) -> Iterator[Finding]:
 def _names(facts: Facts) -> Iterator[Finding]:
     """Boxes made of one image are all called the same."""
     own = [node.name for node in facts.told.nodes if node.this] if facts.told else []
-    called = Counter([*own, *(tried.name for tried in facts.tried if tried.name != str(tried.address))])
+    called = Counter([*own, *(tried.name for tried in facts.tried if tried.tcp.is_mesh and not tried.other)])
     for name in sorted(name for name, count in called.items() if count > 1):
         yield Finding(
             "names",
@@ -175,6 +175,14 @@ def _tried(tried: Tried, facts: Facts) -> Iterator[Finding]:
     about = tried.name if tried.name == str(tried.address) else f"{tried.name} ({tried.address})"
     other_key = tried.seen is not None and facts.key is not None and tried.seen.key_id != facts.key.id
     known = tried.known
+    if tried.other:
+        yield Finding(
+            about,
+            "warn",
+            f"it is gone: at its address there is another node now, '{tried.other}'. If that is this box, set up anew: "
+            f"'ingle mesh revoke {tried.node_id[:12]}' ends the old one, which is forgotten in a day anyway",
+        )
+        return
     if known is not None and known.standing in ("alive", "draining"):
         rtt = f", round trip {duration_words(known.link.rtt_s)}" if known.link and known.link.rtt_s else ""
         yield Finding(about, "ok", f"the running node has a link to it ({known.standing}{rtt})")

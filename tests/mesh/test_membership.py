@@ -16,7 +16,8 @@ from federation.identity import load_identity, new_identity
 from federation.invitation_code import Code
 from federation.keyring import Keyring, mesh_key
 from federation.mesh import Mesh
-from federation.mesh_membership import MeshMembership
+from federation.mesh_membership import MeshMembership, find_member
+from federation.pinned_names import Pin
 from federation.stopped_node import StoppedNode
 from tests.mesh.meshed import KEY, Shells, shells, stands, until
 
@@ -250,6 +251,11 @@ def test_a_member_that_is_named_unclearly_is_not_revoked(tmp_path: Path) -> None
             await nodes.of(one).revoke("othr", "")
         with pytest.raises(ConflictError, match="ingle mesh leave"):
             await nodes.of(one).revoke("one", "")
+        anew = Pin("ff" * 32, "ff" * 16, "other")  # the same box, set up anew
+        with pytest.raises(
+            ConflictError, match=rf"by its id: {other.node_id[:12]} \(in reach\), ffffffffffff \(away\)"
+        ):
+            find_member("other", [*one.names.others(), anew], own=Pin("", "", "one"), linked={other.node_id})
         assert stands(one, other) == "alive"
 
     run(tmp_path, test)

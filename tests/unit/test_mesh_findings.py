@@ -73,6 +73,13 @@ def test_boxes_that_are_called_the_same_are_told_of() -> None:
     assert about(found(facts(tried=[tried()])), "names") == []
 
 
+def test_a_box_that_was_set_up_anew_is_not_taken_for_the_node_that_it_was() -> None:
+    again = tried(node_id="0123456789abcdef", other="box", known=MeshNode("box", standing="dead"))
+    [(verdict, sentence)] = about(found(facts(tried=[again])), "box")
+    assert verdict == "warn"
+    assert "ingle mesh revoke 0123456789ab" in sentence
+
+
 def test_where_all_is_well_nothing_is_warned_of() -> None:
     seen = introduction("box")
     well = facts(seen=[seen], tried=[tried(seen=seen, bulk=MESHED, bulk_port=8005)])
@@ -157,8 +164,8 @@ def test_a_node_is_tried_once_wherever_it_is_known_from() -> None:
     remembered = [introduction("box", address="10.0.0.9"), introduction("old"), introduction("self")]
     candidates = candidates_of(facts(told=told, seen=seen), remembered, introduction("self").node_id)
     assert candidates == [
-        Candidate("box", ["10.0.0.7", "10.0.0.8", "10.0.0.9"], 8004, 8005, seen[0], known),
-        Candidate("old", ["10.0.0.7"], 8004, 8005),
+        Candidate("box", ["10.0.0.7", "10.0.0.8", "10.0.0.9"], 8004, 8005, seen[0], known, known.node_id),
+        Candidate("old", ["10.0.0.7"], 8004, 8005, node_id=introduction("old").node_id),
     ]
 
 
