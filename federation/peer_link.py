@@ -48,6 +48,8 @@ class PeerLink:
         self.stream_attempts: dict[int, asyncio.Task[None]] = {}
         self.streamed: dict[bytes, None] = {}  # tickets of streams that STREAMED was said of
         self.name = ""  # what it is called, once it has said so
+        self.calls_stream_since_s = self.calls_stream_from_s = 0.0  # it began, and may begin again, by the loop's time
+        self.calls_streams_lost = 0  # one soon after another
         self.trouble = ""  # why the last attempt came to nothing
         self._complained_s = float("-inf")
 

@@ -49,6 +49,7 @@ _BACKLOG = 1024
 _DIAL_S = 3.0
 _GIVE_UP_S = 5.0
 _AGAIN_S, _AGAIN_AT_MOST_S = 1.0, 30.0
+_STEADY_S = 10.0  # a stream for calls that is lost sooner is not made anew at once, but for the first time
 _MAX_STREAMED = 16
 _COPY_BYTES = 16 * 1024 * 1024
 # linux/ip.h, IPTOS_LOWDELAY and IPTOS_THROUGHPUT: for queues on the way that tell calls from transfers.
@@ -155,6 +156,9 @@ class Streams:
 
     def _give_ticket(self, link: PeerLink, purpose: int) -> None:
         if self._closed or link.wire is None or link.wire.dialled or link.streams.get(purpose):
+            return
+        if purpose == Purpose.CALLS and (rest_s := link.calls_stream_from_s - self._loop.time()) > 0:
+            self._loop.call_later(rest_s, self._give_ticket, link, purpose)
             return
         for ticket_id, given in tuple(self._given.items()):
             if given.link is link and given.purpose == purpose:
@@ -268,6 +272,7 @@ class Streams:
                     before.end("the peer gave another ticket")  # it gives none while it has a stream
             streams.append(stream)
             if stream.purpose == Purpose.CALLS:
+                link.calls_stream_since_s = self._loop.time()
                 if stream.ticket_id not in link.streamed:
                     self._held[stream] = []
                 if not link.packer.send(message_parts(Streamed(stream.ticket_id))):
@@ -313,9 +318,18 @@ class Streams:
             return
         streams.remove(stream)
         if stream.purpose == Purpose.CALLS:
+            self._lost_calls(link)
             self._events.on_lost(link, f"its stream for calls ended: {reason}")
         else:
             self._loop.call_later(_AGAIN_S, self._give_ticket, link, stream.purpose)
+
+    def _lost_calls(self, link: PeerLink) -> None:
+        """Where something on the way ends each, calls go on the link for longer and longer: it would end each time."""
+        now_s = self._loop.time()
+        link.calls_streams_lost = link.calls_streams_lost + 1 if now_s - link.calls_stream_since_s < _STEADY_S else 0
+        if link.calls_streams_lost > 1:
+            rest_s = _AGAIN_S * 2 ** min(link.calls_streams_lost - 2, 5)
+            link.calls_stream_from_s = now_s + min(rest_s, _AGAIN_AT_MOST_S)
 
     def end_all(self, link: PeerLink, reason: str) -> None:
         """The link has ended."""

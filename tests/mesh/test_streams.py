@@ -17,7 +17,7 @@ from federation.mesh import Mesh
 from federation.messages import Cancel, Chunk, Head, MeshInvoke, Streamed, Ticket
 from federation.sealed_stream import _RECORD_COSTS_BYTES, _TURN_BYTES, RECORD_BYTES, SealedStream
 from federation.sealing import SECRET_BYTES, TICKET_ID_BYTES
-from federation.streams import Purpose, _Given
+from federation.streams import _STEADY_S, Purpose, _Given
 from tests.mesh.meshed import MAX_BODY_BYTES, shells, until
 from tests.mesh.strangers import stranger
 from tests.mesh.test_links import invoke, reply
@@ -220,6 +220,35 @@ def test_a_stream_for_calls_that_breaks_is_a_link_that_ends_so_no_call_waits_for
             heard = heard_by(other)
             assert one.send(other.node_id, invoke(1, 3), [b"abc"])
             await until(lambda: heard)
+
+    uvloop.run(run())
+
+
+@pytest.mark.parametrize("again_s", [600.0, 0.05])
+def test_where_each_stream_for_calls_is_lost_at_once_the_link_stays_and_one_is_tried_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, again_s: float
+) -> None:
+    """As where something on the way resets all connections to that port."""
+    monkeypatch.setattr("federation.streams._AGAIN_S", again_s)
+
+    async def run() -> None:
+        async with shells(tmp_path) as nodes:
+            one, other = await nodes.pair()
+            for _ in range(2):
+                await streaming(one, other)
+                broken = stream(one, other)
+                assert broken is not None
+                broken._transport.abort()
+                await until(lambda broken=broken: stream(one, other) is not broken)
+                await nodes.met(one, other)
+            if again_s > _STEADY_S:
+                await until(lambda: stream(one, other, Purpose.COPIES))
+                assert stream(one, other) is stream(other, one) is None
+                heard = heard_by(other)
+                assert one.send(other.node_id, invoke(1, 3), [b"abc"])
+                await until(lambda: heard)
+            else:
+                await streaming(one, other)
 
     uvloop.run(run())
 
