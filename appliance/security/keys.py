@@ -220,7 +220,7 @@ class KeyRing:
     def take(self, key: SharedKey) -> bool:
         """Another node of the mesh made, changed or revoked a key: here it is so too. A revoked key stays revoked.
         False where that was known; nobody hears of it either way. Raises BadInputError where no node can have made
-        it."""
+        it, UnavailableError where the disk does not take it: one that was revoked lets nobody in all the same."""
         scopes = tuple(map(str, parse_scopes(key.scopes)))
         limits = Limits(key.rate, key.burst, key.quota).check()
         with self._lock:
@@ -232,6 +232,8 @@ class KeyRing:
             after = msgspec.structs.replace(key, scopes=scopes, revoked_s=revoked_s)
             if after == before:
                 return False
+            if after.revoked_s:
+                self._end(after.id)  # at once, whatever the disk says
             with self._database.transaction():
                 self._database.rows(
                     f"INSERT INTO key ({_SHARED}, taken) VALUES (?,?,?,?,?,?,?,?,?,1) ON CONFLICT (id) DO UPDATE SET "
@@ -251,6 +253,10 @@ class KeyRing:
                 )
             self._refresh()
         return True
+
+    def _end(self, key_id: str) -> None:
+        by_hash = self._known.by_hash
+        self._known = _Known({hash_: known for hash_, known in by_hash.items() if known.key_id != key_id})
 
     def drop_taken(self) -> int:
         """This node has left its mesh: keys that came from other nodes are good here no more. How many they were."""
