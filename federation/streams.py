@@ -157,7 +157,7 @@ class Streams:
     def _give_ticket(self, link: PeerLink, purpose: int) -> None:
         if self._closed or link.wire is None or link.wire.dialled or link.streams.get(purpose):
             return
-        if purpose == Purpose.CALLS and (rest_s := link.calls_stream_from_s - self._loop.time()) > 0:
+        if (rest_s := self._rest_s(link, purpose)) > 0:
             self._loop.call_later(rest_s, self._give_ticket, link, purpose)
             return
         for ticket_id, given in tuple(self._given.items()):
@@ -213,6 +213,7 @@ class Streams:
 
     async def _dial(self, link: PeerLink, address: Address, ticket: Ticket) -> None:
         """Until a stream has begun. Cancelled where nobody has a use for it any more."""
+        await asyncio.sleep(self._rest_s(link, ticket.purpose))
         again_s = _AGAIN_S
         while why := await self._dial_once(link, address, ticket):
             link.complain(
@@ -330,6 +331,11 @@ class Streams:
         if link.calls_streams_lost > 1:
             rest_s = _AGAIN_S * 2 ** min(link.calls_streams_lost - 2, 5)
             link.calls_stream_from_s = now_s + min(rest_s, _AGAIN_AT_MOST_S)
+
+    def _rest_s(self, link: PeerLink, purpose: int) -> float:
+        """How long no such stream is to be made. Both ends heed it: of the two maybe one alone saw that it was lost,
+        and the other that the link ended."""
+        return max(0.0, link.calls_stream_from_s - self._loop.time()) if purpose == Purpose.CALLS else 0.0
 
     def end_all(self, link: PeerLink, reason: str) -> None:
         """The link has ended."""
