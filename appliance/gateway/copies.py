@@ -46,7 +46,7 @@ from federation.view import MeshVersion
 MAX_AT_ONCE = 2
 LOOK_S = 1.0
 SETTLE_S = 5.0  # after the start, or after this node was alone, until peers were met and told what they hold
-RETRY_S = 30.0  # after a copy that could not be made now
+RETRY_S = 30.0  # after a copy that could not be made, or deleted, now
 SHOWN_S = 60.0  # a copy that failed is shown for so long
 REFUSED_TOLD_S = 10.0  # between two words that a copy is refused here
 REFUSED_HEARD_S = 3 * REFUSED_TOLD_S
@@ -112,6 +112,7 @@ class Copies:
         self._memory = Memory()
         self._wished: set[str] = set()
         self._changed: set[str] = set()
+        self._undeleted: dict[str, float] = {}  # models of which the disk did not let go, and when it is tried again
         self._wake = asyncio.Event()
         self._settling = Settling(SETTLE_S, 0.0)
         self._following: asyncio.Task[None] | None = None
@@ -278,18 +279,20 @@ class Copies:
                     await self._wake.wait()
             self._wake.clear()
             try:
-                await self._take_changed()
+                await self._take_changed(time.monotonic())
                 await self._look(time.monotonic())
             except Exception:  # all copies hang on this: it goes on
                 _log.exception("a fault of ours in the copies of models")
 
-    async def _take_changed(self) -> None:
-        changed, self._changed = self._changed, set()
+    async def _take_changed(self, now_s: float) -> None:
+        again = {name for name, at_s in self._undeleted.items() if now_s >= at_s}
+        changed, self._changed = self._changed | again, set()
         async for name in paced(changed):
             model = self._mesh.view.model(name)
             (self._wished.add if model and model.wishes.get("copies") else self._wished.discard)(name)
-            if model is not None:
-                await self.deletions.take(model)
+            self._undeleted.pop(name, None)
+            if model is not None and not await self.deletions.take(model):
+                self._undeleted[name] = now_s + RETRY_S
 
     async def _look(self, now_s: float) -> None:
         self._forget_ended(now_s)

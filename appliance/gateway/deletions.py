@@ -75,14 +75,17 @@ class Deletions:
             if register.kind == "removed" and register.name == str(name) and register.value == digest:
                 self._mesh.write_register(kind="removed", name=register.name, key=register.key, value="")
 
-    async def take(self, model: MeshModel) -> None:
-        """Deletes what lies here of a model and was removed in the mesh."""
+    async def take(self, model: MeshModel) -> bool:
+        """Deletes what lies here of a model and was removed in the mesh. False where that is to be tried again."""
+        done = True
         for record in model.dead.get(self._mesh.node_id, ()):
             try:
                 await self._delete_here(version_of(record))
                 _log.info("%s:%s was deleted in the mesh, and is gone from here", model.name, record.version)
             except IngleError as error:
                 _log.warning("%s:%s was deleted in the mesh, and is still here: %s", model.name, record.version, error)
+                done = False
+        return done
 
     async def on_order(self, node_id: str, order: Order, is_needed: Callable[[ModelVersion], bool]) -> None:
         """A peer says that this node's copy is to go. Raises ConflictError where it was not deleted in the mesh and is
@@ -94,7 +97,7 @@ class Deletions:
         dead = model.dead.get(self._mesh.node_id, ()) if model else ()
         if not any(r.version == order.version and r.digest == own.digest for r in dead) and is_needed(own):
             raise ConflictError(f"{own} was not deleted, and its copy on this node is needed: nothing was done")
-        _log.info("%s is removed from this node: node %s says so", own, node_id[:12])
+        _log.info("%s is removed from this node, as the node %s says", own, node_id[:8])
         await self._delete_here(own)
 
     async def _delete_here(self, model: ModelVersion) -> None:

@@ -155,6 +155,23 @@ def test_what_is_deleted_anywhere_is_gone_everywhere(tmp_path: Path) -> None:
     run(scenario)
 
 
+def test_what_a_full_disk_does_not_let_go_of_is_deleted_once_it_can_be(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with lan_of(tmp_path, "ab") as lan:
+            lan["a"].deploy(CONTENT)
+            await until(lambda: lan["b"].catalogue.has_model(NAME))
+            disk = lan["a"].catalogue._store._database
+            disk.rows("PRAGMA query_only = ON")
+            await lan["b"].copies.delete(NAME, None)
+            await until(lambda: bool(lan["a"].copies._undeleted))
+            assert lan["a"].holds()
+            disk.rows("PRAGMA query_only = OFF")
+            await until(lambda: not lan["a"].holds())
+            await until(lambda: not lan["a"].copies._undeleted)
+
+    run(scenario)
+
+
 def test_what_is_deployed_anew_after_it_was_deleted_stays(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with lan_of(tmp_path, "ab") as lan:
