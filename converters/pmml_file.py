@@ -1,4 +1,4 @@
-"""PMML, read into plain structures and evaluated row by row as the standard says. Pure.
+"""PMML, read into plain structures. Pure.
 
 Of the standard: regression (general regression by pmml_general.py), trees and their ensembles, k-means. What else a
 document holds is refused by name, as is whatever would change the meaning of what is read.
@@ -8,107 +8,29 @@ Source: PMML 4.4, dmg.org (RegressionModel, TreeModel, MiningModel, ClusteringMo
 import math
 import re
 import struct
-from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any
 from xml.etree import ElementTree
 
 from appliance.core.errors import RefusedError
+from converters.pmml_fields import number, read_field, refuse_other_treatment
 from converters.pmml_general import read_general
+from converters.pmml_model import (
+    LINKS,
+    Clusters,
+    Document,
+    Ensemble,
+    Equation,
+    Model,
+    Node,
+    Regression,
+    Target,
+    Test,
+    Tree,
+)
 
 MAX_ELEMENTS = 5_000_000
-Row = Mapping[str, float | str | None]
 Element = ElementTree.Element
-
-
-class Field(NamedTuple):
-    """An active field. `levels`: the values of a categorical one; none: a number. `replacement` of a missing value."""
-
-    name: str
-    levels: tuple[str, ...]
-    replacement: str | None
-    low: float = 0.0
-    high: float = 1.0
-    is_single: bool = False  # its numbers are of single precision, and so are compared
-
-    @property
-    def is_text(self) -> bool:
-        return bool(self.levels)
-
-
-class Test(NamedTuple):
-    """A simple predicate, or a set of texts (`isIn`); `always` is True."""
-
-    operator: str
-    field: str = ""
-    value: float | str = 0.0
-    values: tuple[str, ...] = ()
-
-
-class Node(NamedTuple):
-    """`score` as it stands; `shares` of the classes. `unknown`: where a test looks at a missing value, `next` asks the
-    next child, `null` predicts nothing, `last` this node's score, and `default` goes to the child at that place."""
-
-    tests: tuple[Test, ...]  # all must hold
-    score: str
-    shares: tuple[tuple[str, float], ...]
-    children: tuple["Node", ...]
-    default: int = -1
-    unknown: str = "next"
-
-
-class Tree(NamedTuple):
-    root: Node
-    classifies: bool
-    last_prediction: bool  # where no child's test holds, the node's own score counts
-
-
-class Equation(NamedTuple):
-    """One regression table: `numbers` (field, exponent, coefficient), `categories` (field, value, coefficient). Where
-    one of `needed`, fields of texts, is missing, so is the answer."""
-
-    target: str
-    intercept: float
-    numbers: tuple[tuple[str, float, float], ...]
-    categories: tuple[tuple[str, str, float], ...]
-    needed: tuple[str, ...] = ()
-
-
-class Regression(NamedTuple):
-    equations: tuple[Equation, ...]
-    normalization: str
-    classifies: bool
-
-
-class Ensemble(NamedTuple):
-    """`method`: sum, average, weightedAverage, majorityVote, weightedMajorityVote."""
-
-    method: str
-    members: tuple["Model", ...]
-    weights: tuple[float, ...]
-    classifies: bool
-
-
-class Clusters(NamedTuple):
-    """`kind`: the metric, of which squared differences (weighted by field) are taken or absolute ones."""
-
-    kind: str
-    fields: tuple[str, ...]
-    weights: tuple[float, ...]
-    names: tuple[str, ...]
-    centers: tuple[tuple[float, ...], ...]
-
-
-Model = Tree | Regression | Ensemble | Clusters
-
-
-class Document(NamedTuple):
-    """`factor` and `constant` rescale a number that is predicted."""
-
-    fields: tuple[Field, ...]
-    model: Model
-    classes: tuple[str, ...]
-    factor: float = 1.0
-    constant: float = 0.0
 
 
 _MODELS = ("TreeModel", "RegressionModel", "GeneralRegressionModel", "MiningModel", "ClusteringModel")
@@ -147,48 +69,49 @@ class _Reader:
             raise RefusedError("the model has no MiningSchema")
         used = [field for field in schema if field.get("usageType", "active") == "active"]
         target = next((f.get("name", "") for f in schema if f.get("usageType") in ("target", "predicted")), "")
+        fields = tuple(read_field(field, self._dictionary.get(field.get("name", ""))) for field in used)
         model = self.read(self._model)
-        factor, constant = self._rescale()
-        return Document(
-            tuple(self._field(field) for field in used), model, self._classes(target, model), factor, constant
+        derived = tuple(
+            output.get("name", "")
+            for output in self._model.findall("Output/OutputField")
+            if output.get("feature") in ("transformedValue", "decision")
         )
+        seen = _fields_within(model)
+        fields = tuple(
+            field if field.name in seen else field._replace(bounded=False, missing_is_invalid=False) for field in fields
+        )
+        return Document(fields, model, self._classes(target, model), self._rescale(self._model), derived)
 
-    def _field(self, mining: Element) -> Field:
-        name = mining.get("name", "")
-        declared = self._dictionary.get(name)
-        if declared is None:
-            raise RefusedError(f"field '{name}' of the MiningSchema is not in the DataDictionary")
-        if mining.get("outliers", "asIs") != "asIs" or mining.get("invalidValueTreatment", "") == "asMissing":
-            raise RefusedError(f"field '{name}' treats outliers or invalid values in a way that is not converted")
-        levels: tuple[str, ...] = ()
-        if declared.get("dataType") == "string" or declared.get("optype") == "categorical":
-            values = [
-                value.get("value", "") for value in declared.iter("Value") if value.get("property", "valid") == "valid"
-            ]
-            levels = tuple(values) or ("",)
-        interval = declared.find("Interval")
-        low, high = (
-            float((interval.get(side) if interval is not None else None) or default)
-            for side, default in (("leftMargin", 0.0), ("rightMargin", 1.0))
-        )
-        return Field(
-            name, levels, mining.get("missingValueReplacement"), low, high, declared.get("dataType") == "float"
-        )
-
-    def _rescale(self) -> tuple[float, float]:
-        target = self._model.find("Targets/Target")
-        if target is None:
-            return 1.0, 0.0
-        if target.get("castInteger") or target.get("min") or target.get("max"):
-            raise RefusedError("the target is bounded or rounded, which is not converted")
-        return float(target.get("rescaleFactor", 1.0)), float(target.get("rescaleConstant", 0.0))
+    def _rescale(self, element: Element) -> Target:
+        targets = element.findall("Targets/Target")
+        if not targets:
+            return Target()
+        if len(targets) > 1:
+            raise RefusedError("a document with several targets is not converted: export a model for each")
+        (target,) = targets
+        values = target.findall("TargetValue")
+        if any(value.get("priorProbability") for value in values):
+            raise RefusedError("a target with prior probabilities is not converted: take them out of its TargetValues")
+        default = next((value.get("defaultValue") for value in values if value.get("defaultValue")), None)
+        words = {"min": "-inf", "max": "inf", "rescaleFactor": "1", "rescaleConstant": "0"}
+        cast = target.get("castInteger", "")
+        if cast not in ("", "round", "ceiling", "floor"):
+            raise RefusedError(f"the target is cast by '{cast[:40]}', which is not known")
+        low, high, factor, constant = (number(target.get(word) or usual, "Target") for word, usual in words.items())
+        return Target(low, high, factor, constant, cast, number(default or "nan", "Target"))
 
     def _classes(self, target: str, model: Model) -> tuple[str, ...]:
         if isinstance(model, Clusters) or not model.classifies:
             return ()
         declared = self._dictionary.get(target)
         named = [value.get("value", "") for value in declared.iter("Value")] if declared is not None else []
-        return tuple(dict.fromkeys([*named, *_classes_within(model)]))
+        within = _classes_within(model)
+        others = set(named) - set(within)
+        if isinstance(model, Regression) and (
+            len(set(within)) != len(within) or "" in within or (others and (len(within) > 1 or len(others) > 1))
+        ):
+            raise RefusedError("the regression has not one table for each class that the target's field lists")
+        return tuple(dict.fromkeys([*named, *within]))
 
     def read(self, element: Element) -> Model:
         if element.find("LocalTransformations") is not None and len(element.find("LocalTransformations") or ()):
@@ -216,42 +139,71 @@ class _Reader:
         if _tests(node):
             raise RefusedError("a tree that holds for some rows alone is not converted")
         last = element.get("noTrueChildStrategy", "returnNullPrediction") == "returnLastPrediction"
-        return Tree(self._node(node, strategy), element.get("functionName") == "classification", last)
+        classifies = element.get("functionName") == "classification"
+        root = self._node(node, strategy)
+        if not classifies:
+            _refuse_unknown_scores(root)
+        return Tree(root, classifies, last)
 
     def _node(self, element: Element, strategy: str) -> Node:
         found = element.findall("Node")
         default = element.get("defaultChild")
         place = next((i for i, child in enumerate(found) if default is not None and child.get("id") == default), -1)
-        shares = tuple(
-            (d.get("value", ""), float(d.get("recordCount", 0))) for d in element.findall("ScoreDistribution")
-        )
+        found_shares = element.findall("ScoreDistribution")
+        counted = "probability" if found_shares and all(d.get("probability") for d in found_shares) else "recordCount"
+        shares = tuple((d.get("value", ""), number(d.get(counted, "0"), "ScoreDistribution")) for d in found_shares)
         children = tuple(self._node(child, strategy) for child in found)
         unknown = {"nullPrediction": "null", "lastPrediction": "last"}.get(strategy, "next")
         if strategy == "defaultChild" and place >= 0:
             unknown = "default"
         tests = tuple(self._in_its_type(test) for test in _tests(element))
-        return Node(tests, element.get("score", ""), shares, children, place, unknown)
+        score = element.get("score", "") or (max(shares, key=lambda share: share[1])[0] if shares else "")
+        return Node(tests, score, shares, children, place, unknown)
 
     def _in_its_type(self, test: Test) -> Test:
         """What is compared has the field's type: of a `float` field it is of single precision."""
+        if test.parts:
+            return test._replace(parts=tuple(map(self._in_its_type, test.parts)))
         field = self._dictionary.get(test.field)
-        if field is None or field.get("dataType") != "float" or test.value == "":
+        if field is None:
             return test
-        try:
-            (value,) = struct.unpack("f", struct.pack("f", float(test.value)))
-        except (ValueError, OverflowError):
-            raise RefusedError(f"'{test.value}' of field '{test.field[:60]}' is no number") from None
-        return test._replace(value=float(value))
+        is_text = field.get("dataType") in ("string", "boolean") or self._optype(test.field, field) == "categorical"
+        if is_text:
+            if test.operator[:4] in ("less", "grea"):
+                raise RefusedError(
+                    f"a tree compares the texts of field '{test.field[:60]}' by their order, which is not converted: "
+                    "make them numbers"
+                )
+            return test
+        values = (*test.values, *((test.value,) if test.value != "" else ()))
+        numbers = [number(str(value), test.field) for value in values]
+        if field.get("dataType") == "float":
+            try:
+                numbers = [struct.unpack("f", struct.pack("f", value))[0] for value in numbers]
+            except OverflowError:
+                raise RefusedError(f"'{values[0]}' of field '{test.field[:60]}' is no float") from None
+        if test.values:
+            return test._replace(values=tuple(map(repr, numbers)))
+        return test._replace(value=numbers[0]) if numbers else test
+
+    def _optype(self, name: str, declared: Element) -> str:
+        mining = self._model.findall("MiningSchema/MiningField")
+        own = next((m.get("optype") for m in mining if m.get("name") == name), None)
+        return own or str(declared.get("optype", ""))
 
     def _regression(self, element: Element) -> Regression:
         normalization = element.get("normalizationMethod", "none")
-        if normalization not in ("none", "softmax", "logit", "exp", "simplemax"):
-            raise RefusedError(f"normalizationMethod '{normalization}' is not converted")
-        return Regression(
-            tuple(map(_equation, element.findall("RegressionTable"))),
-            normalization,
-            element.get("functionName") == "classification",
-        )
+        classifies = element.get("functionName") == "classification"
+        equations = tuple(map(_equation, element.findall("RegressionTable")))
+        known = ("none", "softmax", "logit", "simplemax" if classifies else "exp", *LINKS)
+        if normalization not in known or (normalization in LINKS and len(equations) > 2):
+            raise RefusedError(
+                f"normalizationMethod '{normalization}' is not converted of {len(equations)} equations of a "
+                f"{element.get('functionName', '')[:40]}: expected one of {', '.join(known[:4])}"
+            )
+        if not equations or (len(equations) > 1 and not classifies):
+            raise RefusedError(f"a regression has {len(equations)} tables: expected one, or one of each class")
+        return Regression(equations, normalization, classifies)
 
     def _general(self, element: Element) -> Regression:
         values = {
@@ -271,19 +223,40 @@ class _Reader:
     def _ensemble(self, element: Element) -> Ensemble:
         segmentation = element.find("Segmentation")
         method = segmentation.get("multipleModelMethod", "") if segmentation is not None else ""
+        if method in ("modelChain", "x-modelChain", "multiModelChain"):
+            raise RefusedError(
+                "a modelChain, as boosted classifiers are written, is not converted: convert the booster's own file, "
+                "which its library saves, in place of the document"
+            )
         if method not in ("sum", "average", "weightedAverage", "weightedSum", "majorityVote", "weightedMajorityVote"):
             raise RefusedError(f"an ensemble by '{method}' is not converted: expected sum, average, or a vote")
-        members, weights = [], []
+        classifies = element.get("functionName") == "classification"
+        if (classifies and "um" in method) or (not classifies and "Vote" in method):
+            raise RefusedError(f"an ensemble by '{method}' is not one of what its functionName says")
+        treatment = segmentation.get("missingPredictionTreatment", "continue") if segmentation is not None else ""
+        if treatment not in ("continue", "returnMissing") or (treatment == "returnMissing" and "Vote" in method):
+            raise RefusedError(f"an ensemble with missingPredictionTreatment '{treatment[:40]}' is not converted")
+        members: list[Model] = []
+        weights = []
         for segment in segmentation.findall("Segment") if segmentation is not None else ():
             if segment.find("True") is None:
                 raise RefusedError("a segment that holds for some rows alone is not converted")
-            members.append(
-                self.read(
-                    next(c for c in segment if c.tag in (*_MODELS, "Scorecard") or _KNOWN_ELSEWHERE.fullmatch(c.tag))
-                )
-            )
+            inner = next(c for c in segment if c.tag in (*_MODELS, "Scorecard") or _KNOWN_ELSEWHERE.fullmatch(c.tag))
+            members.append(self._member(inner, classifies=classifies))
             weights.append(float(segment.get("weight", 1.0)))
-        return Ensemble(method, tuple(members), tuple(weights), element.get("functionName") == "classification")
+        if not members:
+            raise RefusedError("an ensemble has no Segment")
+        return Ensemble(method, tuple(members), tuple(weights), classifies)
+
+    def _member(self, inner: Element, *, classifies: bool) -> Model:
+        if inner.find("Targets") is not None and self._rescale(inner) != Target():
+            raise RefusedError("a model within an ensemble rescales its own target, which is not converted")
+        outer = {field.get("name", ""): field for field in self._model.findall("MiningSchema/MiningField")}
+        refuse_other_treatment(inner.find("MiningSchema"), outer)
+        model = self.read(inner)
+        if isinstance(model, Clusters) or model.classifies != classifies:
+            raise RefusedError("an ensemble of models of another functionName than its own is not converted")
+        return model
 
     def _clusters(self, element: Element) -> Clusters:
         measure = element.find("ComparisonMeasure")
@@ -293,6 +266,12 @@ class _Reader:
         if measure is not None and measure.get("compareFunction", "absDiff") != "absDiff":
             raise RefusedError("clusters that compare in another way than by differences are not converted")
         fields = element.findall("ClusteringField")
+        if any(field.get("compareFunction", "absDiff") != "absDiff" for field in fields):
+            raise RefusedError("clusters that compare a field in another way than by differences are not converted")
+        if any(field.get("isCenterField", "true") != "true" for field in fields):
+            raise RefusedError("clusters with fields that are not of their centres are not converted: take them out")
+        if element.find("MissingValueWeights") is not None:
+            raise RefusedError("clusters with MissingValueWeights are not converted: take them out")
         clusters = element.findall("Cluster")
         centers = tuple(tuple(map(float, (cluster.findtext("Array") or "").split())) for cluster in clusters)
         names = tuple(cluster.get("id") or str(index) for index, cluster in enumerate(clusters, 1))
@@ -349,13 +328,33 @@ def _predicate(element: Element) -> list[Test]:
         return [Test(operator, element.get("field", ""), value)]
     if element.tag == "SimpleSetPredicate":
         array = element.findtext("Array") or ""
-        values = tuple(a or b for a, b in re.findall(r'"((?:[^"\\]|\\.)*)"|(\S+)', array))
+        found = re.findall(r'"((?:[^"\\]|\\.)*)"|(\S+)', array)
+        values = tuple(re.sub(r"\\(.)", r"\1", quoted) if quoted else plain for quoted, plain in found)
         return [Test(element.get("booleanOperator", "isIn"), element.get("field", ""), "", values)]
-    if element.get("booleanOperator") == "and":
-        return [test for child in element if child.tag != "Extension" for test in _predicate(child)]
-    if element.get("booleanOperator") == "surrogate" and len(element):
-        raise RefusedError("surrogate predicates are not converted: export the tree without surrogates")
-    raise RefusedError(f"predicates joined by '{element.get('booleanOperator')}' are not converted: only 'and' is")
+    operator = element.get("booleanOperator", "")
+    if element.tag == "False":
+        return [Test("never")]
+    if element.tag != "CompoundPredicate" or operator not in ("and", "or", "xor", "surrogate"):
+        raise RefusedError(
+            f"predicates joined by '{operator[:40]}' are not converted: expected and, or, xor, surrogate"
+        )
+    parts = [_predicate(child) for child in element if child.tag != "Extension"]
+    if operator == "and":
+        return [test for part in parts for test in part]
+    joined = tuple(
+        part[0] if len(part) == 1 else Test("and", parts=tuple(part)) if part else Test("always") for part in parts
+    )
+    return [Test(operator, parts=joined)]
+
+
+def _refuse_unknown_scores(root: Node) -> None:
+    """Raises RefusedError where a leaf of a tree of numbers has none."""
+    stack = [root]
+    while stack:
+        node = stack.pop()
+        stack.extend(node.children)
+        if node.score or not node.children:
+            number(node.score, "score")
 
 
 def _classes_within(model: Model) -> list[str]:
@@ -376,73 +375,24 @@ def _classes_within(model: Model) -> list[str]:
     return list(found)
 
 
-# Evaluation, row by row.
-
-
-def holds(test: Test, row: Row) -> bool | None:
-    """None: unknown, since the value is missing."""
-    if test.operator in ("never", "always"):
-        return test.operator == "always"
-    value = row.get(test.field)
-    if test.operator in ("isMissing", "isNotMissing"):
-        return (value is None) == (test.operator == "isMissing")
-    if value is None:
-        return None
-    if test.operator in ("isIn", "isNotIn"):
-        return (_text(value) in test.values) == (test.operator == "isIn")
-    if isinstance(value, str):
-        return (value == test.value) == (test.operator == "equal")
-    other = float(test.value)
-    return {
-        "equal": value == other,
-        "notEqual": value != other,
-        "lessThan": value < other,
-        "lessOrEqual": value <= other,
-        "greaterThan": value > other,
-        "greaterOrEqual": value >= other,
-    }[test.operator]
-
-
-def _text(value: float | str) -> str:
-    return value if isinstance(value, str) else f"{value:g}"
-
-
-def reached(tree: Tree, row: Row) -> Node | None:
-    """The node whose score counts; None: no prediction."""
-    node = tree.root
-    while node.children:
-        found = -1
-        for index, child in enumerate(node.children):
-            answers = [holds(test, row) for test in child.tests]
-            if all(answers):
-                found = index
-                break
-            if False not in answers and node.unknown != "next":
-                if node.unknown == "default":
-                    found = node.default
-                    break
-                return node if node.unknown == "last" and node.score else None
-        if found < 0:
-            return node if tree.last_prediction and node.score else None
-        node = node.children[found]
-    return node
-
-
-def linear(equation: Equation, row: Row) -> float:
-    """NaN where a number is missing, or what is needed; a category that is missing else, or unknown, adds nothing."""
-    total = equation.intercept
-    for name, exponent, coefficient in equation.numbers:
-        value = row.get(name)
-        total += coefficient * float(value) ** exponent if value is not None else math.nan
-    for name, level, coefficient in equation.categories:
-        total += coefficient if row.get(name) == level else 0.0
-    return math.nan if any(row.get(name) is None for name in equation.needed) else total
-
-
-def shares_of(node: Node | None, classes: tuple[str, ...]) -> list[float]:
-    """The classes' probabilities at a leaf: its distribution, else certainty."""
-    if node is None:
-        return [math.nan] * len(classes)
-    counts = dict(node.shares)
-    total = sum(counts.values())
-    return [counts.get(name, 0.0) / total if total else float(name == node.score) for name in classes]
+def _fields_within(model: Model) -> set[str]:
+    """The fields that the model looks at: what is invalid elsewhere is of no account."""
+    found: set[str] = set()
+    stack: list[Any] = [model]
+    while stack:
+        item = stack.pop()
+        if isinstance(item, Clusters):
+            found |= set(item.fields)
+        elif isinstance(item, Regression):
+            for equation in item.equations:
+                found |= {name for name, *_ in (*equation.numbers, *equation.categories)} | set(equation.needed)
+        elif isinstance(item, Ensemble):
+            stack.extend(item.members)
+        elif isinstance(item, Tree):
+            stack.append(item.root)
+        elif isinstance(item, Node):
+            stack.extend((*item.children, *item.tests))
+        else:
+            stack.extend(item.parts)
+            found.add(item.field)
+    return found

@@ -10,7 +10,8 @@ from xml.etree import ElementTree
 from appliance.core.errors import RefusedError
 
 Element = ElementTree.Element
-_LINKS = {"identity": "none", "log": "exp", "logit": "logit"}
+_BINARY_LINKS = ("logit", "cloglog", "loglog")
+_LINKS = {"identity": "none", "log": "exp"} | {link: link for link in _BINARY_LINKS}
 _KINDS = ("regression", "generalLinear", "generalizedLinear", "multinomialLogistic")
 
 
@@ -51,9 +52,11 @@ def read_general(element: Element, values: Mapping[str, tuple[str, ...]]) -> Gen
         classes = values.get(element.get("targetVariableName") or _target(element), ())
         if kind == "multinomialLogistic":
             return General(_of_all(found, classes), "softmax", factors)
-        if link != "logit":
-            raise RefusedError("classes by a GeneralRegressionModel are taken with the link logit")
-        return General((_of_two(found, classes, element.get("targetReferenceCategory"), offset),), "logit", factors)
+        if link not in _BINARY_LINKS:
+            raise RefusedError(
+                f"classes by a GeneralRegressionModel are taken with the links {', '.join(_BINARY_LINKS)}"
+            )
+        return General((_of_two(found, classes, element.get("targetReferenceCategory"), offset),), link, factors)
     if len(found) != 1:
         raise RefusedError("a regression has coefficients of several targets")
     (terms,) = found.values()
@@ -66,6 +69,8 @@ def _refuse_others(element: Element) -> None:
     for word in ("offsetVariable", "trialsVariable", "cumulativeLink", "baselineStrataVariable"):
         if element.get(word):
             raise RefusedError(f"a GeneralRegressionModel with {word} is not converted: fit it without")
+    if element.get("trialsValue", "1") not in ("", "1"):
+        raise RefusedError("a GeneralRegressionModel of several trials (trialsValue) is not converted: fit it of one")
     if any(len(predictor) for predictor in element.findall("FactorList/Predictor")):
         raise RefusedError("factors with contrasts of their own (Matrix) are not converted: fit them as indicators")
 

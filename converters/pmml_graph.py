@@ -12,7 +12,20 @@ from onnx import numpy_helper
 
 from appliance.core.errors import RefusedError
 from converters.column_graph import ColumnGraph
-from converters.pmml_file import Clusters, Document, Ensemble, Equation, Model, Node, Regression, Test, Tree, shares_of
+from converters.pmml_field_graph import FieldGraph
+from converters.pmml_model import (
+    Clusters,
+    Document,
+    Ensemble,
+    Equation,
+    Model,
+    Node,
+    Regression,
+    Target,
+    Test,
+    Tree,
+)
+from converters.pmml_rows import shares_of, votes_of
 
 _MODES = {
     "lessThan": "BRANCH_LT", "lessOrEqual": "BRANCH_LEQ", "greaterThan": "BRANCH_GT", "greaterOrEqual": "BRANCH_GTE",
@@ -28,18 +41,44 @@ def write(document: Document, target: Path) -> None:
     """Raises RefusedError where the model is of a form that has no graph here."""
     g = ColumnGraph()
     inputs = _Inputs(g, document)
-    if isinstance(document.model, Clusters):
-        _clusters(g, inputs, document.model)
-    elif document.classes:
-        shares = _values(g, inputs, document.model, document.classes)
-        best = g.node("ArgMax", shares, axis=1, keepdims=0)
-        g.give("label", g.node("Gather", g.value(document.classes, "BYTES"), best), "BYTES")
-        g.give("probabilities", *_precise(g, shares, document.model), len(document.classes))
+    model, classes = document.model, document.classes
+    without_answer = inputs.fields.without_answer()
+    if isinstance(model, Clusters):
+        _clusters(g, inputs, model, without_answer)
+    elif classes:
+        shares = _answered(g, _values(g, inputs, model, classes), without_answer)
+        says = _trees(g, inputs, (model,), (1.0,), classes, votes=True) if isinstance(model, Tree) else shares
+        best = g.node("Gather", g.value(classes, "BYTES"), g.node("ArgMax", says, axis=1, keepdims=0))
+        g.give("label", _where_any(g, shares, best), "BYTES")
+        g.give("probabilities", *_precise(g, shares, model), len(classes))
     else:
-        value = _values(g, inputs, document.model, ())
-        value = g.node("Add", g.node("Mul", value, g.value(document.factor)), g.value(document.constant))
-        g.give("value", *_precise(g, g.shaped(value, [-1]), document.model))
+        value = _told(g, _values(g, inputs, model, ()), document.target)
+        value = _answered(g, value, without_answer)
+        g.give("value", *_precise(g, g.shaped(value, [-1]), model))
     g.save(target)
+
+
+def _answered(g: ColumnGraph, value: str, without_answer: str) -> str:
+    return g.node("Where", without_answer, g.value(np.nan), value) if without_answer else value
+
+
+def _where_any(g: ColumnGraph, numbers: str, label: str) -> str:
+    """An empty text where the row's numbers are none."""
+    gaps = g.node("ReduceMax", g.to(g.node("IsNaN", numbers), "INT64"), g.value([1], "INT64"), keepdims=0)
+    return g.node("Where", g.to(gaps, "BOOL"), g.value("", "BYTES"), label)
+
+
+def _told(g: ColumnGraph, value: str, target: Target) -> str:
+    nothing = g.node("IsNaN", value)
+    for margin, comparison in ((target.low, "Less"), (target.high, "Greater")):
+        if np.isfinite(margin):
+            value = g.node("Where", g.node(comparison, value, g.value(margin)), g.value(margin), value)
+    value = g.node("Add", g.node("Mul", value, g.value(target.factor)), g.value(target.constant))
+    if target.cast == "round":
+        value = g.node("Floor", g.node("Add", value, g.value(0.5)))
+    elif target.cast:
+        value = g.node("Ceil" if target.cast == "ceiling" else "Floor", value)
+    return value if np.isnan(target.default) else g.node("Where", nothing, g.value(target.default), value)
 
 
 def _precise(g: ColumnGraph, value: str, model: Model) -> tuple[str, str]:
@@ -55,16 +94,8 @@ class _Inputs:
         self.texts = {field.name for field in document.fields if field.is_text}
         self.columns: list[str] = []
         self._places: dict[object, int] = {}
-        self.named: dict[str, str] = {}
-        for field in document.fields:
-            value = g.column(field.name, "BYTES" if field.is_text else "FP64", 1)
-            if field.replacement is not None:
-                missing = g.node("Equal", value, g.value("", "BYTES")) if field.is_text else g.node("IsNaN", value)
-                other = g.value(field.replacement, "BYTES") if field.is_text else g.value(float(field.replacement))
-                value = g.node("Where", missing, other, value)
-            if field.is_single:
-                value = g.to(g.to(value, "FP32"), "FP64")
-            self.named[field.name] = value
+        self.fields = FieldGraph(g, document.fields)
+        self.named = self.fields.named
 
     def place(self, tests: tuple[Test, ...]) -> tuple[int, str, float]:
         """Where the matrix has what these tests look at, which all must hold, and the comparison that is left to the
@@ -74,14 +105,23 @@ class _Inputs:
                 self._column(tests, self._all_hold(tests))
             return self._places[tests], "BRANCH_GTE", 0.5
         test = tests[0]
-        if test.field not in self.named:
-            raise RefusedError(f"a tree tests field '{test.field[:60]}', which is none of the model's")
-        if test.field not in self.texts and test.operator in _MODES:
+        if test.operator in _MODES and test.operator != "notEqual" and self._is_number(test.field):
             return self._column(test.field, self.named[test.field]), _MODES[test.operator], float(test.value)
-        key = (test.operator, test.field, test.value, test.values)
+        if tests not in self._places:
+            self._column(tests, self._truth(test))
+        return self._places[tests], "BRANCH_GTE", 0.5
+
+    def unknown(self, tests: tuple[Test, ...]) -> int:
+        """Where the matrix has a one where it is not known whether the tests hold."""
+        key = ("unknown", tests)
         if key not in self._places:
-            self._places[key] = self._column(key, self._truth(test))
-        return self._places[key], "BRANCH_GTE", 0.5
+            self._column(key, self._g.to(self._g.node("IsNaN", self._all_hold(tests)), "FP64"))
+        return self._places[key]
+
+    def _is_number(self, field: str) -> bool:
+        if field not in self.named:
+            raise RefusedError(f"a tree tests field '{field[:60]}', which is none of the model's")
+        return field not in self.texts
 
     def _column(self, key: object, value: str) -> int:
         if key not in self._places:
@@ -92,6 +132,13 @@ class _Inputs:
     def _truth(self, test: Test) -> str:
         """One where the test holds, zero where not, NaN where the value is missing."""
         g = self._g
+        if test.parts:
+            return self._joined(test)
+        if test.operator in ("always", "never"):
+            # As many rows as there are.
+            first = next(iter(self.named.values()))
+            return g.node("Where", g.node("Equal", first, first), *(g.value(float(test.operator == "always")),) * 2)
+        self._is_number(test.field)
         value = self.named[test.field]
         missing = g.node("Equal", value, g.value("", "BYTES")) if test.field in self.texts else g.node("IsNaN", value)
         if test.operator in ("isMissing", "isNotMissing"):
@@ -107,6 +154,28 @@ class _Inputs:
         if test.operator in ("notEqual", "isNotIn"):
             found = g.node("Not", found)
         return g.node("Where", missing, g.value(np.nan), g.to(found, "FP64"))
+
+    def _joined(self, test: Test) -> str:
+        g = self._g
+        parts = [self._truth(part) for part in test.parts]
+        if test.operator == "and":
+            return self._all_hold(test.parts)
+        if test.operator == "surrogate":
+            value = parts[-1]
+            for part in reversed(parts[:-1]):
+                value = g.node("Where", g.node("IsNaN", part), value, part)
+            return value
+        total = parts[0]
+        for part in parts[1:]:
+            total = g.node("Add", total, part)
+        if test.operator == "xor":
+            return g.node(
+                "Sub", total, g.node("Mul", g.node("Floor", g.node("Mul", total, g.value(0.5))), g.value(2.0))
+            )
+        succeeds = g.value(False, "BOOL")
+        for part in parts:
+            succeeds = g.node("Or", succeeds, g.node("Equal", part, g.value(1.0)))
+        return g.node("Where", succeeds, g.value(1.0), total)
 
     def _all_hold(self, tests: tuple[Test, ...]) -> str:
         """False where one is, whatever is unknown of the others."""
@@ -127,32 +196,41 @@ def _values(g: ColumnGraph, inputs: _Inputs, model: Model, classes: tuple[str, .
     """[rows, classes], or [rows, 1] of a number."""
     if isinstance(model, Regression):
         return _regression(g, inputs, model, classes)
-    trees: tuple[Model, ...] = (model,)
-    method, weights = "sum", tuple[float, ...]((1.0,))
-    if isinstance(model, Ensemble):
-        if not all(isinstance(member, Tree) for member in model.members):
-            return _mixed(g, inputs, model, classes)
-        trees, method, weights = model.members, model.method, model.weights
-    if "eighted" not in method:
-        weights = (1.0,) * len(trees)
-    scale = 1.0 if method in ("sum", "weightedSum") and not classes else 1.0 / sum(weights)
-    ensemble = _TreeEnsemble(inputs, classes, votes="ajorityVote" in method)
+    if not isinstance(model, Ensemble):
+        return _trees(g, inputs, (model,), (1.0,), classes, votes=False)
+    votes = "Vote" in model.method
+    weights = model.weights if "eighted" in model.method else (1.0,) * len(model.members)
+    if all(isinstance(member, Tree) for member in model.members):
+        total = _trees(g, inputs, model.members, weights, classes, votes=votes)
+    else:
+        total = _mixed(g, inputs, model, weights, classes)
+    if votes:
+        return g.node("Div", total, g.node("ReduceSum", total, g.value([1], "INT64"), keepdims=1))
+    return total if "um" in model.method else g.node("Mul", total, g.value(1.0 / sum(weights)))
+
+
+def _mixed(
+    g: ColumnGraph, inputs: _Inputs, model: Ensemble, weights: tuple[float, ...], classes: tuple[str, ...]
+) -> str:
+    if "Vote" in model.method:
+        raise RefusedError("a vote of other models than trees is not converted")
+    total = ""
+    for member, weight in zip(model.members, weights, strict=True):
+        part = g.node("Mul", _values(g, inputs, member, classes), g.value(weight))
+        total = g.node("Add", total, part) if total else part
+    return total
+
+
+def _trees(
+    g: ColumnGraph, inputs: _Inputs, trees: tuple[Model, ...], weights: tuple[float, ...], classes: tuple[str, ...], *,
+    votes: bool,
+) -> str:  # fmt: skip
+    """The weighted sum of what the trees' leaves hold, or of what they say."""
+    ensemble = _TreeEnsemble(inputs, classes, votes=votes)
     for tree, weight in zip(trees, weights, strict=True):
         assert isinstance(tree, Tree)
         ensemble.add(tree, weight)
-    return g.node("Mul", ensemble.node(g), g.value(scale))
-
-
-def _mixed(g: ColumnGraph, inputs: _Inputs, model: Ensemble, classes: tuple[str, ...]) -> str:
-    if "Vote" in model.method:
-        raise RefusedError("a vote of other models than trees is not converted")
-    weights = model.weights if "eighted" in model.method else (1.0,) * len(model.members)
-    scale = 1.0 if model.method in ("sum", "weightedSum") and not classes else 1.0 / sum(weights)
-    total = ""
-    for member, weight in zip(model.members, weights, strict=True):
-        part = g.node("Mul", _values(g, inputs, member, classes), g.value(weight * scale))
-        total = g.node("Add", total, part) if total else part
-    return total
+    return ensemble.node(g)
 
 
 class _TreeEnsemble:
@@ -173,7 +251,7 @@ class _TreeEnsemble:
         """Its place. A node's children are asked in order, each test of each in turn: a chain of branches."""
         if not node.children:
             return self._leaf(node, weight)
-        fields = {test.field for child in node.children for test in child.tests}
+        fields = {(test.field or test) for child in node.children for test in child.tests}
         if node.unknown == "default" and len(fields) > 1:
             raise RefusedError("a node with a default child whose children test several fields is not converted")
         after: int | None = None
@@ -197,11 +275,8 @@ class _TreeEnsemble:
         """Before the child's test: where its value is missing, nothing more is asked."""
         if node.unknown not in ("null", "last"):
             return known
-        if len({test.field for test in child.tests}) > 1:
-            raise RefusedError("a node that joins tests of fields, with a rule for missing values, is not converted")
         leaf = self._leaf(node if node.unknown == "last" and node.score else None, weight)
-        column, mode, value = self._inputs.place((Test("isMissing", child.tests[0].field),))
-        return self._add(column, mode, value, leaf, known, 0)
+        return self._add(self._inputs.unknown(child.tests), "BRANCH_GTE", 0.5, leaf, known, 0)
 
     def _add(self, column: int, mode: str, value: float, true: int, false: int, missing: int) -> int:
         place, self._next = self._next, self._next + 1
@@ -213,9 +288,7 @@ class _TreeEnsemble:
     def _leaf(self, node: Node | None, weight: float) -> int:
         place = self._add(0, "LEAF", 0.0, 0, 0, 0)
         if self._classes:
-            shares = np.array(shares_of(node, self._classes))
-            if self._votes:
-                shares = np.eye(len(shares))[int(shares.argmax())]
+            shares = (votes_of if self._votes else shares_of)(node, self._classes)
             self._targets += [(self._tree, place, i, float(share) * weight) for i, share in enumerate(shares) if share]
         else:
             score = float(node.score) if node is not None else np.nan
@@ -259,7 +332,7 @@ def _regression(g: ColumnGraph, inputs: _Inputs, model: Regression, classes: tup
         value = _equation(g, inputs, model.equations[0])
         if model.normalization in ("softmax", "logit"):
             return g.node("Sigmoid", value)
-        return g.node("Exp", value) if model.normalization == "exp" else value
+        return g.node("Exp", value) if model.normalization == "exp" else _linked(g, model.normalization, value)
     nothing = g.node("Mul", next(iter(values.values())), g.value(0.0))
     ordered = [values.get(name, nothing) for name in classes]
     y = g.node("Concat", *ordered, axis=1)
@@ -271,15 +344,29 @@ def _regression(g: ColumnGraph, inputs: _Inputs, model: Regression, classes: tup
         likely = g.node("Sigmoid", ordered[first])
         both = [likely, g.node("Sub", one, likely)]
         return g.node("Concat", *(both if first == 0 else both[::-1]), axis=1)
-    if model.normalization == "logit":
-        return g.node("Sigmoid", y)
     axis = g.value([1], "INT64")
-    if model.normalization == "simplemax":
+    if model.normalization == "logit":
+        y = g.node("Sigmoid", y)
+    if model.normalization in ("logit", "simplemax"):
         return g.node("Div", y, g.node("ReduceSum", y, axis, keepdims=1))
+    if len(classes) == 2:
+        first = classes.index(model.equations[0].target)
+        likely = _linked(g, model.normalization, ordered[first])
+        for margin, comparison in ((0.0, "Less"), (1.0, "Greater")):
+            likely = g.node("Where", g.node(comparison, likely, g.value(margin)), g.value(margin), likely)
+        both = [likely, g.node("Sub", one, likely)]
+        return g.node("Concat", *(both if first == 0 else both[::-1]), axis=1)
     last = classes.index(model.equations[-1].target)
     others = [value for index, value in enumerate(ordered) if index != last]
     rest = g.node("Sub", one, g.node("Sum", *others))
     return g.node("Concat", *(rest if index == last else value for index, value in enumerate(ordered)), axis=1)
+
+
+def _linked(g: ColumnGraph, link: str, value: str) -> str:
+    one = g.value(1.0)
+    if link == "cloglog":
+        return g.node("Sub", one, g.node("Exp", g.node("Neg", g.node("Exp", value))))
+    return g.node("Exp", g.node("Neg", g.node("Exp", g.node("Neg", value)))) if link == "loglog" else value
 
 
 def _equation(g: ColumnGraph, inputs: _Inputs, equation: Equation) -> str:
@@ -288,10 +375,14 @@ def _equation(g: ColumnGraph, inputs: _Inputs, equation: Equation) -> str:
     nothing = g.node("Mul", g.to(g.node("Equal", first, first), "FP64"), g.value(0.0))
     total = g.node("Add", nothing, g.value(equation.intercept))
     for name, exponent, coefficient in equation.numbers:
+        if name not in inputs.named or name in inputs.texts:
+            raise RefusedError(f"field '{name[:60]}' is taken for a number, and is none of the model's numbers")
         value = inputs.named[name]
         powered = value if exponent == 1 else g.node("Pow", value, g.value(float(exponent)))
         total = g.node("Add", total, g.node("Mul", powered, g.value(coefficient)))
     for name, level, coefficient in equation.categories:
+        if name not in inputs.texts:
+            raise RefusedError(f"field '{name[:60]}' is compared as a category, and is none of the categorical ones")
         found = g.to(g.node("Equal", inputs.named[name], g.value(level, "BYTES")), "FP64")
         total = g.node("Add", total, g.node("Mul", found, g.value(coefficient)))
     for name in equation.needed:
@@ -300,14 +391,23 @@ def _equation(g: ColumnGraph, inputs: _Inputs, equation: Equation) -> str:
     return total
 
 
-def _clusters(g: ColumnGraph, inputs: _Inputs, model: Clusters) -> None:
+def _clusters(g: ColumnGraph, inputs: _Inputs, model: Clusters, without_answer: str) -> None:
+    if not set(model.fields) <= set(inputs.named) - inputs.texts:
+        raise RefusedError("the clusters' fields are not all numbers of the model's")
     x = g.node("Concat", *(inputs.named[name] for name in model.fields), axis=1)
+    known = g.to(g.node("Not", g.node("IsNaN", x)), "FP64")
+    x = g.node("Where", g.node("IsNaN", x), g.value(0.0), x)
     apart = g.node("Sub", g.node("Unsqueeze", x, g.value([1], "INT64")), g.value(np.array(model.centers)[None]))
     apart = g.node("Abs", apart) if model.kind == "cityBlock" else g.node("Mul", apart, apart)
-    weighted = g.node("Mul", apart, g.value(model.weights))
+    weighted = g.node(
+        "Mul", g.node("Mul", apart, g.value(model.weights)), g.node("Unsqueeze", known, g.value([1], "INT64"))
+    )
     distance = g.node("ReduceSum", weighted, g.value([2], "INT64"), keepdims=0)
+    count = g.node("ReduceSum", known, g.value([1], "INT64"), keepdims=1)
+    distance = g.node("Mul", distance, g.node("Div", g.value(float(len(model.fields))), count))
+    distance = _answered(g, distance, without_answer)
     if model.kind == "euclidean":
         distance = g.node("Sqrt", distance)
-    nearest = g.node("ArgMin", distance, axis=1, keepdims=0)
-    g.give("label", g.node("Gather", g.value(model.names, "BYTES"), nearest), "BYTES")
+    nearest = g.node("Gather", g.value(model.names, "BYTES"), g.node("ArgMin", distance, axis=1, keepdims=0))
+    g.give("label", _where_any(g, distance, nearest), "BYTES")
     g.give("distances", distance, "FP64", len(model.names))

@@ -1,0 +1,100 @@
+"""What is read of a PMML document: plain structures. pmml_rows.py evaluates them, pmml_graph.py makes them a graph."""
+
+import math
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from converters.pmml_fields import Field
+
+LINKS = ("cloglog", "loglog")  # of regressions, beside what RegressionModel had from its beginning
+Row = Mapping[str, float | str | None]
+
+
+class Test(NamedTuple):
+    """A simple predicate, or a set of texts (`isIn`); `always` and `never`; or one of `parts` joined by `and`, `or`,
+    `xor` or `surrogate`."""
+
+    operator: str
+    field: str = ""
+    value: float | str = 0.0
+    values: tuple[str, ...] = ()
+    parts: tuple["Test", ...] = ()
+
+
+class Node(NamedTuple):
+    """`score` as it stands; `shares` of the classes. `unknown`: where a test looks at a missing value, `next` asks the
+    next child, `null` predicts nothing, `last` this node's score, and `default` goes to the child at that place."""
+
+    tests: tuple[Test, ...]  # all must hold
+    score: str
+    shares: tuple[tuple[str, float], ...]
+    children: tuple["Node", ...]
+    default: int = -1
+    unknown: str = "next"
+
+
+class Tree(NamedTuple):
+    root: Node
+    classifies: bool
+    last_prediction: bool  # where no child's test holds, the node's own score counts
+
+
+class Equation(NamedTuple):
+    """One regression table: `numbers` (field, exponent, coefficient), `categories` (field, value, coefficient). Where
+    one of `needed`, fields of texts, is missing, so is the answer."""
+
+    target: str
+    intercept: float
+    numbers: tuple[tuple[str, float, float], ...]
+    categories: tuple[tuple[str, str, float], ...]
+    needed: tuple[str, ...] = ()
+
+
+class Regression(NamedTuple):
+    equations: tuple[Equation, ...]
+    normalization: str
+    classifies: bool
+
+
+class Ensemble(NamedTuple):
+    """`method`: sum, average, weightedAverage, majorityVote, weightedMajorityVote."""
+
+    method: str
+    members: tuple["Model", ...]
+    weights: tuple[float, ...]
+    classifies: bool
+
+
+class Clusters(NamedTuple):
+    """`kind`: the metric, of which squared differences (weighted by field) are taken or absolute ones."""
+
+    kind: str
+    fields: tuple[str, ...]
+    weights: tuple[float, ...]
+    names: tuple[str, ...]
+    centers: tuple[tuple[float, ...], ...]
+
+
+Model = Tree | Regression | Ensemble | Clusters
+
+
+class Target(NamedTuple):
+    """What is made of a number that is predicted, in this order; `cast`: round, ceiling, floor. `default`: where
+    nothing is predicted."""
+
+    low: float = -math.inf
+    high: float = math.inf
+    factor: float = 1.0
+    constant: float = 0.0
+    cast: str = ""
+    default: float = math.nan
+
+
+class Document(NamedTuple):
+    """`derived`: outputs that the document makes of the model's answer, which are not converted."""
+
+    fields: tuple[Field, ...]
+    model: Model
+    classes: tuple[str, ...]
+    target: Target
+    derived: tuple[str, ...] = ()
