@@ -31,13 +31,28 @@ def _float16(model: Path) -> None:
     from onnxruntime.transformers.float16 import convert_float_to_float16
 
     reduced = convert_float_to_float16(onnx.load(str(model)), keep_io_types=True, disable_shape_infer=False)
+    half = onnx.TensorProto.FLOAT16
+    casts = (a for node in reduced.graph.node if node.op_type == "Cast" for a in node.attribute if a.name == "to")
+    if not any(tensor.data_type == half for tensor in reduced.graph.initializer) and all(a.i != half for a in casts):
+        raise RefusedError(
+            "the model would be what it is with float16, as it has no numbers of single precision to compute with: "
+            "convert it without --float16, or, where it computes in double, make it single precision first"
+        )
     onnx.save(reduced, str(model))
 
 
 def _int8(model: Path) -> None:
+    import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     logging.disable(logging.WARNING)  # of a preprocessing that dynamic quantisation does not need
     quantised = model.with_name("quantised.onnx")
     quantize_dynamic(str(model), str(quantised), weight_type=QuantType.QInt8)
+    kinds = {node.op_type for node in onnx.load(str(quantised), load_external_data=False).graph.node}
+    if not any("Integer" in kind or "Linear" in kind or kind.startswith("Dynamic") for kind in kinds):
+        quantised.unlink()
+        raise RefusedError(
+            "the model would be what it is with int8, as it has no weights of matrices or convolutions in single "
+            "precision: convert it without --int8, or, where it computes in double, make it single precision first"
+        )
     quantised.replace(model)

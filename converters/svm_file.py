@@ -3,6 +3,7 @@
 Sources: svm.cpp (svm_save_model) and linear.cpp (save_model) of the two libraries.
 """
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,6 +17,12 @@ MAX_NUMBERS = 200_000_000
 Array = NDArray[np.float64]
 
 _KERNELS = ("linear", "polynomial", "rbf", "sigmoid")
+_PARAMETERS: dict[str, tuple[str, ...]] = {
+    "linear": (),
+    "polynomial": ("degree", "gamma", "coef0"),
+    "rbf": ("gamma",),
+    "sigmoid": ("gamma", "coef0"),
+}
 _TYPES = ("c_svc", "nu_svc", "one_class", "epsilon_svr", "nu_svr")
 
 
@@ -71,9 +78,19 @@ def _header(lines: list[str], ends: str) -> tuple[dict[str, list[str]], int]:
 
 def _numbers(header: dict[str, list[str]], key: str) -> Array:
     try:
-        return np.array([float(word) for word in header.get(key, [])])
+        found = np.array([float(word) for word in header.get(key, [])])
     except ValueError:
         raise RefusedError(f"'{key}' of the file holds what is no number") from None
+    if not np.isfinite(found).all():
+        raise RefusedError(f"'{key}' of the file is not finite: the training has failed")
+    return found
+
+
+def _labels(header: dict[str, list[str]]) -> tuple[int, ...]:
+    found = _numbers(header, "label")
+    if (found != np.floor(found)).any():
+        raise RefusedError("the file's labels are no integers, which is all that the library knows")
+    return tuple(int(value) for value in found)
 
 
 def _number(header: dict[str, list[str]], key: str, default: float = 0.0) -> float:
@@ -98,7 +115,7 @@ def read_svm(text: str) -> Svm:
     if len(rows) != total or not rows:
         raise RefusedError(f"the file is cut short: it says {total} support vectors and has {len(rows)}")
     classes = max(2, int(_number(header, "nr_class", 2)))
-    labels = tuple(int(value) for value in _numbers(header, "label"))
+    labels = _labels(header)
     counts = tuple(int(value) for value in _numbers(header, "nr_sv"))
     rho, (prob_a, prob_b) = _numbers(header, "rho"), (_numbers(header, key) for key in ("probA", "probB"))
     is_classifier = kind in ("c_svc", "nu_svc")
@@ -107,6 +124,13 @@ def read_svm(text: str) -> Svm:
         is_classifier and (len(labels) != classes or len(counts) != classes or sum(counts) != total)
     ):
         raise RefusedError("the file's header does not fit together: rho, label and nr_sv do not go with nr_class")
+    if is_classifier and {len(prob_a), len(prob_b)} not in ({0}, {pairs}):
+        raise RefusedError(
+            "the file's header does not fit together: probA and probB are not one for each pair of classes"
+        )
+    lacking = [key for key in _PARAMETERS[kernel] if key not in header]
+    if lacking:
+        raise RefusedError(f"the file does not say the {' and '.join(lacking)} of its kernel '{kernel}': save it again")
     width = classes - 1 if is_classifier else 1
     coefficients, vectors = _vectors(rows, width)
     degree, gamma, coef0 = (_number(header, key) for key in ("degree", "gamma", "coef0"))
@@ -124,6 +148,8 @@ def _vectors(rows: list[list[str]], width: int) -> tuple[Array, Array]:
         raise RefusedError(
             f"{len(rows)} support vectors of {features} features are none, or more than can be converted"
         )
+    if not np.isfinite(coefficients).all() or not all(math.isfinite(value) for row in sparse for _, value in row):
+        raise RefusedError("a support vector holds what is not finite: the training has failed")
     vectors = np.zeros((len(rows), features))
     for number, row in enumerate(sparse):
         for index, value in row:
@@ -140,7 +166,7 @@ def read_linear(text: str) -> Linear:
     solver = " ".join(header.get("solver_type", []))
     classes, features = int(_number(header, "nr_class", 2)), int(_number(header, "nr_feature"))
     bias = _number(header, "bias", -1.0)
-    labels = tuple(int(value) for value in _numbers(header, "label"))
+    labels = _labels(header)
     try:
         weights = np.array([[float(word) for word in line.split()] for line in lines[start:] if line.strip()])
     except ValueError:

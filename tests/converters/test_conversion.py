@@ -1,13 +1,15 @@
 """A conversion in its own process, from the file to the record."""
 
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from converters import isolation
+from appliance.core.errors import RefusedError
+from converters import isolation, precision
 from converters.detection import detect
 from converters.frameworks.onnx import CONVERTER
 from converters.isolation import Limits
@@ -90,6 +92,21 @@ def test_a_model_that_draws_random_numbers_is_told_of_as_such(tmp_path: Path) ->
         record = converted(path, work / "bundle", Options()).record
     assert not record.parity.within
     assert "RandomNormalLike" in record.notes[-1]
+
+
+@pytest.mark.parametrize("word", ["float16", "int8"])
+def test_what_would_be_the_same_in_lower_precision_is_refused(word: Literal["float16", "int8"], tmp_path: Path) -> None:
+    x, y = (
+        helper.make_tensor_value_info(name, onnx.TensorProto.DOUBLE, ["rows", width])
+        for name, width in (("x", 2), ("y", 3))
+    )
+    weights = numpy_helper.from_array(np.ones((2, 3)), "w")
+    graph = helper.make_graph([helper.make_node("MatMul", ["x", "w"], ["y"])], "g", [x], [y], [weights])
+    path = tmp_path / "model.onnx"
+    onnx.save_model(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8), path)
+    with pytest.raises(RefusedError, match=f"what it is with {word}.*without --{word}"):
+        precision.reduce(path, word)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["model.onnx"]
 
 
 def test_int8_is_compared_on_rows_of_one_size(tmp_path: Path) -> None:

@@ -117,6 +117,24 @@ def test_files_that_are_cut_short_are_refused() -> None:
                 pmml_file.read_pmml(text[:size].encode()) if "pmml" in name else svm_file.read_svm(text[:size])
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "match"),
+    [
+        ("gamma ", "gamme ", "does not say the gamma of its kernel 'rbf'"),
+        ("gamma ", "gamma nan ", "'gamma' of the file is not finite"),
+        ("label ", "label 0.5 ", "no integers"),
+        ("probA ", "probA 1 ", "not one for each pair"),
+        ("\nSV\n0.", "\nSV\nnan 0.", "cannot be read"),
+        (" 1:5.4", " 1:inf", "what is not finite"),
+    ],
+)
+def test_a_damaged_machine_is_refused(old: str, new: str, match: str) -> None:
+    text = (ORIGINALS / "c_svc_rbf.svm").read_text()
+    assert old in text
+    with pytest.raises(RefusedError, match=match):
+        svm_file.read_svm(text.replace(old, new, 1))
+
+
 def test_what_a_document_has_that_is_not_read_is_refused_by_name() -> None:
     text = (ORIGINALS / "forest.pmml").read_text()
     for old, new, sentence in (
