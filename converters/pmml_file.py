@@ -17,6 +17,7 @@ from converters.pmml_fields import number, read_field, refuse_other_treatment
 from converters.pmml_general import read_general
 from converters.pmml_model import (
     LINKS,
+    Chain,
     Clusters,
     Document,
     Ensemble,
@@ -24,6 +25,7 @@ from converters.pmml_model import (
     Model,
     Node,
     Regression,
+    Step,
     Target,
     Test,
     Tree,
@@ -107,7 +109,7 @@ class _Reader:
         named = [value.get("value", "") for value in declared.iter("Value")] if declared is not None else []
         within = _classes_within(model)
         others = set(named) - set(within)
-        if isinstance(model, Regression) and (
+        if isinstance(model.last if isinstance(model, Chain) else model, Regression) and (
             len(set(within)) != len(within) or "" in within or (others and (len(within) > 1 or len(others) > 1))
         ):
             raise RefusedError("the regression has not one table for each class that the target's field lists")
@@ -120,7 +122,7 @@ class _Reader:
             "TreeModel": self._tree,
             "RegressionModel": self._regression,
             "GeneralRegressionModel": self._general,
-            "MiningModel": self._ensemble,
+            "MiningModel": self._mining,
             "ClusteringModel": self._clusters,
         }
         if element.tag not in readers:
@@ -220,14 +222,14 @@ class _Reader:
             equations.append(Equation(target, intercept, numbers, categories, read.factors))
         return Regression(tuple(equations), read.normalization, element.get("functionName") == "classification")
 
+    def _mining(self, element: Element) -> Model:
+        segmentation = element.find("Segmentation")
+        is_chain = segmentation is not None and segmentation.get("multipleModelMethod") == "modelChain"
+        return self._chain(element) if is_chain else self._ensemble(element)
+
     def _ensemble(self, element: Element) -> Ensemble:
         segmentation = element.find("Segmentation")
         method = segmentation.get("multipleModelMethod", "") if segmentation is not None else ""
-        if method in ("modelChain", "x-modelChain", "multiModelChain"):
-            raise RefusedError(
-                "a modelChain, as boosted classifiers are written, is not converted: convert the booster's own file, "
-                "which its library saves, in place of the document"
-            )
         if method not in ("sum", "average", "weightedAverage", "weightedSum", "majorityVote", "weightedMajorityVote"):
             raise RefusedError(f"an ensemble by '{method}' is not converted: expected sum, average, or a vote")
         classifies = element.get("functionName") == "classification"
@@ -238,15 +240,48 @@ class _Reader:
             raise RefusedError(f"an ensemble with missingPredictionTreatment '{treatment[:40]}' is not converted")
         members: list[Model] = []
         weights = []
-        for segment in segmentation.findall("Segment") if segmentation is not None else ():
-            if segment.find("True") is None:
-                raise RefusedError("a segment that holds for some rows alone is not converted")
-            inner = next(c for c in segment if c.tag in (*_MODELS, "Scorecard") or _KNOWN_ELSEWHERE.fullmatch(c.tag))
+        for segment, inner in _segments(segmentation):
             members.append(self._member(inner, classifies=classifies))
             weights.append(float(segment.get("weight", 1.0)))
         if not members:
             raise RefusedError("an ensemble has no Segment")
         return Ensemble(method, tuple(members), tuple(weights), classifies)
+
+    def _chain(self, element: Element) -> Chain:
+        segmentation = element.find("Segmentation")
+        if element is not self._model:
+            raise RefusedError("a modelChain within another model is not converted")
+        if segmentation is not None and segmentation.get("missingPredictionTreatment") == "skipSegment":
+            raise RefusedError("a modelChain with missingPredictionTreatment 'skipSegment' is not converted")
+        inners = [inner for _, inner in _segments(segmentation)]
+        if not inners:
+            raise RefusedError("a modelChain has no Segment")
+        steps = [step for inner in inners[:-1] for step in self._steps(inner)]
+        names = [step.name for step in steps]
+        if len(set(names)) != len(names) or set(names) & set(self._dictionary):
+            raise RefusedError("models of a modelChain give what they find under a name that is taken")
+        classifies = element.get("functionName") == "classification"
+        return Chain(tuple(steps), self._member(inners[-1], classifies=classifies), classifies)
+
+    def _steps(self, inner: Element) -> list[Step]:
+        """What the model of a chain gives to those after it."""
+        found = []
+        for output in inner.findall("Output/OutputField"):
+            name, feature, label = output.get("name", ""), output.get("feature", "predictedValue"), output.get("value")
+            number = feature == "predictedValue" and inner.get("functionName") == "regression"
+            if not (number or (feature == "probability" and inner.tag == "RegressionModel" and label)):
+                raise RefusedError(
+                    f"a modelChain hands on '{name[:60]}' ({feature[:40]}), which is not converted: expected a number "
+                    "or a probability; convert the model's own file, which its library saves, in place of the document"
+                )
+            outer = {field.get("name", ""): field for field in self._model.findall("MiningSchema/MiningField")}
+            refuse_other_treatment(inner.find("MiningSchema"), outer)
+            model = self.read(inner)
+            classes = () if number else tuple(_classes_within(model))
+            if not number and (len(classes) < 2 or len(set(classes)) != len(classes) or label not in classes):
+                raise RefusedError("a regression of a modelChain has not one table for each of its classes")
+            found.append(Step(name, model, self._rescale(inner), classes, "" if number else str(label)))
+        return found
 
     def _member(self, inner: Element, *, classifies: bool) -> Model:
         if inner.find("Targets") is not None and self._rescale(inner) != Target():
@@ -279,6 +314,19 @@ class _Reader:
             raise RefusedError("the clusters' centres do not go with the fields")
         weights = tuple(float(field.get("fieldWeight", 1.0)) for field in fields)
         return Clusters(kind, tuple(field.get("field", "") for field in fields), weights, names, centers)
+
+
+def _segments(segmentation: Element | None) -> list[tuple[Element, Element]]:
+    """Each segment and its model. Raises RefusedError where one does not hold for all rows."""
+    found = []
+    for segment in segmentation.findall("Segment") if segmentation is not None else ():
+        if segment.find("True") is None:
+            raise RefusedError("a segment that holds for some rows alone is not converted")
+        inner = next((c for c in segment if c.tag == "Scorecard" or _KNOWN_ELSEWHERE.fullmatch(c.tag)), None)
+        if inner is None:
+            raise RefusedError("a segment has no model of its own")
+        found.append((segment, inner))
+    return found
 
 
 def _equation(element: Element) -> Equation:
@@ -364,6 +412,8 @@ def _classes_within(model: Model) -> list[str]:
         return [name for member in model.members for name in _classes_within(member)]
     if isinstance(model, Clusters):
         return []
+    if isinstance(model, Chain):
+        return _classes_within(model.last)
     found: dict[str, None] = {}
     stack = [model.root]
     while stack:
@@ -388,6 +438,8 @@ def _fields_within(model: Model) -> set[str]:
                 found |= {name for name, *_ in (*equation.numbers, *equation.categories)} | set(equation.needed)
         elif isinstance(item, Ensemble):
             stack.extend(item.members)
+        elif isinstance(item, Chain):
+            stack.extend((*(step.model for step in item.steps), item.last))
         elif isinstance(item, Tree):
             stack.append(item.root)
         elif isinstance(item, Node):

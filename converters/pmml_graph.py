@@ -14,6 +14,7 @@ from appliance.core.errors import RefusedError
 from converters.column_graph import ColumnGraph
 from converters.pmml_field_graph import FieldGraph
 from converters.pmml_model import (
+    Chain,
     Clusters,
     Document,
     Ensemble,
@@ -196,6 +197,13 @@ def _values(g: ColumnGraph, inputs: _Inputs, model: Model, classes: tuple[str, .
     """[rows, classes], or [rows, 1] of a number."""
     if isinstance(model, Regression):
         return _regression(g, inputs, model, classes)
+    if isinstance(model, Chain):
+        for step in model.steps:
+            value = _values(g, inputs, step.model, step.classes)
+            if step.label:
+                value = g.node("Gather", value, g.value([step.classes.index(step.label)], "INT64"), axis=1)
+            inputs.named[step.name] = value if step.label else _told(g, value, step.target)
+        return _values(g, inputs, model.last, classes)
     if not isinstance(model, Ensemble):
         return _trees(g, inputs, (model,), (1.0,), classes, votes=False)
     votes = "Vote" in model.method

@@ -75,9 +75,6 @@ class Clusters(NamedTuple):
     centers: tuple[tuple[float, ...], ...]
 
 
-Model = Tree | Regression | Ensemble | Clusters
-
-
 class Target(NamedTuple):
     """What is made of a number that is predicted, in this order; `cast`: round, ceiling, floor. `default`: where
     nothing is predicted."""
@@ -88,6 +85,28 @@ class Target(NamedTuple):
     constant: float = 0.0
     cast: str = ""
     default: float = math.nan
+
+
+class Step(NamedTuple):
+    """A model of a chain, and what those after it see of it as field `name`: its number as `target` makes it, or how
+    likely `label` is of its `classes`."""
+
+    name: str
+    model: "Model"
+    target: Target
+    classes: tuple[str, ...]
+    label: str
+
+
+class Chain(NamedTuple):
+    """The steps in their order; `last` answers."""
+
+    steps: tuple[Step, ...]
+    last: "Model"
+    classifies: bool
+
+
+Model = Tree | Regression | Ensemble | Clusters | Chain
 
 
 class Document(NamedTuple):

@@ -16,7 +16,7 @@ from converters.converter import Conversion, Converter, Feed, Say
 from converters.detected import Detected
 from converters.options import Options
 from converters.pmml_fields import InvalidValueError, prepared
-from converters.pmml_model import Clusters, Document, Ensemble, Model, Node, Regression, Row, Target, Test, Tree
+from converters.pmml_model import Chain, Clusters, Document, Ensemble, Model, Node, Regression, Row, Target, Test, Tree
 
 MAX_BYTES = 512 * 2**20
 
@@ -101,6 +101,8 @@ def _number(model: Model, row: Row) -> float:
         if model.normalization in ("softmax", "logit"):
             return 0.0 if value <= -700 else 1 / (1 + math.exp(-value))  # NaN stays NaN
         return math.exp(value) if model.normalization == "exp" else pmml_rows.linked(model.normalization, value)
+    if isinstance(model, Chain):
+        return _number(model.last, _chained(model, row))
     assert isinstance(model, Ensemble)
     values = [_number(member, row) for member in model.members]
     if model.method == "sum":
@@ -115,6 +117,8 @@ def _shares(model: Model, classes: tuple[str, ...], row: Row) -> list[float]:
         return pmml_rows.shares_of(pmml_rows.reached(model, row), classes)
     if isinstance(model, Regression):
         return _regressed(model, classes, row)
+    if isinstance(model, Chain):
+        return _shares(model.last, classes, _chained(model, row))
     assert isinstance(model, Ensemble)
     says = _says if "Vote" in model.method else _shares
     found = np.array([says(member, classes, row) for member in model.members])
@@ -131,6 +135,18 @@ def _says(model: Model, classes: tuple[str, ...], row: Row) -> list[float]:
         return pmml_rows.votes_of(pmml_rows.reached(model, row), classes)
     shares = np.array(_shares(model, classes, row))
     return list(np.zeros(len(shares)) if np.isnan(shares).any() else np.eye(len(shares))[int(shares.argmax())])
+
+
+def _chained(model: Chain, row: Row) -> Row:
+    """The row, and what each step found."""
+    found = dict(row)
+    for step in model.steps:
+        if step.label:
+            value = _shares(step.model, step.classes, found)[step.classes.index(step.label)]
+        else:
+            value = _told(step.target, step.model, found)
+        found[step.name] = None if math.isnan(value) else value
+    return found
 
 
 def _regressed(model: Regression, classes: tuple[str, ...], row: Row) -> list[float]:
@@ -223,6 +239,8 @@ def _marks(model: Model) -> dict[str, set[float]]:
         item = stack.pop()
         if isinstance(item, Ensemble):
             stack.extend(item.members)
+        elif isinstance(item, Chain):
+            stack.extend((*(step.model for step in item.steps), item.last))
         elif isinstance(item, Tree):
             stack.append(item.root)
         elif isinstance(item, Clusters):

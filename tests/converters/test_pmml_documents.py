@@ -233,6 +233,27 @@ def test_what_a_document_makes_of_the_answer_is_said_to_be_left_out(tmp_path: Pa
     assert "left out: price" in made.notes[0]
 
 
+def handing_on(member: str, name: str, feature: str, more: str = "") -> str:
+    return member.replace("SCHEMA", f'SCHEMA<Output><OutputField name="{name}" feature="{feature}"/></Output>{more}', 1)
+
+
+def test_a_chain_answers_by_what_its_models_hand_on(tmp_path: Path) -> None:
+    """As boosted classifiers are written: trees, their target, and a regression of what they say."""
+    rescaled = '<Targets><Target rescaleFactor="2" rescaleConstant="-3"/></Targets>'
+    margin = handing_on(ensemble("sum", tree(LESS, MORE), tree(IS_A)), "s", "predictedValue", rescaled)
+    last = (
+        '<RegressionModel functionName="classification" normalizationMethod="logit"><MiningSchema>'
+        '<MiningField name="y" usageType="target"/><MiningField name="s"/></MiningSchema>'
+        + TABLES.replace('name="x"', 'name="s"')
+        + "</RegressionModel>"
+    )
+    text = document(ensemble("modelChain", margin, last, function="classification"), y=CLASSES)
+    found = answers(text, tmp_path, [0.0, 2.0, NAN], ["a", "b", "a"])
+    likely = 1 / (1 + np.exp(-(1 + 2 * (2 * np.array([2.0, 4.0]) - 3))))
+    assert found["probabilities"][:2, 1] == pytest.approx(likely, rel=1e-6)
+    assert np.isnan(found["probabilities"][2]).all()
+
+
 INNER, PLAIN = tree(LESS), '<MiningField name="x" />'
 
 
@@ -244,7 +265,9 @@ INNER, PLAIN = tree(LESS), '<MiningField name="x" />'
         (document(ensemble("sum", INNER)).replace(PLAIN, PLAIN.replace(" />", "/>"), 1).replace(
             PLAIN, '<MiningField name="x" missingValueReplacement="1"/>'), "of its own for field 'x'"),
         (document(ensemble("average", INNER, function="classification"), y=CLASSES), "another functionName"),
-        (document(ensemble("modelChain", INNER)), "booster's own file"),
+        (document(ensemble("modelChain", handing_on(INNER, "x", "predictedValue"), INNER)), "name that is taken"),
+        (document(ensemble("modelChain", handing_on(INNER, "s", "entityId"), INNER)), r"'s' \(entityId\)"),
+        (document(ensemble("average", ensemble("modelChain", INNER))), "within another model"),
         (document(ensemble("average", INNER).replace("average\"", 'average" missingPredictionTreatment="skipSegment"')),
          "skipSegment"),
         (document(tree(LESS), x=X.replace("double", "date")), "of the type 'date'"),
