@@ -8,12 +8,14 @@ import shutil
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from math import inf
 from pathlib import Path
 
 from appliance.core.durable import disk_faults, sync_file, sync_folder
 from appliance.core.errors import IngleError, UnavailableError
 
 LOCK_WAIT_S = 5.0
+_LEAST_FREE_BYTES = 256 * 1024  # of the disk, for a database to be opened at all
 
 
 class DamagedError(IngleError):
@@ -191,13 +193,21 @@ def remove_database(path: Path) -> None:
             Path(f"{path}{suffix}").unlink(missing_ok=True)
 
 
+def _free_bytes(folder: Path) -> float:
+    try:
+        return shutil.disk_usage(folder).free
+    except OSError:
+        return inf
+
+
 def _fault(path: Path, error: sqlite3.Error) -> IngleError:
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the low byte is the family, the rest says which of it
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         return UnavailableError(
             f"{path} is in use by another process: end that process, or use another data folder", retry_after_s=1.0
         )
-    if code == sqlite3.SQLITE_FULL:
+    # With no room for its shared memory a database that is only opened fails as a broken disk does.
+    if code == sqlite3.SQLITE_FULL or (code == sqlite3.SQLITE_IOERR and _free_bytes(path.parent) < _LEAST_FREE_BYTES):
         return UnavailableError(f"{path} cannot be written, the disk is full: make room and try again")
     if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
         return IngleError(f"{path} cannot be opened for writing ({error}): check who owns the data folder")

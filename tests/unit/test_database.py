@@ -1,6 +1,7 @@
 """A database is brought to its schema with its former self kept beside it; what cannot be done is a sentence."""
 
 import resource
+import shutil
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -130,3 +131,16 @@ def test_a_disk_without_room_is_a_sentence_and_what_was_confirmed_stays(file: Pa
     again = Database(file, (FIRST,))
     assert again.rows("SELECT count(*) FROM word") == [(int(str(confirmed[0][0])) + 1,)]
     again.close()
+
+
+@pytest.mark.parametrize(("free_bytes", "sentence"), [(0, "the disk is full"), (2**30, "check the disk")])
+def test_a_disk_error_is_said_to_be_a_full_disk_where_it_is_one(
+    free_bytes: int, sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(2**30, 2**30 - free_bytes, free_bytes))  # type: ignore[attr-defined]
+    database = Database(tmp_path / "words.sqlite", [FIRST])
+    error = sqlite3.OperationalError("disk I/O error")
+    error.sqlite_errorcode = sqlite3.SQLITE_IOERR | 19 << 8  # its shared memory cannot be made larger
+    with pytest.raises(IngleError, match=sentence), database._faults():
+        raise error
+    database.close()
