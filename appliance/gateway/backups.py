@@ -7,7 +7,7 @@ Runs in threads of the gateway. A backup holds the catalogue, the keys' records 
 import shutil
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -31,6 +31,7 @@ from appliance.core.digests import file_digest, folder_digest
 from appliance.core.durable import disk_faults, sync_file, sync_folder
 from appliance.core.errors import BusyError, RefusedError, TooLargeError
 from appliance.core.models import ModelVersion
+from appliance.core.names import ModelName
 from appliance.core.release import VERSION
 from appliance.core.swap import begin_swap, decide_swap, drop_swap, finish_swap
 from appliance.security.keys import KEYS_FILE, KeyRing
@@ -52,6 +53,10 @@ class Restored(NamedTuple):
 
     contents: Contents
     gone: list[ModelVersion]
+
+
+def _unheard(_brought: Sequence[tuple[ModelName, str]]) -> None:
+    """The node is in no mesh."""
 
 
 class Backups:
@@ -92,9 +97,12 @@ class Backups:
         finally:
             self._catalogue.discard(incoming)
 
-    def restore(self, source: Source) -> Restored:
+    def restore(
+        self, source: Source, *, on_checked: Callable[[Sequence[tuple[ModelName, str]]], None] = _unheard
+    ) -> Restored:
         """Puts what a backup holds in the place of all models, versions, aliases and keys; this box's admin key stays
-        good. A kill at any moment leaves all of the old or all of the new.
+        good. A kill at any moment leaves all of the old or all of the new. `on_checked` is told, in this thread, which
+        models' artifacts, by digest, are about to be here.
 
         Raises RefusedError where it is no whole and unchanged backup, TooLargeError where the disk has no room,
         BusyError where another restore runs; nothing is changed then.
@@ -107,11 +115,12 @@ class Backups:
                 prepared = begin_swap(self._catalogue.folder)
                 taken = _Taken(self._catalogue, incoming, prepared)
                 contents = read_backup(source, taken.accept, taken.place)
-                _check(contents, prepared)
+                brought = _check(contents, prepared)
                 self._keys.carry_over(prepared)
                 drop_snapshots(prepared)  # of a backup in an older form: the backup itself is one
                 for staged in taken.staged():
                     self._catalogue.place(staged)
+                on_checked(brought)
                 gone = self._catalogue.exchange(partial(self._keys.exchange, self._swap))
             return Restored(contents, gone)
         finally:
@@ -183,15 +192,15 @@ def _by_digest(catalogue: Catalogue) -> list[ModelVersion]:
     return list({version.digest: version for entry in catalogue.held() for version in entry.versions}.values())
 
 
-def _check(contents: Contents, prepared: Path) -> None:
-    """Opens the catalogue that was brought, which brings it to this version's schema. Raises RefusedError where it
-    cannot be read, or names what the backup does not hold."""
+def _check(contents: Contents, prepared: Path) -> list[tuple[ModelName, str]]:
+    """Opens the catalogue that was brought, which brings it to this version's schema; what is in it. Raises
+    RefusedError where it cannot be read, or names what the backup does not hold."""
     store = Store(prepared / CATALOGUE_FILE, prepared)
     try:
-        for _ in store.entries():
-            pass
+        brought = [(entry.name, version.digest) for entry in store.entries() for version in entry.versions]
         missing = store.artifacts() - contents.artifacts().keys()
     finally:
         store.close()
     if missing:
         raise RefusedError(f"the backup does not hold the artifact {min(missing)[:12]}, which a version in it has")
+    return brought

@@ -6,12 +6,13 @@ knows.
 
 import asyncio
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from aiohttp import StreamReader, web
 
 from appliance.core.errors import IngleError, NotFoundError
 from appliance.core.models import ModelVersion
+from appliance.core.names import ModelName
 from appliance.gateway.answers import RestoreAnswer
 from appliance.gateway.asked import broken_bodies, who
 from appliance.gateway.backups import Backups
@@ -74,7 +75,12 @@ class BackupsApi:
         principal = who(request, self._dataplane)
         principal.require("admin", None)
         refuse_encoding(request)
-        restored = await asyncio.to_thread(self._backups.restore, _Uploaded(request.content))
+        loop = asyncio.get_running_loop()
+
+        def lift(brought: Sequence[tuple[ModelName, str]]) -> None:
+            loop.call_soon_threadsafe(self._dataplane.deployer.lift, brought)
+
+        restored = await asyncio.to_thread(self._backups.restore, _Uploaded(request.content), on_checked=lift)
         for model in restored.gone:
             self._dataplane.forget(model, self._successor(model))
         contents = restored.contents

@@ -6,7 +6,7 @@ holds it deletes it. An order asks those in reach to do so before the deleter is
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import suppress
 from typing import Protocol
 
@@ -69,10 +69,12 @@ class Deletions:
         key = removal_key(str(model.version), model.digest)
         self._mesh.write_register(kind="removed", name=str(model.name), key=key, value=model.digest)
 
-    def lift(self, name: ModelName, digest: str) -> None:
-        """This content is deployed anew as a version of the model: that it was once removed holds no more."""
+    def lift(self, made: Collection[tuple[ModelName, str]]) -> None:
+        """These contents, by digest, are deployed or restored anew as versions of these models: that they were once
+        removed holds no more."""
+        wanted = {(str(name), digest) for name, digest in made}
         for register in self._mesh.registers:
-            if register.kind == "removed" and register.name == str(name) and register.value == digest:
+            if register.kind == "removed" and (register.name, register.value) in wanted:
                 self._mesh.write_register(kind="removed", name=register.name, key=register.key, value="")
 
     async def take(self, model: MeshModel) -> bool:

@@ -7,7 +7,7 @@ import asyncio
 import json
 import re
 import zipfile
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -97,7 +97,7 @@ class Deployer:
         replaced = self._load_made(target, ordinal)
         before = self._default(target)
         if self.copies:
-            self.copies.deletions.lift(target, staged.digest)
+            self.copies.deletions.lift([(target, staged.digest)])
         model, created = await asyncio.to_thread(
             self._catalogue.publish,
             staged,
@@ -119,6 +119,11 @@ class Deployer:
         if trial.wanted and before is not None:
             warnings = (*warnings, *await self._try(model, trial, before))
         return DeployResult(model, created, warnings)
+
+    def lift(self, made: Collection[tuple[ModelName, str]]) -> None:
+        """What is to lie here anew is removed in the mesh no more. Before it does, or it goes at once."""
+        if self.copies:
+            self.copies.deletions.lift(made)
 
     async def make_room(self, size_bytes: int) -> None:
         """Has copies that the mesh made here by itself give way to a deploy of so many bytes, where that helps."""

@@ -1,9 +1,10 @@
 """Copies across a mesh in memory: wishes that are kept, refusals, deletions, restarts."""
 
 import asyncio
+import io
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -11,8 +12,11 @@ import pytest
 
 from appliance.core.copy_wish import CopyWish
 from appliance.core.errors import ConflictError, NotFoundError, RefusedError
+from appliance.core.names import ModelName
 from appliance.gateway import copies
+from appliance.gateway.backups import Backups
 from appliance.routing import copies_due
+from appliance.security.keys import KeyRing
 from federation.messages import Chunk, Order
 from tests.unit.copying_in_memory import NAME, Lan
 
@@ -180,11 +184,36 @@ def test_what_is_deployed_anew_after_it_was_deleted_stays(tmp_path: Path) -> Non
             await until(lambda: lan["b"].catalogue.has_model(NAME))
             await lan["b"].copies.delete(NAME, "1.0.0")
             assert not lan["a"].holds()
-            lan["a"].copies.deletions.lift(NAME, digest)
+            lan["a"].copies.deletions.lift([(NAME, digest)])
             lan["a"].deploy(CONTENT)
             lan["a"].copies.set_wish(NAME, CopyWish(2))
             await until(lan["b"].holds)
             assert lan["a"].holds()
+
+    run(scenario)
+
+
+def test_what_a_backup_brings_back_after_it_was_deleted_stays(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with lan_of(tmp_path, "ab") as lan:
+            a, loop = lan["a"], asyncio.get_running_loop()
+            a.deploy(CONTENT)
+            keys = KeyRing(a.folder)
+            backups = Backups(a.catalogue, keys)
+            with backups.taken("a") as backup:
+                whole = io.BytesIO(b"".join(backup.pieces))
+            await until(lambda: lan["b"].catalogue.has_model(NAME))
+            await lan["b"].copies.delete(NAME, None)
+            assert not a.holds()
+
+            def lift(brought: Sequence[tuple[ModelName, str]]) -> None:
+                loop.call_soon_threadsafe(a.copies.deletions.lift, brought)
+
+            await asyncio.to_thread(backups.restore, whole, on_checked=lift)
+            await until(lambda: lan["b"].catalogue.has_model(NAME))
+            assert a.holds()
+            assert not [r for r in lan["b"].mesh.registers if r.kind == "removed" and r.value]
+            keys.close()
 
     run(scenario)
 
