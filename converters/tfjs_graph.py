@@ -146,7 +146,7 @@ def _step(step: str, name: str, value: str, more: Iterator[str], fused: Any) -> 
         made = _node("LeakyRelu", name, [value], dtype)
         made.attr["alpha"].f = fused.attr["leakyrelu_alpha"].f if "leakyrelu_alpha" in fused.attr else 0.2
         yield made
-    elif step in (*_PLAIN, "Linear", "linear", "Identity"):
+    elif step in (*_PLAIN, "Linear", "linear", "Identity", "NoOp"):
         yield _node(step if step in _PLAIN else "Identity", name, [value], dtype)
     else:
         raise RefusedError(f"the operator '{fused.name}' ({fused.op}) has {step[:40]} fused in it, which is not known")

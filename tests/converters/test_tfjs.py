@@ -213,6 +213,7 @@ FUSED: dict[str, dict[str, Any]] = {
     "Prelu": {"op": "_FusedConv2D", "steps": ["BiasAdd", "Prelu"], "more": ["bias", "alpha"]},
     "LeakyRelu": {"op": "_FusedConv2D", "steps": ["BiasAdd", "LeakyRelu"], "more": ["bias"]},
     "Relu6": {"op": "FusedDepthwiseConv2dNative", "steps": ["BiasAdd", "Relu6"], "more": ["bias"]},
+    "no bias": {"op": "FusedDepthwiseConv2dNative", "steps": ["NoOp", "Relu6"], "more": []},
 }
 
 
@@ -241,11 +242,12 @@ def test_what_tensorflow_js_fuses_is_taken_apart_into_the_same(name: str, tmp_pa
     assert compared(made, CONVERTER, f"graph model: {case['op']} with {name}", rows=24).within
     x = (random.normal(size=(2, 8, 8, 4)) * 4).astype(np.float32)
     raw = tf.nn.depthwise_conv2d(x, kernel, [1] * 4, "SAME") if depthwise else tf.nn.conv2d(x, kernel, 1, "SAME")
-    raw = raw.numpy() + weights["bias"]
+    raw = raw.numpy() + weights.get("bias", 0)
     wanted = {
         "Prelu": lambda: np.where(raw > 0, raw, raw * weights["alpha"]),
         "LeakyRelu": lambda: np.where(raw > 0, raw, raw * np.float32(0.3)),
         "Relu6": lambda: np.clip(raw, 0, 6),
+        "no bias": lambda: np.clip(raw, 0, 6),
     }[name]()
     assert Session(made.model).run({"x": x})["y"] == pytest.approx(wanted, rel=1e-4, abs=1e-4)
 
