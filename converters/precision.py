@@ -45,9 +45,13 @@ def _int8(model: Path) -> None:
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    logging.disable(logging.WARNING)  # of a preprocessing that dynamic quantisation does not need
     quantised = model.with_name("quantised.onnx")
-    quantize_dynamic(str(model), str(quantised), weight_type=QuantType.QInt8)
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)  # of a preprocessing that dynamic quantisation does not need
+    try:
+        quantize_dynamic(str(model), str(quantised), weight_type=QuantType.QInt8)
+    finally:
+        logging.disable(before)
     kinds = {node.op_type for node in onnx.load(str(quantised), load_external_data=False).graph.node}
     if not any("Integer" in kind or "Linear" in kind or kind.startswith("Dynamic") for kind in kinds):
         quantised.unlink()
