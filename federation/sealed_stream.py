@@ -24,7 +24,10 @@ from federation.sealing import BANNER, OPENING_BYTES, TAG_BYTES, BrokenStreamErr
 # Each record costs some 25 µs besides its bytes; one of a large body is opened there while the next is sealed here.
 RECORD_BYTES = 512 * 1024
 _MAX_RECORD_BYTES = PREFIX_SIZE + MAX_HEAD_BYTES + PART_FROM_BYTES + TAG_BYTES
+# More than a record, or what came behind a head would be moved before it is opened.
+_LARGE_BUFFER_BYTES = RECORD_BYTES + 128 * 1024
 _AHEAD_BYTES = RECORD_BYTES  # of what is sealed and has not left: more is sealed when it has
+_SMALL_BYTES = RECORD_BYTES // 2  # for what is smaller no room is kept
 _REST_S = 5.0
 # After so much the loop sees to others: some 0.6 ms of opening or of sealing, or 128 small messages, as many calls.
 _TURN_BYTES, _RECORD_COSTS_BYTES = 1024 * 1024, 8 * 1024
@@ -74,7 +77,7 @@ class SealedStream(asyncio.BufferedProtocol):
         self._in: Sealed | None = None
         self._transport: asyncio.Transport | None = None
         self._reason = "the connection ended"
-        self._came = RecordBuffer(RECORD_BYTES + TAG_BYTES + SIZE.size)
+        self._came = RecordBuffer(_LARGE_BUFFER_BYTES)
         self._rest: asyncio.TimerHandle | None = None
         self._first: bytes | None = None  # of a message whose body has not all come
         self._body = memoryview(b"")
@@ -83,6 +86,7 @@ class SealedStream(asyncio.BufferedProtocol):
         self._turn_bytes = 0  # what was read since the loop last saw to others
         self._unsealed: deque[Buffer] = deque()
         self._unsealed_bytes = 0
+        self._spare: bytearray | None = None  # where a large record was sealed that has left
         self._paused = False
         self._seals_soon = False
 
@@ -196,7 +200,7 @@ class SealedStream(asyncio.BufferedProtocol):
             self._hear()
 
     def _let_go(self) -> None:
-        self._rest = None
+        self._rest, self._spare = None, None
         if not self._came.rest():
             self._rest = asyncio.get_running_loop().call_later(_REST_S, self._let_go)
 
@@ -235,8 +239,24 @@ class SealedStream(asyncio.BufferedProtocol):
             plain = self._unsealed.popleft()
             self._unsealed_bytes -= len(plain)
             left_bytes -= len(plain)
-            sealed = out.seal(plain)
-            transport.writelines((SIZE.pack(len(sealed)), sealed))
+            if len(plain) >= _SMALL_BYTES:
+                self._write_large(transport, out, plain)
+            else:
+                sealed = out.seal(plain)
+                transport.writelines((SIZE.pack(len(sealed)), sealed))
+
+    def _write_large(self, transport: asyncio.Transport, out: Sealed, plain: Buffer) -> None:
+        """Where the last such record was, if it has left: memory that is fresh would be cleared, and is in no cache."""
+        size_bytes = len(plain) + TAG_BYTES
+        spare, self._spare = self._spare, None
+        if spare is None or len(spare) < SIZE.size + size_bytes:
+            spare = bytearray(SIZE.size + max(size_bytes, RECORD_BYTES + TAG_BYTES))
+        record = memoryview(spare)[: SIZE.size + size_bytes]
+        SIZE.pack_into(record, 0, size_bytes)
+        out.seal_into(plain, record[SIZE.size :])
+        transport.write(record)
+        if not transport.get_write_buffer_size():
+            self._spare = spare
 
     def _seal_on(self) -> None:
         self._seals_soon = False
