@@ -21,21 +21,17 @@ from federation.link_choice import Candidate, takes_over
 from federation.listener import Listener
 from federation.messages import (
     PROTOCOL,
-    Cancel,
     Head,
     Hello,
     Introduction,
-    MeshFault,
-    MeshInvoke,
-    MeshReply,
     Pack,
     Streamed,
     Ticket,
 )
 from federation.peer_link import AnyWire, PeerLink, dialable
 from federation.settings import MeshSettings
-from federation.streams import Purpose, Streams, StreamsEvents
-from federation.wires import Tuning
+from federation.streams import OF_CALLS, Purpose, Streams, StreamsEvents
+from federation.wires import LOW_DELAY, Tuning
 from federation.zap import Gate
 
 _SOCKETS = 8192
@@ -45,10 +41,6 @@ _GRACE_S = 2.0
 _MAX_HEADS_BYTES = 8 * 1024 * 1024
 _UNSENT_BYTES = 64 * 1024 * 1024
 _UNSENT_MESSAGES = 1000
-# linux/ip.h, IPTOS_LOWDELAY: for queues on the way that tell calls from transfers.
-_LOW_DELAY = 0x10
-
-_OF_CALLS = (MeshInvoke, MeshReply, MeshFault, Cancel)
 
 OnMessage = Callable[[str, Head, list[Buffer]], None]
 
@@ -91,7 +83,7 @@ class Links:
             max_message_bytes=max_body_bytes + _MAX_HEADS_BYTES,
             unsent_bytes=_UNSENT_BYTES,
             unsent_messages=_UNSENT_MESSAGES,
-            type_of_service=_LOW_DELAY,
+            type_of_service=LOW_DELAY,
         )
         self._listener = Listener(self._context, identity, self._tuning, on_message=self._read, on_end=self._ended)
         self._links: dict[str, PeerLink] = {}
@@ -343,7 +335,7 @@ class Links:
         if link is None or link.wire is None:
             return False
         parts = message_parts(head, body)
-        if isinstance(head, _OF_CALLS):
+        if isinstance(head, OF_CALLS):
             sent = self._streams.send(link, Purpose.CALLS, parts)
             if sent is not None:
                 return sent

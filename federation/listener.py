@@ -24,7 +24,7 @@ from federation.tcp_end import TcpEnd
 from federation.wires import Tuning, secure
 
 MAX_STRANGERS = 256  # connections whose first message has not come yet
-_STRANGER_S = 10.0
+STRANGER_S = 10.0
 _SWEEP_S = 0.2
 _CAME = int(zmq.EVENT_ACCEPTED)
 _WENT = int(zmq.EVENT_DISCONNECTED)
@@ -230,7 +230,7 @@ class Listener:
 
     def _look_after(self) -> None:
         """Ends connections that have said nothing in all the time that they had for it, or whose message has no end."""
-        before_s = time.monotonic() - _STRANGER_S
+        before_s = time.monotonic() - STRANGER_S
         for fd, wire in tuple(self._strangers.items()):
             if wire.came_s > before_s:
                 break

@@ -31,16 +31,13 @@ from federation.meeting import Meeting
 from federation.mesh_disk import MeshDisk
 from federation.messages import (
     PROTOCOL,
-    Cancel,
     Drain,
     Head,
     Hello,
     Introduction,
     Keys,
     Load,
-    MeshFault,
     MeshInvoke,
-    MeshReply,
     ModelState,
     Order,
     Ordered,
@@ -54,9 +51,10 @@ from federation.own_addresses import own_addresses
 from federation.peer import Peer
 from federation.pinned_names import Pin
 from federation.settings import MeshSettings
+from federation.streams import OF_CALLS
 from federation.view import MeshView
 
-_CALLS = (MeshInvoke, MeshReply, MeshFault, Cancel, Order, Ordered)
+_CALLS = (*OF_CALLS, Order, Ordered)
 _PORTS_TRIED = 20
 _GOODBYE_S = 0.5
 _GOODBYE, _GOODBYE_TO_CALLS = 2**62, 2**62 + 1  # numbers of probes that are not the core's

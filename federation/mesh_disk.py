@@ -72,7 +72,6 @@ class MeshDisk:
         """Whether the disk took it; else it is to be tried again."""
         self._again = False
         keyring = self._keyring.content() if self._keyring_changed else None
-        keyring_changed = self._keyring_changed
         changed, self._changed, self._keyring_changed = self._changed, {}, False
         kept = [self.registers[key] for key in changed if key in self.registers]
         gone = [key for key in changed if key not in self.registers]
@@ -81,7 +80,7 @@ class MeshDisk:
         except (IngleError, OSError) as error:
             _log.error("what this node knows of the mesh was not written down: %s", error)
             self._changed = changed | self._changed
-            self._keyring_changed |= keyring_changed
+            self._keyring_changed |= keyring is not None
             self._again = True
             return False
         return True

@@ -18,7 +18,6 @@ from federation.listener import AcceptedWire
 from federation.messages import Head, Introduction
 from federation.packing import Packer
 from federation.sealed_stream import SealedStream
-from federation.wires import Wire
 
 MAX_ADDRESSES = 8  # of a node that are dialled
 _COMPLAIN_EVERY_S = 60.0
@@ -79,12 +78,10 @@ class PeerLink:
             self._complained_s = now_s
             _log.warning("%s (%s) %s", self.name or "a node", self.node_id[:8], sentence)
 
-    def wires(self) -> Iterator[Wire]:
-        """Everything that is open or being tried."""
+    def wires(self) -> Iterator[AnyWire]:
+        """Every connection for the link that is open or being tried. Streams end by themselves (streams.py)."""
         yield from tuple(self.said)
         yield from tuple(self.attempts.values())
-        for streams in tuple(self.streams.values()):
-            yield from tuple(streams)
 
     def give_up_attempts(self, reason: str, *, but: Callable[[DialledWire], bool] = lambda _: False) -> None:
         """Ends what is being tried, as far as it is not meant by `but`."""

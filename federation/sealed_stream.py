@@ -118,6 +118,10 @@ class SealedStream(asyncio.BufferedProtocol):
         """The other end knows the keys."""
         raise NotImplementedError
 
+    def _begin(self) -> None:
+        self.begun = True
+        self._events.on_begun(self)
+
     def get_buffer(self, sizehint: int) -> memoryview:
         return self._came.room()
 
@@ -311,8 +315,7 @@ class DialledStream(SealedStream):
     def _say_preamble(self, transport: asyncio.Transport) -> None:
         assert self._out is not None
         self._tune(self._tuning)
-        proof = self._out.seal(b"")
-        transport.write(self._opening.encoded() + SIZE.pack(len(proof)) + proof)
+        transport.write(self._opening.encoded() + _proof(self._out))
 
     def _hear_preamble(self, preamble: Buffer) -> None:
         if bytes(preamble) != BANNER:
@@ -320,8 +323,7 @@ class DialledStream(SealedStream):
         self._in = self._later_in
 
     def _hear_proof(self) -> None:
-        self.begun = True
-        self._events.on_begun(self)
+        self._begin()
 
 
 class Admission(msgspec.Struct, frozen=True):
@@ -364,10 +366,14 @@ class AcceptedStream(SealedStream):
         assert self._transport is not None
         if not self._take(self.ticket_id):  # its opening may have been repeated: two streams would have the same keys
             raise BrokenStreamError("its ticket is used")
-        proof = self._out.seal(b"")
-        self._transport.write(SIZE.pack(len(proof)) + proof)
-        self.begun = True
-        self._events.on_begun(self)
+        self._transport.write(_proof(self._out))
+        self._begin()
+
+
+def _proof(out: Sealed) -> bytes:
+    """A record of nothing, first each way: only who knows the keys can make it."""
+    sealed = out.seal(b"")
+    return SIZE.pack(len(sealed)) + sealed
 
 
 def _set_options(sock: socket.socket, tuning: StreamTuning) -> None:

@@ -18,6 +18,7 @@ from appliance.core.addresses import Address
 from appliance.core.requests import Buffer
 from federation.dialled import DialledWire
 from federation.frames import message_parts
+from federation.listener import MAX_STRANGERS, STRANGER_S
 from federation.messages import (
     Cancel,
     Chunk,
@@ -42,9 +43,8 @@ from federation.sealed_stream import (
     StreamTuning,
 )
 from federation.sealing import SECRET_BYTES, TICKET_ID_BYTES, Opening, has_aes, keys_of, new_opening
+from federation.wires import LOW_DELAY, THROUGHPUT
 
-MAX_STRANGERS = 256  # connections that have not begun
-STRANGER_S = 10.0
 _BACKLOG = 1024
 _DIAL_S = 3.0
 _GIVE_UP_S = 5.0
@@ -52,10 +52,6 @@ _AGAIN_S, _AGAIN_AT_MOST_S = 1.0, 30.0
 _STEADY_S = 10.0  # a stream for calls that is lost sooner is not made anew at once, but for the first time
 _MAX_STREAMED = 16
 _COPY_BYTES = 16 * 1024 * 1024
-# linux/ip.h, IPTOS_LOWDELAY and IPTOS_THROUGHPUT: for queues on the way that tell calls from transfers.
-_LOW_DELAY, _THROUGHPUT = 0x10, 0x08
-
-
 _log = logging.getLogger("ingle.mesh")
 
 
@@ -66,9 +62,10 @@ class Purpose(IntEnum):
     COPIES = 2
 
 
+OF_CALLS = (MeshInvoke, MeshReply, MeshFault, Cancel)
 # PROBE: whoever ends has its peers say that they have heard all that came before.
 _HEADS: Mapping[int, tuple[type[msgspec.Struct], ...]] = {
-    Purpose.CALLS: (MeshInvoke, MeshReply, MeshFault, Cancel, Probe),
+    Purpose.CALLS: (*OF_CALLS, Probe),
     Purpose.COPIES: (Fetch, Chunk, NoChunk, Have),
 }
 
@@ -115,8 +112,8 @@ class Streams:
                 give_up_s=_GIVE_UP_S,
             )
             for purpose, largest, unsent, type_of_service in (
-                (Purpose.CALLS, max_message_bytes, unsent_bytes, _LOW_DELAY),
-                (Purpose.COPIES, _COPY_BYTES, _COPY_BYTES, _THROUGHPUT),
+                (Purpose.CALLS, max_message_bytes, unsent_bytes, LOW_DELAY),
+                (Purpose.COPIES, _COPY_BYTES, _COPY_BYTES, THROUGHPUT),
             )
         }
         self._loop = asyncio.get_running_loop()

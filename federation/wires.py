@@ -19,6 +19,10 @@ _HANDSHAKE_MS = 3000
 _ASK_EVERY, _GIVE_UP_AFTER = 0.667, 0.85
 
 
+# linux/ip.h, IPTOS_LOWDELAY and IPTOS_THROUGHPUT: for queues on the way that tell calls from transfers.
+LOW_DELAY, THROUGHPUT = 0x10, 0x08
+
+
 class Tuning(msgspec.Struct, frozen=True, kw_only=True):
     """How connections of one purpose are kept. `suspect_s`: a peer that says nothing for about so long is given up by
     ZeroMQ. `unsent_bytes` and `unsent_messages` bound what one peer may leave unread."""

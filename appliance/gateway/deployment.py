@@ -96,8 +96,7 @@ class Deployer:
         inspection = await self._inspector.inspect(str(staged.folder), manifest, on_step)
         replaced = self._load_made(target, ordinal)
         before = self._default(target)
-        if self.copies:
-            self.copies.deletions.lift([(target, staged.digest)])
+        self.lift([(target, staged.digest)])
         model, created = await asyncio.to_thread(
             self._catalogue.publish,
             staged,

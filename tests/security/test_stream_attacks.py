@@ -10,6 +10,7 @@ import pytest
 import uvloop
 from msgspec.structs import replace
 
+from federation.listener import MAX_STRANGERS
 from federation.mesh import Mesh
 from federation.messages import Chunk, Drain, Head, Streamed, Ticket
 from federation.sealed_stream import SIZE
@@ -22,7 +23,7 @@ from federation.sealing import (
     keys_of,
     new_opening,
 )
-from federation.streams import MAX_STRANGERS, Purpose
+from federation.streams import Purpose
 from tests.mesh.meshed import shells, stands, until
 from tests.mesh.strangers import Stranger, StreamEnd, Tap, stranger
 from tests.mesh.test_links import invoke
