@@ -9,7 +9,6 @@ import math
 import re
 import struct
 from collections.abc import Callable
-from typing import Any
 from xml.etree import ElementTree
 
 from appliance.core.errors import RefusedError
@@ -29,6 +28,7 @@ from converters.pmml_model import (
     Target,
     Test,
     Tree,
+    walked,
 )
 
 MAX_ELEMENTS = 5_000_000
@@ -64,6 +64,7 @@ class _Reader:
     def __init__(self, root: Element, model: Element) -> None:
         self._model = model
         self._dictionary = {field.get("name", ""): field for field in root.iter("DataField")}
+        self._mining_fields = {field.get("name", ""): field for field in model.findall("MiningSchema/MiningField")}
 
     def document(self) -> Document:
         schema = self._model.find("MiningSchema")
@@ -274,8 +275,7 @@ class _Reader:
                     f"a modelChain hands on '{name[:60]}' ({feature[:40]}), which is not converted: expected a number "
                     "or a probability; convert the model's own file, which its library saves, in place of the document"
                 )
-            outer = {field.get("name", ""): field for field in self._model.findall("MiningSchema/MiningField")}
-            refuse_other_treatment(inner.find("MiningSchema"), outer)
+            refuse_other_treatment(inner.find("MiningSchema"), self._mining_fields)
             model = self.read(inner)
             classes = () if number else tuple(_classes_within(model))
             if not number and (len(classes) < 2 or len(set(classes)) != len(classes) or label not in classes):
@@ -286,8 +286,7 @@ class _Reader:
     def _member(self, inner: Element, *, classifies: bool) -> Model:
         if inner.find("Targets") is not None and self._rescale(inner) != Target():
             raise RefusedError("a model within an ensemble rescales its own target, which is not converted")
-        outer = {field.get("name", ""): field for field in self._model.findall("MiningSchema/MiningField")}
-        refuse_other_treatment(inner.find("MiningSchema"), outer)
+        refuse_other_treatment(inner.find("MiningSchema"), self._mining_fields)
         model = self.read(inner)
         if isinstance(model, Clusters) or model.classifies != classifies:
             raise RefusedError("an ensemble of models of another functionName than its own is not converted")
@@ -428,23 +427,12 @@ def _classes_within(model: Model) -> list[str]:
 def _fields_within(model: Model) -> set[str]:
     """The fields that the model looks at: what is invalid elsewhere is of no account."""
     found: set[str] = set()
-    stack: list[Any] = [model]
-    while stack:
-        item = stack.pop()
+    for item in walked(model):
         if isinstance(item, Clusters):
             found |= set(item.fields)
         elif isinstance(item, Regression):
             for equation in item.equations:
                 found |= {name for name, *_ in (*equation.numbers, *equation.categories)} | set(equation.needed)
-        elif isinstance(item, Ensemble):
-            stack.extend(item.members)
-        elif isinstance(item, Chain):
-            stack.extend((*(step.model for step in item.steps), item.last))
-        elif isinstance(item, Tree):
-            stack.append(item.root)
-        elif isinstance(item, Node):
-            stack.extend((*item.children, *item.tests))
-        else:
-            stack.extend(item.parts)
+        elif isinstance(item, Test):
             found.add(item.field)
     return found

@@ -1,8 +1,8 @@
 """What is read of a PMML document: plain structures. pmml_rows.py evaluates them, pmml_graph.py makes them a graph."""
 
 import math
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
 
 from converters.pmml_fields import Field
 
@@ -117,3 +117,21 @@ class Document(NamedTuple):
     classes: tuple[str, ...]
     target: Target
     derived: tuple[str, ...] = ()
+
+
+def walked(model: Model) -> Iterator[Any]:
+    """The model, and whatever is in it: models, nodes of trees and their tests."""
+    stack: list[Any] = [model]
+    while stack:
+        item = stack.pop()
+        yield item
+        if isinstance(item, Ensemble):
+            stack.extend(item.members)
+        elif isinstance(item, Chain):
+            stack.extend((*(step.model for step in item.steps), item.last))
+        elif isinstance(item, Tree):
+            stack.append(item.root)
+        elif isinstance(item, Node):
+            stack.extend((*item.children, *item.tests))
+        elif isinstance(item, Test):
+            stack.extend(item.parts)

@@ -16,7 +16,19 @@ from converters.converter import Conversion, Converter, Feed, Say
 from converters.detected import Detected
 from converters.options import Options
 from converters.pmml_fields import InvalidValueError, prepared
-from converters.pmml_model import Chain, Clusters, Document, Ensemble, Model, Node, Regression, Row, Target, Test, Tree
+from converters.pmml_model import (
+    Chain,
+    Clusters,
+    Document,
+    Ensemble,
+    Model,
+    Regression,
+    Row,
+    Target,
+    Test,
+    Tree,
+    walked,
+)
 
 MAX_BYTES = 512 * 2**20
 
@@ -234,25 +246,12 @@ def _rows(document: Document) -> Callable[[int, np.random.Generator], Feed]:
 
 def _marks(model: Model) -> dict[str, set[float]]:
     found: dict[str, set[float]] = {}
-    stack: list[Any] = [model]
-    while stack:
-        item = stack.pop()
-        if isinstance(item, Ensemble):
-            stack.extend(item.members)
-        elif isinstance(item, Chain):
-            stack.extend((*(step.model for step in item.steps), item.last))
-        elif isinstance(item, Tree):
-            stack.append(item.root)
-        elif isinstance(item, Clusters):
+    for item in walked(model):
+        if isinstance(item, Clusters):
             for index, name in enumerate(item.fields):
                 found.setdefault(name, set()).update(center[index] for center in item.centers)
-        elif isinstance(item, Node):
-            stack.extend(item.children)
-            stack.extend(item.tests)
-        elif isinstance(item, Test):
-            stack.extend(item.parts)
-            if isinstance(item.value, float) and item.field:
-                found.setdefault(item.field, set()).add(item.value)
+        elif isinstance(item, Test) and isinstance(item.value, float) and item.field:
+            found.setdefault(item.field, set()).add(item.value)
     return found
 
 
