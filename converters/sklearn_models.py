@@ -62,12 +62,11 @@ def _neighbours(model: Any, table: Table, values: Any) -> tuple[str, str]:
                 f"{kept.shape[1]} columns take too much memory: use metric='euclidean', or fewer rows")  # fmt: skip
         apart = graph.node("Abs", differences(graph, x, number(graph, kept)))
         far = graph.node("ReduceSum", apart, graph.constant(np.array([2], np.int64)), keepdims=0)
+    places = graph.second("TopK", far, taken, axis=1, largest=0, sorted=1)
+    held = graph.node("Gather", number(graph, values), places, axis=0)
     if model.weights == "uniform":
-        places = graph.second("TopK", far, taken, axis=1, largest=0, sorted=1)
-        held = graph.node("Gather", number(graph, values), places, axis=0)
         alike = graph.node("ReduceSum", held, graph.constant(np.array([1], np.int64)), keepdims=0)
         return alike, number(graph, float(model.n_neighbors))
-    places = graph.second("TopK", far, taken, axis=1, largest=0, sorted=1)
     # From the differences again: a row that was kept is at a distance of zero, not of what rounding left.
     apart = differences(graph, x, graph.node("Gather", number(graph, kept), places, axis=0))
     operator = "ReduceL2" if model.effective_metric_ == "euclidean" else "ReduceL1"
@@ -77,7 +76,6 @@ def _neighbours(model: Any, table: Table, values: Any) -> tuple[str, str]:
     flags = graph.cast(same, np.float64)
     any_same = graph.node("Greater", summed(graph, flags), number(graph, 0.0))
     weights = graph.node("Where", any_same, flags, inverse)
-    held = graph.node("Gather", number(graph, values), places, axis=0)
     weighted = graph.node("Mul", held, graph.node("Unsqueeze", weights, graph.constant(np.array([2], np.int64))))
     return graph.node("ReduceSum", weighted, graph.constant(np.array([1], np.int64)), keepdims=0), summed(
         graph, weights

@@ -220,7 +220,7 @@ def _module(module: Any, target: Path, options: Options, say: Say) -> Conversion
     try:
         program, notes = programs.exported(module, specs, side=side)
     except RefusedError as error:
-        return _as_script(module, specs, target, options, say, error)
+        return _as_script(module, specs, examples, side, target, options, say, error)
     say("translating it")
     written = programs.write(program, target, options.opset, inputs=[spec.name for spec in specs])
     found = zip(written.inputs, programs.input_specs(program), strict=True)
@@ -239,7 +239,14 @@ def _module(module: Any, target: Path, options: Options, say: Say) -> Conversion
 
 
 def _as_script(
-    module: Any, specs: list[Any], target: Path, options: Options, say: Say, reason: RefusedError
+    module: Any,
+    specs: list[Any],
+    examples: tuple[Any, ...],
+    side: int,
+    target: Path,
+    options: Options,
+    say: Say,
+    reason: RefusedError,
 ) -> Conversion:
     """By TorchScript, which keeps branches and loops that go by the numbers. Raises `reason` where the module is no
     TorchScript either."""
@@ -248,8 +255,6 @@ def _as_script(
     from converters import torch_inputs as given
     from converters import torch_programs as programs
 
-    side = given.fitting_side(module, specs)
-    examples = given.example_of(specs, side=side)
     say("compiling it as TorchScript")
     try:
         with given.quiet():
