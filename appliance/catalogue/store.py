@@ -215,18 +215,13 @@ class Store:
         rows = self._database.rows(f"SELECT version FROM earlier_default {_OF_MODEL} ORDER BY position", (*name,))
         return [str(version) for (version,) in rows]
 
-    def pop_default(self, name: ModelName, current: Version) -> Version | None:
-        """The latest remembered default that is not `current`, forgotten with all that came after it."""
-        rows = self._database.rows(
-            f"SELECT position, version FROM earlier_default {_OF_MODEL} AND version <> ? "
-            "ORDER BY position DESC LIMIT 1",
-            (*name, str(current)),
+    def pop_default(self, name: ModelName, current: Version) -> None:
+        """Forgets the latest remembered default that is not `current`, and all that came after it."""
+        self._database.rows(
+            f"DELETE FROM earlier_default {_OF_MODEL} AND position >= "
+            f"(SELECT max(position) FROM earlier_default {_OF_MODEL} AND version <> ?)",
+            (*name, *name, str(current)),
         )
-        if not rows:
-            return None
-        position, version = rows[0]
-        self._database.rows(f"DELETE FROM earlier_default {_OF_MODEL} AND position >= ?", (*name, position))
-        return parse_version(str(version))
 
     def drop_unreferenced(self, digests: Set[str]) -> set[str]:
         """Forgets those of these artifacts that no version names, and says which they were."""
