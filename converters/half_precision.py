@@ -17,7 +17,15 @@ from converters.onnx_names import graphs_of
 
 def precision_of(model: Any) -> str:
     """`bfloat16` or `float16` where the model makes such numbers of others to compute with; else nothing."""
-    kinds = {
+    kinds = cast_to(model)
+    if onnx.TensorProto.BFLOAT16 in kinds:
+        return "bfloat16"
+    return "float16" if onnx.TensorProto.FLOAT16 in kinds else ""
+
+
+def cast_to(model: Any) -> set[int]:
+    """The types (onnx.TensorProto's) that the model casts numbers to."""
+    return {
         attribute.i
         for graph in graphs_of(model.graph)
         for node in graph.node
@@ -25,9 +33,6 @@ def precision_of(model: Any) -> str:
         for attribute in node.attribute
         if attribute.name == "to"
     }
-    if onnx.TensorProto.BFLOAT16 in kinds:
-        return "bfloat16"
-    return "float16" if onnx.TensorProto.FLOAT16 in kinds else ""
 
 
 def widen_file(target: Path) -> None:

@@ -33,7 +33,7 @@ _ACTIVATIONS: dict[str, Function] = {
 def scanned() -> Iterator[None]:
     """While a model is followed."""
     layers: Any = importlib.import_module("keras").layers
-    steps = {layers.LSTM: _lstm, layers.GRU: _gru, layers.SimpleRNN: _simple}
+    steps: dict[Any, Callable[..., Made]] = {layers.LSTM: _lstm, layers.GRU: _gru, layers.SimpleRNN: _simple}
     own = {kind: kind.inner_loop for kind in steps}
     for kind, made in steps.items():
         kind.inner_loop = _looped(made, own[kind])
@@ -44,14 +44,14 @@ def scanned() -> Iterator[None]:
             kind.inner_loop = loop
 
 
-def _looped(made: Callable[[Any, Any], Made | None], own: Any) -> Any:
+def _looped(made: Callable[..., Made], own: Any) -> Any:
     def inner_loop(layer: Any, sequences: Any, initial_state: Any, mask: Any, training: bool = False) -> Any:
         mask = mask[0] if isinstance(mask, list | tuple) else mask
-        found = None if mask is None and _is_native(layer.cell) else made(layer.cell, sequences)
-        if found is None:
+        functions = _activations(layer.cell)
+        if functions is None or (mask is None and _is_native(layer.cell)):
             return own(layer, sequences, initial_state, mask=mask, training=training)
         states = initial_state if isinstance(initial_state, list | tuple) else [initial_state]
-        return _scan(layer, found, tuple(states), mask)
+        return _scan(layer, made(layer.cell, sequences, *functions), tuple(states), mask)
 
     return inner_loop
 
@@ -84,13 +84,19 @@ def _scan(layer: Any, made: Made, states: tuple[Any, ...], mask: Any) -> tuple[A
 
 def _is_native(cell: Any) -> bool:
     """Whether torch has it as one operator, which the caller has Keras take: the quickest there is."""
-    words = [getattr(getattr(cell, name, None), "__name__", "") for name in ("activation", "recurrent_activation")]
-    return words == ["tanh", "sigmoid"] and cell.use_bias and getattr(cell, "reset_after", True)
+    return _words(cell) == ["tanh", "sigmoid"] and cell.use_bias and getattr(cell, "reset_after", True)
 
 
-def _activations(*functions: Any) -> list[Function] | None:
-    found = [_ACTIVATIONS.get(getattr(function, "__name__", "")) for function in functions]
-    return None if None in found else [function for function in found if function is not None]
+def _words(cell: Any) -> list[str]:
+    """The names of the cell's functions: the activation's, and the gates' where it has any."""
+    names = (name for name in ("activation", "recurrent_activation") if hasattr(cell, name))
+    return [getattr(getattr(cell, name), "__name__", "") for name in names]
+
+
+def _activations(cell: Any) -> list[Function] | None:
+    """None where one of them is not known here."""
+    words = _words(cell)
+    return [_ACTIVATIONS[word] for word in words] if all(word in _ACTIVATIONS for word in words) else None
 
 
 def _weights(cell: Any) -> tuple[Any, Any, Any]:
@@ -98,11 +104,7 @@ def _weights(cell: Any) -> tuple[Any, Any, Any]:
     return kernel, recurrent, cell.bias.value if cell.use_bias else torch.zeros_like(recurrent[0])
 
 
-def _lstm(cell: Any, series: Any) -> Made | None:
-    named = _activations(cell.activation, cell.recurrent_activation)
-    if named is None:
-        return None
-    activation, gate = named
+def _lstm(cell: Any, series: Any, activation: Function, gate: Function) -> Made:
     kernel, recurrent, bias = _weights(cell)
 
     def step(given: Any, states: tuple[Any, ...], weights: tuple[Any, ...]) -> tuple[Any, tuple[Any, ...]]:
@@ -115,11 +117,7 @@ def _lstm(cell: Any, series: Any) -> Made | None:
     return series @ kernel + bias, step, (recurrent,)
 
 
-def _gru(cell: Any, series: Any) -> Made | None:
-    named = _activations(cell.activation, cell.recurrent_activation)
-    if named is None:
-        return None
-    activation, gate = named
+def _gru(cell: Any, series: Any, activation: Function, gate: Function) -> Made:
     kernel, recurrent, bias = _weights(cell)
     before, after = (bias[0], bias[1]) if bias.ndim == 2 else (bias, torch.zeros_like(bias))
     reset_after = cell.reset_after
@@ -137,11 +135,7 @@ def _gru(cell: Any, series: Any) -> Made | None:
     return series @ kernel + before, step, (*recurrent.chunk(3, dim=1), *after.chunk(3))
 
 
-def _simple(cell: Any, series: Any) -> Made | None:
-    named = _activations(cell.activation)
-    if named is None:
-        return None
-    (activation,) = named
+def _simple(cell: Any, series: Any, activation: Function) -> Made:
     kernel, recurrent, bias = _weights(cell)
 
     def step(given: Any, states: tuple[Any, ...], weights: tuple[Any, ...]) -> tuple[Any, tuple[Any, ...]]:

@@ -30,10 +30,11 @@ def _float16(model: Path) -> None:
     import onnx
     from onnxruntime.transformers.float16 import convert_float_to_float16
 
+    from converters.half_precision import cast_to
+
     reduced = convert_float_to_float16(onnx.load(str(model)), keep_io_types=True, disable_shape_infer=False)
     half = onnx.TensorProto.FLOAT16
-    casts = (a for node in reduced.graph.node if node.op_type == "Cast" for a in node.attribute if a.name == "to")
-    if not any(tensor.data_type == half for tensor in reduced.graph.initializer) and all(a.i != half for a in casts):
+    if not any(tensor.data_type == half for tensor in reduced.graph.initializer) and half not in cast_to(reduced):
         raise RefusedError(
             "the model would be what it is with float16, as it has no numbers of single precision to compute with: "
             "convert it without --float16, or, where it computes in double, make it single precision first"
