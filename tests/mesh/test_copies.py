@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from onnx import TensorProto, helper, numpy_helper
 
 from tests.mesh.lan import Lan
+from tests.mesh.large_models import product
 from tests.mesh.meshes import Mesh, MeshNode, until
 
 SIZE = 1200  # of the square matrix that a model is
@@ -22,13 +22,7 @@ def _model(seed: int) -> bytes:
     """A model of 6 MB that gives the sum of its inputs `seed` times over."""
     matrix = np.random.default_rng(seed).standard_normal((SIZE, SIZE)).astype(np.float32)
     matrix[:, 0] = seed
-    row = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", SIZE]) for name in "xy"]
-    graph = helper.make_graph(
-        [helper.make_node("MatMul", ["x", "w"], ["y"])], "g", row[:1], row[1:], [numpy_helper.from_array(matrix, "w")]
-    )
-    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
-    made.ir_version = 8
-    return made.SerializeToString()
+    return product(matrix)
 
 
 @pytest.fixture(scope="module")

@@ -9,10 +9,10 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
-from onnx import TensorProto, helper, numpy_helper
 
 from federation.messages import Order, Ordered, Record
 from tests.mesh.lan import Lan
+from tests.mesh.large_models import product
 from tests.mesh.members import Member, member
 from tests.mesh.meshes import PACKAGE, Mesh, MeshNode, NodeError, until
 
@@ -94,13 +94,7 @@ def nodes(namespaces: None, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 def model(seed: int) -> bytes:
     matrix = np.random.default_rng(seed).standard_normal((SIZE, SIZE)).astype(np.float32)
-    row = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", SIZE]) for name in "xy"]
-    graph = helper.make_graph(
-        [helper.make_node("MatMul", ["x", "w"], ["y"])], "g", row[:1], row[1:], [numpy_helper.from_array(matrix, "w")]
-    )
-    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
-    made.ir_version = 8
-    return made.SerializeToString()
+    return product(matrix)
 
 
 def holders(nodes: Nodes, name: str) -> set[str]:

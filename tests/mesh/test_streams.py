@@ -1,9 +1,11 @@
 """Streams between nodes, with real sockets: calls and copies go on them, in order, and whatever ends is told."""
 
 import asyncio
+import contextlib
 import ctypes
 import socket
 import struct
+from collections.abc import AsyncIterator
 from itertools import pairwise
 from pathlib import Path
 
@@ -18,7 +20,7 @@ from federation.messages import Cancel, Chunk, Head, MeshInvoke, Streamed, Ticke
 from federation.sealed_stream import _RECORD_COSTS_BYTES, _TURN_BYTES, RECORD_BYTES, SealedStream
 from federation.sealing import SECRET_BYTES, TICKET_ID_BYTES
 from federation.streams import _STEADY_S, Purpose, _Given
-from tests.mesh.meshed import MAX_BODY_BYTES, shells, until
+from tests.mesh.meshed import MAX_BODY_BYTES, Shells, shells, until
 from tests.mesh.strangers import stranger
 from tests.mesh.test_links import invoke, reply
 
@@ -46,6 +48,15 @@ async def streaming(*meshes: Mesh) -> None:
     )
 
 
+@contextlib.asynccontextmanager
+async def streaming_pair(folder: Path) -> AsyncIterator[tuple[Shells, Mesh, Mesh]]:
+    """Two nodes with both streams between them, and what starts others."""
+    async with shells(folder) as nodes:
+        one, other = await nodes.pair()
+        await streaming(one, other)
+        yield nodes, one, other
+
+
 def heard_by(mesh: Mesh) -> list[tuple[Head, list[bytes]]]:
     heard: list[tuple[Head, list[bytes]]] = []
     mesh.on_call = lambda _, head, body: heard.append((head, list(map(bytes, body))))
@@ -54,9 +65,7 @@ def heard_by(mesh: Mesh) -> list[tuple[Head, list[bytes]]]:
 
 def test_bodies_of_every_size_come_as_they_were_both_ways(tmp_path: Path) -> None:
     async def run() -> None:
-        async with shells(tmp_path) as nodes:
-            one, other = await nodes.pair()
-            await streaming(one, other)
+        async with streaming_pair(tmp_path) as (_, one, other):
             sizes = [
                 0,
                 1,
@@ -102,9 +111,7 @@ def test_calls_keep_their_order_when_they_come_to_go_on_the_stream(tmp_path: Pat
 
 def test_what_comes_on_a_stream_before_the_link_says_so_waits_and_no_more_is_read(tmp_path: Path) -> None:
     async def run() -> None:
-        async with shells(tmp_path) as nodes:
-            one, other = await nodes.pair()
-            await streaming(one, other)
+        async with streaming_pair(tmp_path) as (_, one, other):
             heard = heard_by(other)
             streams = other._links._streams
             near = stream(one, other)
@@ -127,9 +134,7 @@ def test_what_comes_on_a_stream_before_the_link_says_so_waits_and_no_more_is_rea
 
 def test_a_peer_that_does_not_read_holds_no_more_than_its_bound(tmp_path: Path) -> None:
     async def run() -> None:
-        async with shells(tmp_path) as nodes:
-            one, other = await nodes.pair()
-            await streaming(one, other)
+        async with streaming_pair(tmp_path) as (_, one, other):
             near = stream(one, other)
             assert near is not None
             there = await far_end(near, other, one)
@@ -149,9 +154,7 @@ def test_a_peer_that_does_not_read_holds_no_more_than_its_bound(tmp_path: Path) 
 
 def test_many_small_messages_at_once_leave_turns_to_others(tmp_path: Path) -> None:
     async def run() -> None:
-        async with shells(tmp_path) as nodes:
-            one, other = await nodes.pair()
-            await streaming(one, other)
+        async with streaming_pair(tmp_path) as (_, one, other):
             heard = heard_by(other)
             assert one.send(other.node_id, invoke(0, 10**6), [bytes(10**6)])  # more is read at once after that
             await until(lambda: heard)
@@ -169,9 +172,7 @@ def test_many_small_messages_at_once_leave_turns_to_others(tmp_path: Path) -> No
 
 def test_a_large_message_leaves_turns_to_others_while_it_is_sealed(tmp_path: Path) -> None:
     async def run() -> None:
-        async with shells(tmp_path) as nodes:
-            one, other = await nodes.pair()
-            await streaming(one, other)
+        async with streaming_pair(tmp_path) as (_, one, other):
             near = stream(one, other)
             assert near is not None
             heard = heard_by(other)
@@ -190,9 +191,7 @@ def test_a_large_message_leaves_turns_to_others_while_it_is_sealed(tmp_path: Pat
 
 def test_a_message_larger_than_a_body_may_be_ends_the_stream_and_costs_no_memory(tmp_path: Path) -> None:
     async def run() -> None:
-        async with shells(tmp_path) as nodes:
-            one, other = await nodes.pair()
-            await streaming(one, other)
+        async with streaming_pair(tmp_path) as (nodes, one, other):
             heard = heard_by(other)
             size = MAX_BODY_BYTES + 9 * 2**20
             link_before = other._links._links[one.node_id].wire
@@ -206,9 +205,7 @@ def test_a_message_larger_than_a_body_may_be_ends_the_stream_and_costs_no_memory
 
 def test_a_stream_for_calls_that_breaks_is_a_link_that_ends_so_no_call_waits_for_ever(tmp_path: Path) -> None:
     async def run() -> None:
-        async with shells(tmp_path) as nodes:
-            one, other = await nodes.pair()
-            await streaming(one, other)
+        async with streaming_pair(tmp_path) as (nodes, one, other):
             stood: list[str] = []
             one.on_peer_change = lambda node_id: stood.append(one.by_id[node_id].standing)
             broken = stream(one, other)
@@ -260,9 +257,7 @@ def test_a_stream_that_is_lost_on_the_way_while_the_link_lives_is_given_up(
     monkeypatch.setattr("federation.streams._GIVE_UP_S", 0.3)
 
     async def run() -> None:
-        async with shells(tmp_path) as nodes:
-            one, other = await nodes.pair()
-            await streaming(one, other)
+        async with streaming_pair(tmp_path) as (nodes, one, other):
             near = stream(one, other)
             assert near is not None
             lose_all_that_comes((await far_end(near, other, one))._transport.get_extra_info("socket"))
@@ -288,9 +283,7 @@ def lose_all_that_comes(sock: socket.socket) -> None:
 
 def test_a_stream_for_copies_that_breaks_is_made_anew_and_the_link_stays(tmp_path: Path) -> None:
     async def run() -> None:
-        async with shells(tmp_path) as nodes:
-            one, other = await nodes.pair()
-            await streaming(one, other)
+        async with streaming_pair(tmp_path) as (_, one, other):
             stood: list[str] = []
             one.on_peer_change = lambda node_id: stood.append(one.by_id[node_id].standing)
             broken = stream(one, other, Purpose.COPIES)
@@ -328,9 +321,7 @@ def test_a_peer_whose_link_was_taken_over_before_it_read_its_tickets_gets_others
 
 def test_a_peer_that_gives_tickets_without_end_has_no_more_streams_for_it(tmp_path: Path) -> None:
     async def run() -> None:
-        async with shells(tmp_path) as nodes:
-            one, other = await nodes.pair()
-            await streaming(one, other)
+        async with streaming_pair(tmp_path) as (_, one, other):
             wire = one._links._links[other.node_id].wire
             assert wire is not None
             dialling, dialled = (one, other) if wire.dialled else (other, one)
@@ -369,9 +360,7 @@ def test_a_peer_without_streams_is_called_on_its_link(tmp_path: Path) -> None:
 
 def test_the_memory_of_a_large_message_is_let_go(tmp_path: Path) -> None:
     async def run() -> None:
-        async with shells(tmp_path) as nodes:
-            one, other = await nodes.pair()
-            await streaming(one, other)
+        async with streaming_pair(tmp_path) as (_, one, other):
             heard = heard_by(other)
             near = stream(one, other)
             assert near is not None

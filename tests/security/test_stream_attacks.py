@@ -27,7 +27,7 @@ from federation.streams import Purpose
 from tests.mesh.meshed import shells, stands, until
 from tests.mesh.strangers import Stranger, StreamEnd, Tap, stranger
 from tests.mesh.test_links import invoke
-from tests.mesh.test_streams import heard_by, streaming
+from tests.mesh.test_streams import heard_by, streaming, streaming_pair
 
 
 @contextlib.asynccontextmanager
@@ -203,9 +203,7 @@ GARBAGE = {
 @pytest.mark.parametrize("what", GARBAGE)
 def test_garbage_is_no_stream_and_the_connection_ends(tmp_path: Path, what: str) -> None:
     async def run() -> None:
-        async with shells(tmp_path) as nodes:
-            one, other = await nodes.pair()
-            await streaming(one, other)
+        async with streaming_pair(tmp_path) as (_, one, other):
             reader, writer = await asyncio.open_connection("127.0.0.1", one.introduction.bulk_port)
             writer.write(GARBAGE[what])
             with contextlib.suppress(ConnectionError):
