@@ -69,12 +69,15 @@ class Zygote:
                     return
 
     def _say(self, word: words.ZygoteWord, fds: list[int] | None = None) -> None:
-        with contextlib.suppress(BrokenPipeError):  # the gateway has gone; the next read says so
+        with contextlib.suppress(ConnectionError):  # the gateway has gone; the next read says so
             socket.send_fds(self._control, [words.encode(word)], fds or [])
 
     def _serve_request(self) -> bool:
         """Serves one request; False when the gateway has gone."""
-        message, fds, _, _ = socket.recv_fds(self._control, 64, _MAX_FDS)
+        try:
+            message, fds, _, _ = socket.recv_fds(self._control, 64, _MAX_FDS)
+        except ConnectionResetError:  # it went with words of ours unread
+            return False
         if not message:
             return False
         spec_fd, *worker_fds = fds
@@ -145,7 +148,7 @@ def _become_worker(spec: WorkerSpec, fds: list[int], parent: int, promised: froz
 
             run_worker(spec, sock, region_fd)
         status = 0
-    except (BrokenPipeError, ConnectionResetError):
+    except ConnectionError:
         status = 0  # the gateway has gone
     except BaseException as error:
         print(f"the worker ended on {type(error).__name__}: {error}", file=sys.stderr, flush=True)

@@ -2,7 +2,10 @@
 
 import json
 import os
+import select
 import signal
+import socket
+import subprocess
 import threading
 import time
 import urllib.error
@@ -14,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from appliance.core.own_program import own_command
 from tests.conftest import RunningNode, stop_node
 from tests.process.models import bundle, counting, doubling
 
@@ -151,6 +155,18 @@ def test_a_killed_zygote_is_replaced_and_calls_go_on(one: RunningNode) -> None:
     wait_until(lambda: gone(worker), "the zygote's worker dies with it")
     assert double(one, 2.0) == 4.0
     assert parent(workers(one, "doubling")[0]) != zygote
+
+
+def test_a_zygote_whose_gateway_went_with_words_unread_ends_without_a_fault() -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with theirs:
+        zygote = subprocess.Popen(
+            own_command("zygote", str(theirs.fileno())), pass_fds=[theirs.fileno()], stderr=subprocess.PIPE
+        )
+    select.select([ours], [], [], 60)  # it says that it is ready, which nobody reads: its next read is refused
+    ours.close()
+    _, said = zygote.communicate(timeout=30)
+    assert (zygote.returncode, said) == (0, b"")
 
 
 def test_nothing_outlives_a_killed_gateway(one: RunningNode) -> None:
