@@ -21,7 +21,7 @@ from typing import NamedTuple
 from appliance.core.own_program import is_one_file, program_folder
 from appliance.sandbox import confine, landlock, seccomp
 from appliance.sandbox.confine import Layer
-from appliance.workers.gpu_libraries import library_folders
+from appliance.workers.gpu_libraries import DRIVER, folder_of, library_folders
 from appliance.workers.spec import WorkerSpec
 
 # Those that may still import a part of themselves, or read a file of their own, after the fork.
@@ -74,8 +74,10 @@ def runtime_folders() -> tuple[str, ...]:
 
 @cache
 def _cuda_libraries() -> tuple[str, ...]:
-    """The folders of CUDA's libraries where pip, NVIDIA or the environment brought them."""
-    return (*library_folders(), *filter(None, os.environ.get("LD_LIBRARY_PATH", "").split(os.pathsep)))
+    """The folders of the driver's and CUDA's libraries where the loader finds them, pip, NVIDIA or the environment
+    brought them."""
+    named = os.environ.get("LD_LIBRARY_PATH", "").split(os.pathsep)
+    return (*library_folders(), *filter(None, (folder_of(DRIVER), *named)))
 
 
 def profile(spec: WorkerSpec) -> Profile:

@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from appliance.core.errors import IngleError
 from appliance.core.frames import (
     Held,
     Invoke,
@@ -30,6 +31,7 @@ from appliance.core.frames import (
 from appliance.workers import runtime
 from appliance.workers.devices import CPU, TENSORRT, Provider, attempts, options_of_engines, with_options
 from appliance.workers.engines import engine_kind, is_engine_name, remove_engines
+from appliance.workers.session import OutOfMemoryError
 from appliance.workers.spec import WorkerSpec
 from appliance.workers.stream import Frame, FrameStream
 from appliance.workers.tiny_model import IDENTITY_MODEL
@@ -184,6 +186,12 @@ class DeviceWorker:
         loaded = worker.load()
         if not loaded.error and loaded.providers == [CPU]:
             loaded.error = "the session got the CPU alone"
+        if not loaded.error:
+            # At its deploy the CPU answered them: another processor rounds otherwise, and may be wrong.
+            try:
+                worker.check_vectors()
+            except IngleError as error:
+                loaded.error, loaded.no_memory = error.sentence, isinstance(error, OutOfMemoryError)
         if not loaded.error:
             return worker, loaded
         del worker

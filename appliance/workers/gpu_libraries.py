@@ -38,6 +38,19 @@ def _found(root: Path, environ: Mapping[str, str]) -> Iterator[Path]:
         yield from sorted(root.glob(pattern), reverse=True)
 
 
+def folder_of(library: str) -> str:
+    """Where the loader finds a library, such as the driver's, which containers have mounted where they like. Empty where
+    it finds none. Loads it; the driver's does nothing before it is asked to."""
+    if not _loads(library, ctypes.CDLL):
+        return ""
+    stem = library.partition(".so")[0] + ".so"
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        path = Path(line.split(maxsplit=5)[-1])
+        if path.is_absolute() and path.name.startswith(stem):
+            return str(path.parent)
+    return ""
+
+
 def lacking_words(cuda: str, load: Callable[[str], object] = ctypes.CDLL) -> str:
     """What this box lacks of what CUDA's provider needs, and how to get it, as the end of a sentence; empty where
     nothing does. `cuda`: the version that onnxruntime was built for. What is not loaded yet is."""

@@ -1,6 +1,6 @@
 """Runs the test vectors that came with a model, on this machine, and compares: the bundle's word is put to the proof.
 
-Runs in the confined child that looks at a model at its deploy.
+Runs in the confined child that looks at a model at its deploy, on the CPU, and in a device's worker when it opens it.
 """
 
 from pathlib import Path
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from appliance.core.errors import IngleError, RefusedError
 from appliance.core.tensors import DTYPES, element_count
 from appliance.core.vectors import Bound, VectorTensor, parse_vectors
+from appliance.workers.session import SpentError
 from appliance.workers.tensors import bfloat16_to_float
 from appliance.workers.text_session import Model
 
@@ -21,7 +22,7 @@ VECTORS = "vectors/parity.json"
 
 def check_vectors(folder: Path, session: Model) -> int:
     """How many vectors the model was asked, 0 where it has none. Raises RefusedError, with the figures, where an answer
-    is not the one that is written there."""
+    is not the one that is written there; SpentError where the session is of no more use after a vector."""
     path = folder / VECTORS
     if not path.is_file():
         return 0
@@ -30,6 +31,8 @@ def check_vectors(folder: Path, session: Model) -> int:
     for number, vector in enumerate(found.vectors, 1):
         try:
             answers = session.run({tensor.name: _array(tensor) for tensor in vector.inputs})
+        except SpentError:
+            raise
         except IngleError as error:
             raise RefusedError(f"test vector {number} of the bundle does not run: {error.sentence}") from None
         by_name = dict(zip(names, answers, strict=True))

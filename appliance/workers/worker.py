@@ -10,6 +10,7 @@ import socket
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -42,6 +43,7 @@ from appliance.workers.spec import WorkerSpec
 from appliance.workers.states import States
 from appliance.workers.stream import FrameStream
 from appliance.workers.text_session import Model
+from appliance.workers.vector_check import check_vectors
 
 Array = NDArray[Any]
 # An enum's member is looked up by a function of Python's: with the caches cold after a run, that shows.
@@ -122,6 +124,11 @@ class Worker:
             self._states = States(manifest, self._session.signature)
         load_ns = time.perf_counter_ns() - started_ns
         return Loaded(self._session.providers, load_ns, "", from_graph, fault, pid=os.getpid())
+
+    def check_vectors(self) -> None:
+        """Has the model answer the test vectors that came with it. Raises RefusedError where it answers otherwise, and
+        OutOfMemoryError or another SpentError where the session does not get through them."""
+        check_vectors(Path(self._spec.folder), self._session)
 
     def close(self) -> None:
         """Gives up the session, and with it all that it held; nothing may be run after that."""

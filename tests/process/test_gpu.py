@@ -5,14 +5,18 @@ import json
 import os
 import shutil
 import signal
+import zipfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import msgspec
+import numpy as np
 import pytest
 
+from appliance.core.vectors import Bound, Vector, Vectors, VectorTensor
 from tests.conftest import RunningNode
 from tests.process.models import bundle, counting, doubling, normalised
 from tests.process.test_cached_graphs import ROW
@@ -25,7 +29,7 @@ StartGpu = Callable[..., RunningNode]
 def pretend_gpu(folder: Path, **settings: object) -> Path:
     """A folder to be put first on PYTHONPATH; for the settings see fake_runtime.py."""
     shutil.copytree(Path(__file__).with_name("fake_gpu"), folder)
-    usual = {"vram_bytes": 1024 * MIB, "times": 1.0, "says": "cuda", "gpu": "Pretended 4090", "engine_bytes": 3000}
+    usual = {"vram_bytes": 1024 * MIB, "times": 1.0, "says": "cuda", "gpu": "Pretended 4090", "engine_bytes": 3000, "adds": 0.0}
     (folder / "gpu.json").write_text(json.dumps(usual | settings))
     return folder
 
@@ -34,8 +38,8 @@ def pretend_gpu(folder: Path, **settings: object) -> Path:
 def on_gpu(nodes: Callable[..., RunningNode], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StartGpu:
     """Starts a node on a box with a pretended GPU: `on_gpu(vram_bytes=...)`."""
 
-    def start(*flags: str, vram_bytes: int = 1024 * MIB, times: float = 1.0, says: str = "cuda") -> RunningNode:
-        gpu = pretend_gpu(tmp_path / "fake_gpu", vram_bytes=vram_bytes, times=times, says=says)
+    def start(*flags: str, **settings: object) -> RunningNode:
+        gpu = pretend_gpu(tmp_path / "fake_gpu", **settings)
         monkeypatch.setenv("PYTHONPATH", str(gpu))
         return nodes(*flags)
 
@@ -45,6 +49,11 @@ def on_gpu(nodes: Callable[..., RunningNode], tmp_path: Path, monkeypatch: pytes
 def workers_of(node: RunningNode, name: str) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = ask(node, f"/v1/models/{name}")["workers"]
     return found
+
+
+def floats(name: str, *values: float) -> VectorTensor:
+    """A row of FP32 numbers."""
+    return VectorTensor(name, "FP32", (1, len(values)), np.array(values, "<f4").tobytes())
 
 
 def worker_of(node: RunningNode, name: str) -> dict[str, Any]:
@@ -103,6 +112,25 @@ def test_a_model_too_large_for_the_gpu_runs_on_the_cpu_and_says_why(on_gpu: Star
     assert "MiB of the GPU's memory, and 135 MiB can be had" in worker["note"]
     assert double(node, 1.0) == 2.0
     assert on(node, "doubling") == "CUDAExecutionProvider"
+
+
+def test_a_model_that_answers_otherwise_on_the_gpu_than_its_vectors_runs_on_the_cpu(
+    on_gpu: StartGpu, tmp_path: Path
+) -> None:
+    node = on_gpu(adds=0.5)
+    vectors = Vectors(
+        (Vector((floats("x", 1.0, 2.0),), (floats("y", 2.0, 4.0),)),), bounds={"y": Bound(absolute=1e-5, relative=1e-5)}
+    )
+    file = bundle(tmp_path / "v.ingle", doubling(tmp_path / "d.onnx"), "")
+    with zipfile.ZipFile(file, "a") as archive:
+        archive.writestr("vectors/parity.json", msgspec.json.encode(vectors))
+    deploy(node, "doubling", file)  # the CPU answers them
+    assert double(node, 3.0) == 6.0
+    worker = worker_of(node, "doubling")
+    assert worker["providers"] == ["CPUExecutionProvider"]
+    assert "answers otherwise here than where it was converted: output 'y' of test vector 1" in worker["note"]
+    deploy(node, "unproven", doubling(tmp_path / "u.onnx"))
+    assert ask(node, "/v1/models/unproven", [3.0, 0.0])["outputs"]["y"][0] == [6.5, 0.5]
 
 
 def _holds(node: RunningNode, name: str, least_bytes: int) -> bool:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from appliance.workers.gpu_libraries import DRIVER, _found, lacking_words
+from appliance.workers.gpu_libraries import DRIVER, _found, folder_of, lacking_words
 
 ALL = {"libcublasLt.so.13", "libcublas.so.13", "libcudart.so.13", "libcurand.so.10", "libcudnn.so.9", DRIVER}
 
@@ -29,6 +29,11 @@ def test_libraries_are_found_where_pip_and_nvidia_put_them(tmp_path: Path, place
 def test_without_a_home_and_an_environment_the_systems_are_found(tmp_path: Path) -> None:
     (tmp_path / "usr/local/cuda-13.0/lib64").mkdir(parents=True)
     assert list(_found(tmp_path, {})) == [tmp_path / "usr/local/cuda-13.0/lib64"]
+
+
+def test_the_folder_of_a_library_is_where_the_loader_finds_it() -> None:
+    assert Path(folder_of("libc.so.6"), "libc.so.6").exists()
+    assert folder_of("libnobody.so.1") == ""
 
 
 def words(*lacking: str) -> str:

@@ -3,7 +3,8 @@
 A session is a real one on the CPU that says it got CUDA. It holds as many bytes of the pretended memory as its model's
 file has, times `gpu.json`'s "times", from its opening until it is collected, and half as many more from its first run;
 what does not fit raises onnxruntime's own words for it. How the pretended GPU behaves, `gpu.json` beside this file
-says: {"vram_bytes", "times", "says", "gpu", "engine_bytes"}.
+says: {"vram_bytes", "times", "says", "gpu", "engine_bytes", "adds"}, the last of
+which is added to each number that a session answers.
 
 Where it says "tensorrt", a session with TensorRT's options does with files what onnxruntime's provider does: it takes
 the engine that is in `trt_engine_cache_path`, raises the provider's words where that is none ("late": not before it
@@ -134,7 +135,7 @@ def load_libraries() -> str:
 def run_bound(session: Any, inputs: Mapping[str, Any], outputs: Sequence[str]) -> list[Any]:
     session.first_run()
     ran: list[Any] = _real.run_bound(session, inputs, outputs)
-    return ran
+    return [array + _SETTINGS["adds"] if _SETTINGS["adds"] else array for array in ran]
 
 
 def free_vram_bytes(number: int) -> int | None:
