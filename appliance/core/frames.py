@@ -184,14 +184,16 @@ class Unload(msgspec.Struct, array_like=True):
 
 class Held(msgspec.Struct, array_like=True):
     """From the worker of a device: what a tenant holds of the device's memory after a run, and what is free (-1: not
-    known). `gone`: it holds nothing any more; `reason` says why, where nobody asked for that. Said too where a run has
-    built engines."""
+    known). `gone`: it holds nothing any more; `reason` says why, where nobody asked for that. `ends`: it has left the
+    device in a state that nothing in this process can use, so the process ends. Said too where a run has built
+    engines."""
 
     tenant: int
     used_bytes: int
     free_bytes: int
     gone: bool = False
     reason: str = ""
+    ends: bool = False
 
 
 class Translate(msgspec.Struct, array_like=True):

@@ -40,6 +40,7 @@ class DeviceHost(LinkedChild):
         self.tenants: dict[int, Tenant] = {}
         self._calls: dict[int, Tenant] = {}
         self._blamed: Tenant | None = None
+        self._is_explained = False  # it said itself why it ends, and who is to blame has had what follows
         self._outbox: list[bytes] = []
         self._on_held = on_held
         self._on_built = on_built
@@ -132,9 +133,12 @@ class DeviceHost(LinkedChild):
 
     def _held(self, head: Held) -> None:
         tenant = self.tenants.get(head.tenant)
+        if head.ends:
+            self._is_explained = True
+            self.end_reason = head.reason
         if tenant is not None and head.gone:
             self._forget(tenant)
-            self._on_unfit(tenant, head.reason, True)
+            self._on_unfit(tenant, head.reason, not head.ends)
             self._drop_calls(tenant)
             tenant.gone(head.reason, asked_for=False)
         elif tenant is not None:
@@ -165,7 +169,7 @@ class DeviceHost(LinkedChild):
         busy = [
             tenant for tenant in tenants if tenant.in_flight or (tenant.state == "starting" and tenant.is_asked_for)
         ]
-        self._on_lost(self, [self._blamed] if self._blamed else busy)
+        self._on_lost(self, [] if self._is_explained else [self._blamed] if self._blamed else busy)
         for tenant in tenants:
             tenant.blameless = self.blameless
             tenant.gone(self.end_reason, asked_for=tenant.state == "starting" and tenant is not self._blamed)

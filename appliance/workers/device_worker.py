@@ -11,7 +11,7 @@ import os
 import re
 import socket
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import msgspec
 import numpy as np
@@ -168,7 +168,8 @@ class DeviceWorker:
         )
         engines = Path(load.engines) if load.engines else None
         worker, loaded = self._opened(spec, engines)
-        if loaded.error and not loaded.no_memory and engines is not None and remove_engines(engines):
+        fault = self._fault() if loaded.error else ""
+        if loaded.error and not fault and not loaded.no_memory and engines is not None and remove_engines(engines):
             # What was kept may be why: damaged, or of another release than was believed.
             worker, loaded = self._opened(spec, engines)
         loaded.tenant = load.tenant
@@ -179,10 +180,20 @@ class DeviceWorker:
             assert worker is not None
             self._tenants[load.tenant] = _Tenant(worker, loaded.used_bytes, engines)
         self._say(Kind.LOADED, loaded)
+        if fault:
+            self._end(load.tenant, f"its load broke the device: {fault}")
+
+    def _fault(self) -> str:
+        return runtime.device_fault(self._spec.device_number)
+
+    def _end(self, number: int, reason: str) -> NoReturn:
+        """Ends the process, which can use the device no more, and says whose doing that was."""
+        self._say(Kind.HELD, Held(number, 0, -1, gone=True, reason=reason, ends=True))
+        raise RuntimeError(reason)
 
     def _opened(self, spec: WorkerSpec, engines: Path | None) -> tuple[Worker | None, Loaded]:
         """The model's worker and how its load went; None where it did not open, and then it holds nothing."""
-        worker = Worker(spec, self._socket, self._region, self._with_options(self._providers, engines))
+        worker = Worker(spec, self._socket, self._region, self._with_options(self._providers, engines), self._fault)
         loaded = worker.load()
         if not loaded.error and loaded.providers == [CPU]:
             loaded.error = "the session got the CPU alone"
@@ -203,6 +214,8 @@ class DeviceWorker:
         before_bytes = self._free_bytes() if looks else -1
         tenant.runs += 1
         tenant.worker.run_next()
+        if tenant.worker.device_is_broken:
+            self._end(number, tenant.worker.spent)
         if tenant.worker.spent:
             if tenant.worker.engine_is_broken and tenant.engines is not None:
                 remove_engines(tenant.engines)

@@ -8,7 +8,7 @@ import contextlib
 import ctypes
 import io
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +96,24 @@ def free_vram_bytes(index: int) -> int | None:
     return _by_nvml(index) if (free := _by_cuda(index)) is None else free
 
 
+def device_fault(index: int) -> str:
+    """What keeps this process from using a GPU that it has used; empty where nothing does. After a kernel's fault, an
+    illegal address above all, CUDA refuses a process everything until it ends."""
+    for cudart in _cudart():
+        if number := cudart.cudaSetDevice(index) or cudart.cudaDeviceSynchronize():
+            cudart.cudaGetErrorString.restype = ctypes.c_char_p
+            return f"CUDA error {number}, {cudart.cudaGetErrorString(number).decode(errors='replace')}"
+    return ""
+
+
+def _cudart() -> Iterator[ctypes.CDLL]:
+    """The CUDA runtime that onnxruntime has loaded, if there is one."""
+    for name in ("libcudart.so.13", "libcudart.so.12", "libcudart.so"):
+        with contextlib.suppress(OSError):
+            yield ctypes.CDLL(name)
+            return
+
+
 def _by_nvml(index: int) -> int | None:
     try:
         import pynvml
@@ -110,11 +128,9 @@ def _by_nvml(index: int) -> int | None:
 def _by_cuda(index: int) -> int | None:
     """cudaMemGetInfo of the CUDA runtime that onnxruntime has loaded."""
     free, total = ctypes.c_size_t(), ctypes.c_size_t()
-    for name in ("libcudart.so.13", "libcudart.so.12", "libcudart.so"):
-        with contextlib.suppress(OSError, AttributeError):
-            cudart = ctypes.CDLL(name)
-            if cudart.cudaSetDevice(index) == 0 and cudart.cudaMemGetInfo(ctypes.byref(free), ctypes.byref(total)) == 0:
-                return free.value
+    for cudart in _cudart():
+        if cudart.cudaSetDevice(index) == 0 and cudart.cudaMemGetInfo(ctypes.byref(free), ctypes.byref(total)) == 0:
+            return free.value
     return None
 
 

@@ -9,14 +9,14 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from appliance.core.errors import IngleError
+from appliance.core.errors import IngleError, WorkerFailedError
 from appliance.core.frames import (
     REGION_FROM_BYTES,
     Answer,
@@ -62,7 +62,8 @@ class Pending(NamedTuple):
 
 class Worker:
     """Serves one model on one socket until the socket closes. `providers` are those of the spec, unless given: a
-    device's worker holds several of these, reads the socket itself and says which of them runs next."""
+    device's worker holds several of these, reads the socket itself and says which of them runs next. It also gives
+    `device_fault`, which says why the device is of no more use to this process, and nothing where it is."""
 
     def __init__(
         self,
@@ -70,10 +71,11 @@ class Worker:
         sock: socket.socket,
         region: mmap.mmap,
         providers: Sequence[str | Provider] | None = None,
+        device_fault: Callable[[], str] | None = None,
     ) -> None:
         self._spec = spec
         self._providers = spec.providers if providers is None else providers
-        self._on_device = providers is not None
+        self._device_fault = device_fault
         self._socket = sock
         self._region = memoryview(region).toreadonly()
         self._writable = memoryview(region)
@@ -87,6 +89,7 @@ class Worker:
         self.waiting: list[Pending] = []
         self.spent = ""  # why this model must not take another call
         self.engine_is_broken = False  # which is why it is spent
+        self.device_is_broken = False  # which is why all are
 
     def serve(self) -> None:
         """Says that the model is loaded, or why not, then answers calls. Returns when the gateway has gone."""
@@ -223,8 +226,11 @@ class Worker:
             self.engine_is_broken = isinstance(error, BrokenEngineError)
             # Calls that ran together are not answered: another worker is given them one by one. Nor is one for which a
             # device has no room: the CPU may have it.
-            return [] if len(run) > 1 or self._on_device else [_failure(run[0].invoke, error)]
+            return [] if len(run) > 1 or self._device_fault else [_failure(run[0].invoke, error)]
         except Exception as error:
+            if self._device_fault and isinstance(error, WorkerFailedError) and (fault := self._device_fault()):
+                self.spent, self.device_is_broken = f"it broke the device: {fault}", True
+                return []
             if len(run) > 1:
                 return [part for call in run for part in self._answers([call])]
             if not isinstance(error, IngleError):

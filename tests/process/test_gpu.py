@@ -29,7 +29,15 @@ StartGpu = Callable[..., RunningNode]
 def pretend_gpu(folder: Path, **settings: object) -> Path:
     """A folder to be put first on PYTHONPATH; for the settings see fake_runtime.py."""
     shutil.copytree(Path(__file__).with_name("fake_gpu"), folder)
-    usual = {"vram_bytes": 1024 * MIB, "times": 1.0, "says": "cuda", "gpu": "Pretended 4090", "engine_bytes": 3000, "adds": 0.0}
+    usual = {
+        "vram_bytes": 1024 * MIB,
+        "times": 1.0,
+        "says": "cuda",
+        "gpu": "Pretended 4090",
+        "engine_bytes": 3000,
+        "adds": 0.0,
+        "breaks_at": None,
+    }
     (folder / "gpu.json").write_text(json.dumps(usual | settings))
     return folder
 
@@ -51,9 +59,17 @@ def workers_of(node: RunningNode, name: str) -> list[dict[str, Any]]:
     return found
 
 
-def floats(name: str, *values: float) -> VectorTensor:
-    """A row of FP32 numbers."""
-    return VectorTensor(name, "FP32", (1, len(values)), np.array(values, "<f4").tobytes())
+def proven(path: Path, x: float, y: float) -> Path:
+    """A bundle of doubling() with a test vector: of x comes y."""
+
+    def row(name: str, value: float) -> VectorTensor:
+        return VectorTensor(name, "FP32", (1, 2), np.array([value, 0.0], "<f4").tobytes())
+
+    vectors = Vectors((Vector((row("x", x),), (row("y", y),)),), bounds={"y": Bound(absolute=1e-5, relative=1e-5)})
+    bundle(path, doubling(path.with_suffix(".onnx")), "")
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("vectors/parity.json", msgspec.json.encode(vectors))
+    return path
 
 
 def worker_of(node: RunningNode, name: str) -> dict[str, Any]:
@@ -118,13 +134,7 @@ def test_a_model_that_answers_otherwise_on_the_gpu_than_its_vectors_runs_on_the_
     on_gpu: StartGpu, tmp_path: Path
 ) -> None:
     node = on_gpu(adds=0.5)
-    vectors = Vectors(
-        (Vector((floats("x", 1.0, 2.0),), (floats("y", 2.0, 4.0),)),), bounds={"y": Bound(absolute=1e-5, relative=1e-5)}
-    )
-    file = bundle(tmp_path / "v.ingle", doubling(tmp_path / "d.onnx"), "")
-    with zipfile.ZipFile(file, "a") as archive:
-        archive.writestr("vectors/parity.json", msgspec.json.encode(vectors))
-    deploy(node, "doubling", file)  # the CPU answers them
+    deploy(node, "doubling", proven(tmp_path / "v.ingle", 1.0, 2.0))  # at which the CPU answers
     assert double(node, 3.0) == 6.0
     worker = worker_of(node, "doubling")
     assert worker["providers"] == ["CPUExecutionProvider"]
@@ -196,6 +206,39 @@ def test_no_call_fails_when_the_gpus_worker_is_killed(on_gpu: StartGpu, tmp_path
     wait_until(lambda: gone(pid), "the zygote's worker dies with it")
     assert double(node, 5.0) == 10.0
     assert on(node, "doubling") == "CUDAExecutionProvider"
+
+
+def test_a_model_that_breaks_the_gpu_for_its_process_goes_to_the_cpu_and_its_neighbours_come_back(
+    on_gpu: StartGpu, tmp_path: Path
+) -> None:
+    node = on_gpu(breaks_at=13.0)
+    deploy(node, "doubling", doubling(tmp_path / "d.onnx"))
+    deploy(node, "net", normalised(tmp_path / "n.onnx"))
+    expected = ask(node, "/v1/models/net", {"x": ROW})["outputs"]
+    assert double(node, 1.0) == 2.0
+    before = worker_of(node, "net")["pid"]
+    assert double(node, 13.0) == 26.0  # which the CPU has said
+    worker = worker_of(node, "doubling")
+    assert worker["providers"] == ["CPUExecutionProvider"]
+    assert "it broke the device: CUDA error 700, an illegal memory access was encountered" in worker["note"]
+    assert ask(node, "/v1/models/net", {"x": ROW})["outputs"] == expected
+    assert on(node, "net") == "CUDAExecutionProvider"
+    assert worker_of(node, "net")["pid"] != before
+
+
+def test_a_model_whose_load_breaks_the_gpu_goes_to_the_cpu_and_its_neighbours_come_back(
+    on_gpu: StartGpu, tmp_path: Path
+) -> None:
+    node = on_gpu(breaks_at=13.0)
+    deploy(node, "net", normalised(tmp_path / "n.onnx"))
+    expected = ask(node, "/v1/models/net", {"x": ROW})["outputs"]
+    before = worker_of(node, "net")["pid"]
+    deploy(node, "doubling", proven(tmp_path / "v.ingle", 13.0, 26.0))
+    assert double(node, 1.0) == 2.0
+    assert on(node, "doubling") == "CPUExecutionProvider"
+    assert ask(node, "/v1/models/net", {"x": ROW})["outputs"] == expected
+    assert on(node, "net") == "CUDAExecutionProvider"
+    assert worker_of(node, "net")["pid"] != before
 
 
 def test_a_model_that_ends_the_gpus_worker_twice_goes_to_the_cpu_and_its_neighbour_stays(

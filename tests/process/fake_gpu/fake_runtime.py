@@ -3,8 +3,9 @@
 A session is a real one on the CPU that says it got CUDA. It holds as many bytes of the pretended memory as its model's
 file has, times `gpu.json`'s "times", from its opening until it is collected, and half as many more from its first run;
 what does not fit raises onnxruntime's own words for it. How the pretended GPU behaves, `gpu.json` beside this file
-says: {"vram_bytes", "times", "says", "gpu", "engine_bytes", "adds"}, the last of
-which is added to each number that a session answers.
+says: {"vram_bytes", "times", "says", "gpu", "engine_bytes", "adds", "breaks_at"}. "adds"
+is added to each number that a session answers. A run with the number "breaks_at" among its inputs is a kernel's fault:
+from then on every run in its process fails, as CUDA has it.
 
 Where it says "tensorrt", a session with TensorRT's options does with files what onnxruntime's provider does: it takes
 the engine that is in `trt_engine_cache_path`, raises the provider's words where that is none ("late": not before it
@@ -21,6 +22,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnxruntime
 
 import appliance.workers
@@ -35,6 +37,7 @@ _spec.loader.exec_module(_real)
 EXTERNAL_FROM_BYTES = _real.EXTERNAL_FROM_BYTES
 _SETTINGS = json.loads(Path(__file__).with_name("gpu.json").read_text())
 _held: dict[int, int] = {}
+_broken: list[str] = []  # what this process's first fault of a kernel was
 _ARENA = (
     "[ONNXRuntimeError] : 6 : RUNTIME_EXCEPTION : Non-zero status code returned while running MatMul node. "
     "Name:'m' Status Message: /onnxruntime_src/onnxruntime/core/framework/bfc_arena.cc:376 void* "
@@ -134,12 +137,23 @@ def load_libraries() -> str:
 
 def run_bound(session: Any, inputs: Mapping[str, Any], outputs: Sequence[str]) -> list[Any]:
     session.first_run()
+    if _SETTINGS["breaks_at"] is not None and any(np.any(array == _SETTINGS["breaks_at"]) for array in inputs.values()):
+        _broken.append("CUDA error 700, an illegal memory access was encountered")
+    if _broken:
+        raise _RuntimeException(
+            "[ONNXRuntimeError] : 1 : FAIL : CUDA failure 700: an illegal memory access was encountered ; GPU=0 ; "
+            "expr=cudaStreamSynchronize(static_cast<cudaStream_t>(stream_)); "
+        )
     ran: list[Any] = _real.run_bound(session, inputs, outputs)
     return [array + _SETTINGS["adds"] if _SETTINGS["adds"] else array for array in ran]
 
 
 def free_vram_bytes(number: int) -> int | None:
     return int(_SETTINGS["vram_bytes"]) - sum(_held.values())
+
+
+def device_fault(number: int) -> str:
+    return _broken[0] if _broken else ""
 
 
 def engine_facts(number: int) -> dict[str, str]:
