@@ -1,5 +1,5 @@
 # Everything a fresh machine needs is Python 3.11 or newer, make and pip; the rest is installed into .venv.
-#   make install | demo | test | check | bench      RUNTIME=cpu|gpu   PYTHON=python3.12   ONCE=1 (demo)
+#   make install | demo | test | test-gpu | check | bench      RUNTIME=cpu|gpu   PYTHON=python3.12   ONCE=1 (demo)
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -18,7 +18,7 @@ JOBS ?= 2
 # The stamp's name carries the runtime: changing it, or pyproject.toml, installs anew.
 STAMP := $(VENV)/.installed-$(RUNTIME)
 
-.PHONY: install demo test test-converters test-nets check bench bench-conversions clean tools java binary binary-again test-binary
+.PHONY: install demo test test-gpu test-converters test-nets check bench bench-conversions clean tools java binary binary-again test-binary
 
 install: $(STAMP)
 
@@ -45,6 +45,10 @@ demo: $(STAMP)
 test: $(STAMP)
 	@$(BIN)/python -m compileall -q appliance federation converters
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
+
+# On a box with an NVIDIA GPU, where RUNTIME is gpu by itself; `test` passes over these elsewhere.
+test-gpu: $(STAMP)
+	$(BIN)/python -m pytest tests/gpu $(PYTEST_ARGS)
 
 # Conversions of frameworks that are too heavy for `test`: pinned as pyproject.toml says, in an environment of their own.
 # ROWS=FILE also writes the documentation's table there, of this target's rows and those of `test-nets` before it: they

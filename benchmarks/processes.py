@@ -139,9 +139,14 @@ def unload(served: Node, model: str) -> None:
         time.sleep(0.01)
 
 
-def bare_session(model: Path, seconds: float, core: str = "any") -> dict[str, float]:
-    """`session.run` in a loop in its own process, one thread: `calls_per_s`, `p50_s`, `p99_s`."""
-    command = [sys.executable, "-m", "benchmarks.baselines.bare_session", str(model), str(seconds), core]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, check=True)
+def bare_session(model: Path, seconds: float, core: str = "any", device: str = "cpu") -> dict[str, float]:
+    """`session.run` in a loop in its own process, one thread: `calls_per_s`, `p50_s`, `p99_s`.
+
+    Raises LoadError with its last words where it fails.
+    """
+    command = [sys.executable, "-m", "benchmarks.baselines.bare_session", str(model), str(seconds), core, device]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, check=False)
+    if done.returncode:
+        raise LoadError(f"the bare session failed: {done.stderr.decode(errors='replace')[-2000:]}")
     figures: dict[str, float] = json.loads(done.stdout)
     return figures

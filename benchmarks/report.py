@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import onnxruntime
+
 RESULTS = Path(__file__).with_name("RESULTS.md")
 ORDER = (
     "overhead",
@@ -23,6 +25,7 @@ ORDER = (
     "shared_memory",
     "convnet",
     "batching",
+    "gpu",
     "many_versions",
     "rivals",
     "perf_analyzer",
@@ -47,14 +50,14 @@ ORDER = (
     "soak",
 )
 # Those that only their own command runs: they take long, or need what must be built first.
-APART = frozenset(("binary", "conversion_costs", "soak"))
+APART = frozenset(("binary", "conversion_costs", "gpu", "soak"))
 _HEAD = """# What was measured
 
 Written by `make bench`; each section also by its own command. Ratios are medians over interleaved rounds, with the
 lowest and the highest round; figures alone depend on the machine and on what else ran on it, ratios much less so. What
 each benchmark does and why is in the module of its name.
 """
-_PACKAGES = ("aiohttp", "uvloop", "orjson", "msgspec", "grpcio", "numpy", "onnxruntime")
+_PACKAGES = ("aiohttp", "uvloop", "orjson", "msgspec", "grpcio", "numpy")
 
 
 @dataclass(frozen=True)
@@ -101,6 +104,7 @@ def _processor() -> str:
 
 def _machine() -> str:
     versions = ", ".join(f"{package} {importlib.metadata.version(package)}" for package in _PACKAGES)
+    versions += f", onnxruntime {onnxruntime.__version__}"  # whichever of its distributions brought it
     load = " ".join(f"{value:.1f}" for value in os.getloadavg()[:2])
     return (
         f"{time.strftime('%Y-%m-%d')}; {_processor()}, {os.cpu_count()} cores, load average {load} at the end; "

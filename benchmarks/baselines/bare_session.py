@@ -1,6 +1,7 @@
 """`session.run` in a loop with nothing around it, in a process of its own: what a server cannot beat without batching.
 
-Run as `python -m benchmarks.baselines.bare_session MODEL.onnx SECONDS CORE`, one thread; CORE is a number or `any`.
+Run as `python -m benchmarks.baselines.bare_session MODEL.onnx SECONDS CORE DEVICE`, one thread; CORE is a number or
+`any`; DEVICE `cpu`, `cuda` with onnxruntime's own options, which compute FP32 in TF32, or `cuda-fp32` without TF32.
 Prints one JSON line: calls a second and the percentiles of one call.
 """
 
@@ -14,12 +15,23 @@ import onnxruntime
 import orjson
 
 
-def main(model: Path, seconds: float, core: str) -> None:
-    if core != "any":
-        os.sched_setaffinity(0, {int(core)})
+def _open(model: Path, device: str) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+    if device == "cpu":
+        return onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+    onnxruntime.preload_dlls()
+    cuda = ("CUDAExecutionProvider", {"use_tf32": "0"} if device == "cuda-fp32" else {})
+    session = onnxruntime.InferenceSession(str(model), options, providers=[cuda])
+    if session.get_providers()[0] != cuda[0]:
+        raise RuntimeError("the session did not get the GPU")
+    return session
+
+
+def main(model: Path, seconds: float, core: str, device: str) -> None:
+    if core != "any":
+        os.sched_setaffinity(0, {int(core)})
+    session = _open(model, device)
     first = session.get_inputs()[0]
     row = np.random.default_rng(7).standard_normal((1, *first.shape[1:])).astype(np.float32)
     names = [output.name for output in session.get_outputs()]
@@ -40,4 +52,4 @@ def main(model: Path, seconds: float, core: str) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), float(sys.argv[2]), sys.argv[3])
+    main(Path(sys.argv[1]), float(sys.argv[2]), *sys.argv[3:])
