@@ -39,8 +39,8 @@ def _found(root: Path, environ: Mapping[str, str]) -> Iterator[Path]:
 
 
 def folder_of(library: str) -> str:
-    """Where the loader finds a library, such as the driver's, which containers have mounted where they like; empty where
-    it finds none. Loads it: the driver's does nothing before it is asked to."""
+    """Where the loader finds a library, such as the driver's, which containers have mounted where they like; empty
+    where it finds none. Loads it: the driver's does nothing before it is asked to."""
     if not _loads(library, ctypes.CDLL):
         return ""
     stem = library.partition(".so")[0] + ".so"
