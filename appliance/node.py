@@ -110,7 +110,13 @@ class Node:
         engines = DeviceEngines(
             EngineCache(settings.data_dir / "cache", budget_bytes=settings.workers.engine_cache_bytes)
         )
-        self._gpu = Gpu(self._processes, parse_device(settings.device), engines, data_dir=settings.data_dir)
+        self._gpu = Gpu(
+            self._processes,
+            parse_device(settings.device),
+            engines,
+            data_dir=settings.data_dir,
+            tf32=settings.workers.tf32,
+        )
         self._supervisor = Supervisor(
             self._processes,
             settings.workers,

@@ -42,7 +42,7 @@ def examine(settings: Settings) -> list[Finding]:
     """All findings, in the order in which they matter to someone who sets a box up."""
     return [
         *_system(),
-        *_runtime(),
+        *_runtime(settings.device),
         *_sandbox(),
         _data_dir(settings.data_dir),
         *_ports(settings),
@@ -67,12 +67,12 @@ def _system() -> Iterator[Finding]:
     )
 
 
-def _apart(what: str) -> tuple[str, str]:
+def _apart(*what: str) -> tuple[str, str]:
     """What the role `examine` prints of this and, where it failed, its last word."""
     paths = os.pathsep.join(path or str(Path.cwd()) for path in sys.path)
     try:
         done = subprocess.run(
-            own_command("examine", what),
+            own_command("examine", *what),
             env={**os.environ, "PYTHONPATH": paths},
             capture_output=True,
             text=True,
@@ -85,7 +85,7 @@ def _apart(what: str) -> tuple[str, str]:
     return done.stdout.strip(), "" if done.returncode == 0 else last
 
 
-def _runtime() -> Iterator[Finding]:
+def _runtime(device: str) -> Iterator[Finding]:
     output, fault = _apart("runtime")
     if fault:
         yield Finding("onnxruntime", "fail", f"it cannot be imported ({fault}): install ingle[cpu] or ingle[gpu]")
@@ -103,10 +103,22 @@ def _runtime() -> Iterator[Finding]:
         )
     elif lacking:
         yield Finding("gpu", "warn", f"the GPU's runtime is here, and models run on the CPU, since {lacking}")
+    elif built:
+        yield _gpu(device)
     else:
-        yield Finding(
-            "gpu", "ok", "an NVIDIA driver and its runtime are here" if built else "none, models run on the CPU"
-        )
+        yield Finding("gpu", "ok", "none, models run on the CPU")
+
+
+def _gpu(device: str) -> Finding:
+    output, fault = _apart("gpu", device)
+    if fault:
+        return Finding("gpu", "warn", f"models run on the CPU, since the GPU could not be tried: {fault}")
+    providers, why, free_bytes = json.loads(output)
+    if why:
+        asked_for = device != "cpu"
+        return Finding("gpu", "warn" if asked_for else "ok", f"models run on the CPU, since {why}")
+    free = f", {size_words(free_bytes)} of its memory are free" if free_bytes >= 0 else ""
+    return Finding("gpu", "ok", f"models run on it, by {', '.join(providers)}{free}")
 
 
 def _sandbox() -> Iterator[Finding]:

@@ -30,7 +30,7 @@ _WHERE_INSTALLED = ("site-packages", "dist-packages")
 # How many cores there are: C libraries ask it when they make threads or arenas.
 _SYSTEM = ("/sys/devices/system/cpu",)
 
-# A worker with CUDA or TensorRT: what the driver and its libraries are known to open. No GPU has run it yet.
+# A worker with CUDA or TensorRT: what the driver and its libraries open.
 _CUDA_READABLE = (
     "/proc",
     "/sys/devices",
@@ -44,6 +44,8 @@ _CUDA_READABLE = (
     "/usr/local/lib",
     "/usr/local/cuda",
 )
+# The driver names its threads there, and does not start where it cannot. What else lies there is the process's own.
+_CUDA_WRITABLE = ("/proc/self/task",)
 _CUDA_DEVICES = "nvidia*"  # in /dev
 _CUDA_PROVIDERS = {"CUDAExecutionProvider", "TensorrtExecutionProvider"}
 
@@ -88,7 +90,9 @@ def profile(spec: WorkerSpec) -> Profile:
     if _CUDA_PROVIDERS.isdisjoint(spec.providers):
         return Profile(readable, writable)
     devices = tuple(str(device) for device in Path("/dev").glob(_CUDA_DEVICES))
-    return Profile((*readable, *_CUDA_READABLE, *_cuda_libraries()), (*writable, *devices), devices=True)
+    return Profile(
+        (*readable, *_CUDA_READABLE, *_cuda_libraries()), (*writable, *_CUDA_WRITABLE, *devices), devices=True
+    )
 
 
 def confine_child(allowed: Profile, *, data_bytes: int, file_bytes: int) -> tuple[Layer, ...]:

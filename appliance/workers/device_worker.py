@@ -8,13 +8,11 @@ all its neighbours: who may come back, the gateway decides.
 import gc
 import mmap
 import os
-import re
 import socket
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import msgspec
-import numpy as np
 
 from appliance.core.errors import IngleError
 from appliance.core.frames import (
@@ -29,13 +27,12 @@ from appliance.core.frames import (
     frame_start,
 )
 from appliance.workers import runtime
-from appliance.workers.devices import CPU, TENSORRT, Provider, attempts, options_of_engines, with_options
-from appliance.workers.engines import engine_kind, is_engine_name, remove_engines
+from appliance.workers.device_trial import free_bytes, options, try_device
+from appliance.workers.devices import CPU
+from appliance.workers.engines import is_engine_name, remove_engines
 from appliance.workers.session import OutOfMemoryError
 from appliance.workers.spec import WorkerSpec
 from appliance.workers.stream import Frame, FrameStream
-from appliance.workers.tiny_model import IDENTITY_MODEL
-from appliance.workers.vram_ledger import SHARE
 from appliance.workers.worker import Worker
 
 # A model's first runs take what it keeps; later ones take more where larger batches come.
@@ -43,9 +40,6 @@ _FIRST_RUNS = 4
 _LOOK_EVERY_RUNS = 64
 # A change of less is not worth a word.
 _NOTABLE_BYTES = 1024 * 1024
-# Beneath the folder of all engines: those of the tiny model.
-_TRIAL = "trial"
-_SOURCE = re.compile(r"^/\S+:\d+ [^(]*\([^)]*\) ")
 
 
 class _Tenant:
@@ -70,11 +64,6 @@ def _look(engines: Path | None) -> set[tuple[str, int, int]]:
     return found
 
 
-def _words(error: Exception) -> str:
-    """What went wrong on one line, without the place in onnxruntime's source where it did."""
-    return _SOURCE.sub("", " ".join(str(error).split()))[:300]
-
-
 class DeviceWorker:
     """Serves the models that it is told to load, until the socket closes."""
 
@@ -88,7 +77,9 @@ class DeviceWorker:
 
     def serve(self) -> None:
         """Says what the device is good for, then does as it is told. Returns when the gateway has gone."""
-        self._say(Kind.LOADED, self._try_device())
+        tried = try_device(self._spec)
+        self._providers = tuple(tried.providers)
+        self._say(Kind.LOADED, tried)
         while True:
             try:
                 frames = self._stream.read(wait=not any(tenant.worker.waiting for tenant in self._tenants.values()))
@@ -103,48 +94,6 @@ class DeviceWorker:
     def _say(self, kind: Kind, head: msgspec.Struct) -> None:
         self._socket.sendall(frame_start(kind, head, 0))
 
-    def _try_device(self) -> Loaded:
-        """Opens a tiny model with what was asked for, and then with less, until a session gets a GPU."""
-        lacking = runtime.load_libraries()
-        reasons = []
-        trial = Path(self._spec.output, _TRIAL) if self._spec.output else None
-        for names in attempts(self._spec.providers)[:-1]:
-            try:
-                session = self._open_tiny(names, trial)
-            except Exception as error:  # whatever a driver says
-                if names[0] == TENSORRT and trial is not None:
-                    remove_engines(trial)  # if that was why, the next start finds out
-                reasons.append(f"{names[0]}: {_words(error)}")
-                continue
-            got = session.get_providers()
-            self._providers = tuple(name for name in names if name in got)
-            if self._providers != (CPU,):
-                break
-            reasons.append(f"{names[0]} was asked for, and the session got the CPU alone")
-        note = "; ".join(reasons)
-        if self._providers in ((), (CPU,)):
-            return Loaded([CPU], 0, lacking or note or "no provider but the CPU's was asked for")
-        kind = self._engine_kind() if TENSORRT in self._providers else ""
-        return Loaded(list(self._providers), 0, free_bytes=self._free_bytes(), note=note, engine_kind=kind)
-
-    def _open_tiny(self, names: tuple[str, ...], engines: Path | None) -> Any:
-        session = runtime.open_session(IDENTITY_MODEL, threads=1, providers=self._with_options(names, engines))
-        session.run(None, {"x": np.zeros(1, np.float32)})
-        return session
-
-    def _engine_kind(self) -> str:
-        facts = runtime.engine_facts(self._spec.device_number)
-        return engine_kind(facts | options_of_engines()) if facts else ""
-
-    def _with_options(self, names: tuple[str, ...], engines: Path | None) -> list[Provider]:
-        free_bytes = self._free_bytes()
-        limit_bytes = int(free_bytes * SHARE) if free_bytes > 0 else 0
-        return with_options(names, number=self._spec.device_number, limit_bytes=limit_bytes, engines=engines)
-
-    def _free_bytes(self) -> int:
-        free_bytes = runtime.free_vram_bytes(self._spec.device_number)
-        return -1 if free_bytes is None else free_bytes
-
     def _hear(self, frame: Frame) -> None:
         if frame.kind == Kind.INVOKE:
             invoke: Invoke = decode_invoke(frame.head)
@@ -157,7 +106,7 @@ class DeviceWorker:
             self._drop(decode_unload(frame.head).tenant, "")
 
     def _load(self, load: Load) -> None:
-        before_bytes = self._free_bytes()
+        before_bytes = free_bytes(self._spec)
         spec = msgspec.structs.replace(
             self._spec,
             role="serve",
@@ -173,7 +122,7 @@ class DeviceWorker:
             # What was kept may be why: damaged, or of another release than was believed.
             worker, loaded = self._opened(spec, engines)
         loaded.tenant = load.tenant
-        after_bytes = self._free_bytes()
+        after_bytes = free_bytes(self._spec)
         loaded.free_bytes = after_bytes
         if not loaded.error:
             loaded.used_bytes = max(0, before_bytes - after_bytes)
@@ -193,7 +142,7 @@ class DeviceWorker:
 
     def _opened(self, spec: WorkerSpec, engines: Path | None) -> tuple[Worker | None, Loaded]:
         """The model's worker and how its load went; None where it did not open, and then it holds nothing."""
-        worker = Worker(spec, self._socket, self._region, self._with_options(self._providers, engines), self._fault)
+        worker = Worker(spec, self._socket, self._region, options(self._spec, self._providers, engines), self._fault)
         loaded = worker.load()
         if not loaded.error and loaded.providers == [CPU]:
             loaded.error = "the session got the CPU alone"
@@ -211,7 +160,7 @@ class DeviceWorker:
 
     def _run(self, number: int, tenant: _Tenant) -> None:
         looks = tenant.runs < _FIRST_RUNS or tenant.runs % _LOOK_EVERY_RUNS == 0
-        before_bytes = self._free_bytes() if looks else -1
+        before_bytes = free_bytes(self._spec) if looks else -1
         tenant.runs += 1
         tenant.worker.run_next()
         if tenant.worker.device_is_broken:
@@ -225,7 +174,7 @@ class DeviceWorker:
 
     def _look(self, number: int, tenant: _Tenant, before_bytes: int) -> None:
         """Tells what a run has changed, where it is worth a word."""
-        after_bytes = self._free_bytes()
+        after_bytes = free_bytes(self._spec)
         if before_bytes >= 0:
             # Nobody else runs here meanwhile, so the difference is this model's, unless another program's.
             tenant.used_bytes = max(0, tenant.used_bytes + before_bytes - after_bytes)
@@ -238,7 +187,7 @@ class DeviceWorker:
         if tenant := self._tenants.pop(number, None):
             tenant.worker.close()
             gc.collect()  # the session's arena on the device goes with it, now
-        self._say(Kind.HELD, Held(number, 0, self._free_bytes(), gone=True, reason=reason))
+        self._say(Kind.HELD, Held(number, 0, free_bytes(self._spec), gone=True, reason=reason))
 
 
 def run_device_worker(spec: WorkerSpec, sock: socket.socket, region_fd: int) -> None:

@@ -43,9 +43,12 @@ _log = logging.getLogger("ingle.workers")
 class Gpu:
     """start(), then tenant_for() whenever a worker is wanted; note_for() says why it was none."""
 
-    def __init__(self, processes: Processes, device: Device, engines: DeviceEngines, *, data_dir: Path) -> None:
+    def __init__(
+        self, processes: Processes, device: Device, engines: DeviceEngines, *, data_dir: Path, tf32: bool
+    ) -> None:
         self._processes = processes
         self._device = device
+        self._tf32 = tf32
         self._artifacts = data_dir / "artifacts"
         self.engines = engines
         self._host: DeviceHost | None = None
@@ -128,6 +131,7 @@ class Gpu:
             output=str(self.engines.cache.folder) if self.engines.is_open else "",
             file_bytes=_ENGINE_BYTES,
             device_number=self._device.number,
+            tf32=self._tf32,
         )
         sock = self._processes.fork(spec, host, region.fd, self.log)
         if sock is None:

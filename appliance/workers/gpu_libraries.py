@@ -7,7 +7,7 @@ itself (LD_LIBRARY_PATH, /etc/ld.so.conf) is not looked for here.
 import ctypes
 import os
 from collections.abc import Callable, Iterator, Mapping
-from functools import cache
+from functools import cache, partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -51,11 +51,21 @@ def folder_of(library: str) -> str:
     return ""
 
 
+def names(cuda: str) -> tuple[str, ...]:
+    """The libraries of CUDA and cuDNN that are needed, as the loader knows them. `cuda`: as lacking_words()."""
+    return tuple(one.format(cuda=cuda.partition(".")[0]) for one in _LIBRARIES)
+
+
+def is_loaded(library: str) -> bool:
+    """Whether this process has it, from wherever."""
+    return _loads(library, partial(ctypes.CDLL, mode=os.RTLD_NOLOAD | os.RTLD_NOW))
+
+
 def lacking_words(cuda: str, load: Callable[[str], object] = ctypes.CDLL) -> str:
     """What this box lacks of what CUDA's provider needs, and how to get it, as the end of a sentence; empty where
     nothing does. `cuda`: the version that onnxruntime was built for. What is not loaded yet is."""
     major = cuda.partition(".")[0]
-    missing = [name for name in (one.format(cuda=major) for one in _LIBRARIES) if not _loads(name, load)]
+    missing = [name for name in names(cuda) if not _loads(name, load)]
     words = []
     if not _loads(DRIVER, load):
         words.append(f"there is no NVIDIA driver ({DRIVER}): install it")

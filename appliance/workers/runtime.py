@@ -15,7 +15,7 @@ from typing import Any
 import onnxruntime
 
 from appliance.workers.devices import Provider
-from appliance.workers.gpu_libraries import lacking_words, library_folders
+from appliance.workers.gpu_libraries import is_loaded, lacking_words, library_folders, names
 
 # Weights below this stay in the graph's own file: a mapping takes a page at least.
 EXTERNAL_FROM_BYTES = 1024
@@ -73,7 +73,9 @@ def load_libraries() -> str:
     # It prints what it does not find in each of them, be it found in the next.
     with contextlib.redirect_stdout(io.StringIO()):
         for folder in library_folders():
-            preload(directory=folder)
+            # Of two folders with the same libraries both would be loaded, by their paths.
+            if not all(map(is_loaded, names(cuda))):
+                preload(directory=folder)
         preload()
     return lacking_words(cuda)
 
@@ -138,8 +140,8 @@ def engine_facts(index: int) -> dict[str, str]:
     """What the engines that TensorRT builds on a GPU depend on, by name; empty where not all of it can be told.
 
     NVIDIA promises an engine for the GPU's model and TensorRT's release that built it; the number of multiprocessors
-    and the memory tell slices of one model apart. The driver is not among them: TensorRT itself asks for one. No GPU
-    has run this.
+    and the memory tell slices of one model apart. The driver is not among them: TensorRT itself asks for one. No
+    TensorRT has run this.
     """
     gpu, release = _gpu_facts(index), _tensorrt_release()
     if not gpu or not release:

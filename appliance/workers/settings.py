@@ -28,6 +28,10 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     sequence_idle_s: Annotated[
         float, Meta(gt=0, description="a sequence without calls for this many seconds is dropped")
     ] = 60.0
+    tf32: Annotated[
+        bool,
+        Meta(description="a GPU computes FP32 as TF32: large models run faster, and numbers are off by a thousandth"),
+    ] = False
     graph_cache_bytes: Annotated[
         int, Meta(ge=0, description="disk that cached optimised graphs may take together; 0: none are kept")
     ] = 4 * 1024**3

@@ -21,8 +21,8 @@ class WorkerSpec(msgspec.Struct, frozen=True):
     """One process to be forked. `folder` holds `model.onnx`; `data_bytes` 0 leaves memory unbounded. `graph` is loaded
     in place of the model where that succeeds. `output` is the folder that an optimisation writes to, each file of at
     most `file_bytes`, or in which a device's worker keeps TensorRT's engines; no other role writes. For a device's
-    worker `folder` is that of all artifacts, and its models are named later; who translates has
-    none of either."""
+    worker `folder` is that of all artifacts, and its models are named later; `tf32` lets its GPU compute FP32 with ten
+    bits of mantissa. Who translates has neither folder nor model."""
 
     number: int
     role: Literal["serve", "inspect", "optimise", "device", "translate"]
@@ -36,6 +36,7 @@ class WorkerSpec(msgspec.Struct, frozen=True):
     output: str = ""
     file_bytes: int = 0
     device_number: int = 0
+    tf32: bool = False
 
 
 class Forked(msgspec.Struct, frozen=True, tag="forked"):

@@ -16,7 +16,9 @@ import msgspec
 import numpy as np
 import pytest
 
+from appliance.cli.examination import examine
 from appliance.core.vectors import Bound, Vector, Vectors, VectorTensor
+from appliance.settings import Settings
 from tests.conftest import RunningNode
 from tests.process.models import bundle, counting, doubling, normalised
 from tests.process.test_cached_graphs import ROW
@@ -116,6 +118,15 @@ def test_a_gpu_that_a_session_does_not_get_is_not_believed(on_gpu: StartGpu, tmp
     worker = worker_of(node, "doubling")
     assert worker["providers"] == ["CPUExecutionProvider"]
     assert "the session got the CPU alone" in worker["note"]
+
+
+@pytest.mark.parametrize(("says", "verdict", "word"), [("cuda", "ok", "by CUDA"), ("cpu", "warn", "got the CPU alone")])
+def test_the_doctor_tries_the_gpu_as_the_node_would(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, says: str, verdict: str, word: str
+) -> None:
+    monkeypatch.syspath_prepend(pretend_gpu(tmp_path / "fake_gpu", says=says))
+    (finding,) = (each for each in examine(Settings(device="cuda", data_dir=tmp_path)) if each.about == "gpu")
+    assert (finding.verdict, word in finding.sentence) == (verdict, True), finding
 
 
 def test_a_model_too_large_for_the_gpu_runs_on_the_cpu_and_says_why(on_gpu: StartGpu, tmp_path: Path) -> None:

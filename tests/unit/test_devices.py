@@ -46,13 +46,18 @@ def test_a_provider_that_does_not_start_leaves_those_behind_it() -> None:
 
 
 def test_each_provider_is_told_its_device_and_only_what_it_understands() -> None:
-    options = dict(with_options(ALL, number=2, limit_bytes=7, engines=Path("/engines/kind/digest")))
+    options = dict(with_options(ALL, number=2, limit_bytes=7, engines=Path("/engines/kind/digest"), tf32=False))
     assert options[CPU] == {}
     assert options[CUDA]["device_id"] == options[TENSORRT]["device_id"] == "2"
     assert options[CUDA]["gpu_mem_limit"] == "7"
     assert options[TENSORRT]["trt_engine_cache_path"] == "/engines/kind/digest"
     assert options[TENSORRT]["trt_timing_cache_path"] == "/engines/kind"
-    assert "gpu_mem_limit" not in dict(with_options(ALL, number=0, limit_bytes=0, engines=None))[CUDA]
+    assert "gpu_mem_limit" not in dict(with_options(ALL, number=0, limit_bytes=0, engines=None, tf32=True))[CUDA]
+
+
+def test_fp32_is_computed_as_tf32_only_where_the_owner_says_so() -> None:
+    for tf32, told in ((False, "0"), (True, "1")):
+        assert dict(with_options(ALL, number=0, limit_bytes=0, engines=None, tf32=tf32))[CUDA]["use_tf32"] == told
 
 
 @pytest.mark.parametrize(

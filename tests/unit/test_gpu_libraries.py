@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from appliance.workers.gpu_libraries import DRIVER, _found, folder_of, lacking_words
+from appliance.workers.gpu_libraries import DRIVER, _found, folder_of, is_loaded, lacking_words
 
 ALL = {"libcublasLt.so.13", "libcublas.so.13", "libcudart.so.13", "libcurand.so.10", "libcudnn.so.9", DRIVER}
 
@@ -34,6 +34,11 @@ def test_without_a_home_and_an_environment_the_systems_are_found(tmp_path: Path)
 def test_the_folder_of_a_library_is_where_the_loader_finds_it() -> None:
     assert Path(folder_of("libc.so.6"), "libc.so.6").exists()
     assert folder_of("libnobody.so.1") == ""
+
+
+def test_a_library_is_loaded_once_this_process_has_it() -> None:
+    assert is_loaded("libc.so.6")
+    assert not is_loaded("libnobody.so.1")
 
 
 def words(*lacking: str) -> str:

@@ -51,6 +51,7 @@ OTHER_VALUES = {
     "workers.queue": "10",
     "workers.sequences": "5",
     "workers.sequence_idle_s": "2.5",
+    "workers.tf32": "true",
     "workers.graph_cache": "1GiB",
     "workers.engine_cache": "2GiB",
     "federation.keep_free": "3GiB",
