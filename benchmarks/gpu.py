@@ -1,6 +1,6 @@
 """What a GPU's inference costs by way of the node: `python -m benchmarks.gpu`, on a box with an NVIDIA GPU.
 
-Two nets, V2 binary, a node with `--device cuda` and nothing pinned, held against `session.run` in a loop on the same
+Three nets, V2 binary, a node with `--device cuda` and nothing pinned, held against `session.run` in a loop on the same
 GPU without TF32, as the node computes; the loop with TF32, onnxruntime's default, and one on the CPU stand beside it.
 Then the device's memory: models beside each other in the node's one process, against one bare process.
 """
@@ -21,17 +21,18 @@ import pynvml
 from benchmarks.calls import Call, call_of
 from benchmarks.http_load import http_load
 from benchmarks.measured import Measured, Ratio, interleave, median_of
-from benchmarks.models import BenchmarkModel, convnet, residual
+from benchmarks.models import BenchmarkModel, convnet, mlp, residual
 from benchmarks.processes import Node, bare_session, node, unload
 from benchmarks.report import Section, microseconds, verdict, write_section
 
 _ROUNDS = 3
-_SECONDS = 1.5
+_SECONDS = 1.0
 _FEW, _MANY = 4, 32
 _MODELS = 8
 _COLD_ROUNDS = 5
 _LOOK_S = 0.02
 _MIB = 1024 * 1024
+_NETS = (convnet, residual, mlp)
 _LOOP = "`session.run` in a loop on the GPU, FP32"
 _GOAL = 0.8
 
@@ -123,32 +124,32 @@ def _post(served: Node, call: Call) -> float:
 
 
 def measure() -> Section:
-    """Both nets, then what one process for all of them saves, and what a first call costs."""
+    """The nets, then what one process for all of them saves, and what a first call costs."""
     pynvml.nvmlInit()
     card = pynvml.nvmlDeviceGetName(pynvml.nvmlDeviceGetHandleByIndex(0))
     rows: list[tuple[str, ...]] = []
     verdicts = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        files = {model.name: model.write(folder) for model in (convnet, residual)}
+        files = {model.name: model.write(folder) for model in _NETS}
         call = call_of(residual, files["residual"])
         bare_bytes = _bare_process_bytes(files["residual"])
         before = _used_bytes()
         with node(list(files.values()), folder, {"INGLE_DEVICE": "cuda"}) as served:
-            for model in (convnet, residual):
+            for model in _NETS:
                 compared, few, many = _compared(model, files[model.name], served)
                 rows += compared
                 verdicts += [
                     verdict(f"{model.name}, {_FEW} callers", few.median, _GOAL),
                     verdict(f"{model.name}, {_MANY} callers, who share runs", many.median, 1.0),
                 ]
-            both_bytes = _used_bytes() - before
+            nets_bytes = _used_bytes() - before
             cold_s = _cold_s(call, served)
             more_bytes = _share(files["residual"], call, served)
     verdicts += [
         (
             f"memory of the device: a bare process with `residual` takes {bare_bytes / _MIB:,.0f} MiB, the node with "
-            f"both nets {both_bytes / _MIB:,.0f}, and {more_bytes / _MIB:,.0f} more with `residual` deployed {_MODELS} "
+            f"all nets {nets_bytes / _MIB:,.0f}, and {more_bytes / _MIB:,.0f} more with `residual` deployed {_MODELS} "
             "times more"
         ),
         f"a call that finds `residual` (76 MB) asleep: {cold_s * 1000:,.0f} ms, median of {_COLD_ROUNDS}",
@@ -156,7 +157,8 @@ def measure() -> Section:
     return Section(
         "gpu",
         f"{card}, driver {pynvml.nvmlSystemGetDriverVersion()}. `convnet`: {convnet.flops / 1e6:.0f} MFLOP, 602 KB a "
-        f"call; `residual`: {residual.flops / 1e6:,.0f} MFLOP, 49 KB a call; V2 binary; ratio to the loop in FP32.",
+        f"call; `residual`: {residual.flops / 1e6:,.0f} MFLOP, 49 KB a call; `mlp`: {mlp.flops / 1e6:.0f} MFLOP, 256 "
+        "bytes a call; V2 binary; ratio to the loop in FP32.",
         ("model", "", "calls a second", "p50, µs", "ratio"),
         rows,
         verdicts,

@@ -20,6 +20,7 @@ from appliance.workers.vram_ledger import SHARE
 
 # Beneath the folder of all engines: those of the tiny model.
 _TRIAL = "trial"
+_CUBLAS_WORKSPACE = ":4096:1:16:8"  # in KiB
 _SOURCE = re.compile(r"^/\S+:\d+ [^(]*\([^)]*\) ")
 
 
@@ -29,6 +30,8 @@ def try_device(spec: WorkerSpec) -> Loaded:
     if not spec.tf32:
         # For TensorRT, which has no option for it: NVIDIA's libraries read this when they are loaded.
         os.environ["NVIDIA_TF32_OVERRIDE"] = "0"
+    # Else each session of each model holds 130 MiB of the device for cuBLAS alone; the owner's own word comes first.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", _CUBLAS_WORKSPACE)
     lacking = runtime.load_libraries()
     reasons: list[str] = []
     providers: tuple[str, ...] = ()

@@ -37,6 +37,7 @@ def _spec(value: onnxruntime.NodeArg, what: str, optional: bool = False) -> Tens
 # The arena's own words and those of CUDA, cuBLAS and cuDNN, which come as texts within errors of many classes.
 _NO_MEMORY = (
     "bad_alloc",
+    "is smaller than requested bytes",  # the arena's limit
     "Failed to allocate memory",
     "out of memory",
     "cudaErrorMemoryAllocation",
@@ -65,6 +66,16 @@ class OutOfMemoryError(SpentError):
 
 class BrokenEngineError(SpentError):
     """A kept engine of TensorRT's is none. It was not built anew: the file is there."""
+
+
+def _can_be_bound(signature: Signature) -> bool:
+    """Texts and BF16 have no form in which Python could bind them; onnxruntime does not know by name an input that an
+    initialiser stands in for, and has one place for outputs of one name."""
+    specs = (*signature.inputs, *signature.outputs)
+    names = {spec.name for spec in signature.outputs}
+    return len(names) == len(signature.outputs) and not any(
+        spec.optional or spec.dtype in ("BYTES", "BF16") for spec in specs
+    )
 
 
 class Session:
@@ -98,10 +109,7 @@ class Session:
                 "the model takes strings and gives BF16, which onnxruntime's Python interface cannot do in one run: "
                 "cast the output to FP32 in the model"
             )
-        # Texts and BF16 have no form in which Python could bind them.
-        self._bound = self.providers[0] != CPU and not any(
-            spec.dtype in ("BYTES", "BF16") for spec in (*self.signature.inputs, *self.signature.outputs)
-        )
+        self._bound = self.providers[0] != CPU and _can_be_bound(self.signature)
         self._bfloat16_inputs = {spec.name for spec in self.signature.inputs if spec.dtype == "BF16"}
 
     def _reason(self, error: Exception) -> str:

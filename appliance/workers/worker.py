@@ -41,6 +41,7 @@ from appliance.workers.plain.content import tensors_from_content
 from appliance.workers.session import BrokenEngineError, OutOfMemoryError, SpentError
 from appliance.workers.spec import WorkerSpec
 from appliance.workers.states import States
+from appliance.workers.steady_rows import SteadyRows
 from appliance.workers.stream import FrameStream
 from appliance.workers.text_session import Model
 from appliance.workers.vector_check import check_vectors
@@ -86,6 +87,7 @@ class Worker:
         self._states: States | None = None
         self._gain = BatchGain()
         self._useful_rows = spec.max_batch  # of the next run; decided once for each
+        self._steady = SteadyRows(spec.max_batch) if device_fault else None
         self.waiting: list[Pending] = []
         self.spent = ""  # why this model must not take another call
         self.engine_is_broken = False  # which is why it is spent
@@ -240,17 +242,15 @@ class Worker:
     def _run_together(self, run: list[Pending]) -> list[bytes | memoryview]:
         began_ns = time.perf_counter_ns()
         first, alone = run[0], len(run) == 1
-        if alone:
-            inputs = {name: _array(first.invoke, name, value) for name, value in first.inputs.items()}
-        else:
-            inputs = {name: self._joined(run, name) for name in first.inputs}
+        total_rows = first.rows if alone else sum(call.rows for call in run)
+        ran_rows = self._steady.rows(first.form, total_rows) if self._steady and first.form else total_rows
+        inputs = {name: _joined(_arrays(run, name), ran_rows - total_rows) for name in first.inputs}
         decoded_ns = time.perf_counter_ns()
         outputs = self._session.run(inputs)
         ran_ns = time.perf_counter_ns()
-        total_rows = first.rows if alone else sum(call.rows for call in run)
-        self._gain.record(total_rows, (ran_ns - decoded_ns) * 1e-9)
-        if not alone and any(not output.ndim or output.shape[0] != total_rows for output in outputs):
-            raise IngleError("the batch's outputs do not have the batch's rows")
+        self._record(first.form, ran_rows, total_rows, (ran_ns - decoded_ns) * 1e-9)
+        if not alone or ran_rows > total_rows:
+            outputs = _own_rows(outputs, total_rows, ran_rows)
         bodies: list[Written | IngleError] = []
         start = 0
         for call in run:
@@ -291,22 +291,43 @@ class Worker:
                 frames.extend(parts)
         return frames
 
+    def _record(self, form: Form | None, ran_rows: int, wanted_rows: int, run_s: float) -> None:
+        if self._steady is None or form is None or self._steady.ran(form, ran_rows, wanted_rows, run_s):
+            self._gain.record(wanted_rows, run_s)
+
     def _put(self, start: int, parts: Sequence[bytes | memoryview]) -> None:
         """Writes an answer's body to its place in the shared region."""
         for part in parts:
             self._writable[start : start + len(part)] = part
             start += len(part)
 
-    @staticmethod
-    def _joined(run: list[Pending], name: str) -> Array:
-        """One input of a batch of several calls. JSON texts of one shape are joined and parsed once."""
-        values = [call.inputs[name] for call in run]
-        if not isinstance(values[0], np.ndarray) and len({call.rows for call in run}) == 1:
-            head = _head(run[0].invoke, name)
-            shape = (head.shape[0] * len(run), *head.shape[1:])
-            texts: list[Any] = values
-            return tensors.from_json(name, head.dtype, shape, b"[" + b",".join(texts) + b"]")
-        return np.concatenate([_array(call.invoke, name, value) for call, value in zip(run, values, strict=True)])
+
+def _arrays(run: list[Pending], name: str) -> list[Array]:
+    """One input of all the calls. JSON texts of one shape are joined and parsed once."""
+    if len(run) == 1:
+        return [_array(run[0].invoke, name, run[0].inputs[name])]
+    values = [call.inputs[name] for call in run]
+    if not isinstance(values[0], np.ndarray) and len({call.rows for call in run}) == 1:
+        head = _head(run[0].invoke, name)
+        shape = (head.shape[0] * len(run), *head.shape[1:])
+        texts: list[Any] = values
+        return [tensors.from_json(name, head.dtype, shape, b"[" + b",".join(texts) + b"]")]
+    return [_array(call.invoke, name, value) for call, value in zip(run, values, strict=True)]
+
+
+def _joined(arrays: list[Array], copies: int) -> Array:
+    """The arrays' rows in one, and so many copies of the last."""
+    if copies:
+        last = arrays[-1][-1:]
+        arrays = [*arrays, np.broadcast_to(last, (copies, *last.shape[1:]))]
+    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
+
+
+def _own_rows(outputs: list[Array], rows: int, ran_rows: int) -> list[Array]:
+    """The first rows of each. Raises IngleError where one has not as many as were run."""
+    if any(not output.ndim or output.shape[0] != ran_rows for output in outputs):
+        raise IngleError("the batch's outputs do not have the batch's rows")
+    return outputs if rows == ran_rows else [output[:rows] for output in outputs]
 
 
 def _head(invoke: Invoke, name: str) -> TensorHead:

@@ -33,7 +33,7 @@ pytestmark = pytest.mark.skipif(
 )
 MIB = 1024 * 1024
 CUDA = "CUDAExecutionProvider"
-HEAVY_MIB = 200
+HEAVY_MIB = 100
 # Holds all of the device's memory but so many MiB, by the driver alone, until its input ends.
 _HOG = """
 import ctypes, sys
@@ -89,7 +89,7 @@ def calls(node: RunningNode) -> Iterator[Client]:
 
 
 def heavy(path: Path, seed: int) -> Path:
-    """y = the sums of x @ w, FP32 [n, 64] to [n, 1], with 200 MiB of weights."""
+    """y = the sums of x @ w, FP32 [n, 64] to [n, 1], with 100 MiB of weights."""
     weights = np.full((64, HEAVY_MIB * MIB // 4 // 64), 1 + seed, np.float32)
     x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 64])
     y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 1])
@@ -195,7 +195,7 @@ def test_a_model_that_is_put_to_sleep_gives_the_gpus_memory_back(
 def test_idle_models_give_way_when_the_gpus_memory_is_short(
     all_but: Callable[[int], RunningNode], tmp_path: Path
 ) -> None:
-    node = all_but(1500)
+    node = all_but(700)
     names = [f"heavy-{seed}" for seed in range(6)]
     for seed, name in enumerate(names):
         deploy(node, name, heavy(tmp_path / "heavy.onnx", seed))
@@ -208,22 +208,22 @@ def test_idle_models_give_way_when_the_gpus_memory_is_short(
 def test_a_model_too_large_for_what_is_left_runs_on_the_cpu_and_says_why(
     all_but: Callable[[int], RunningNode], tmp_path: Path
 ) -> None:
-    node = all_but(400)
+    node = all_but(70)
     deploy(node, "heavy", heavy(tmp_path / "h.onnx", 0))
     assert heavy_answer(node, "heavy") == pytest.approx(64.0, rel=1e-5)
     worker = worker_of(node, "heavy")
     assert worker["providers"] == ["CPUExecutionProvider"]
-    assert "MiB of the GPU's memory" in worker["note"]
+    assert "the model does not fit the memory" in worker["note"]
 
 
 def test_a_run_that_finds_no_room_on_the_gpu_is_answered_by_the_cpu(
     all_but: Callable[[int], RunningNode], tmp_path: Path
 ) -> None:
-    node = all_but(1200)
+    node = all_but(600)
     deploy(node, "heavy", heavy(tmp_path / "h.onnx", 0))
     assert heavy_answer(node, "heavy") == pytest.approx(64.0, rel=1e-5)
     assert on(node, "heavy") == CUDA
-    rows = 512  # 1.6 GiB between its two nodes
+    rows = 512  # 800 MiB between its two nodes
     with calls(node) as client:
         answer = client.infer("heavy", {"x": np.ones((rows, 64), np.float32)}).outputs["y"]
     np.testing.assert_allclose(answer, np.full((rows, 1), 64.0), rtol=1e-5)
@@ -266,29 +266,3 @@ def test_a_model_that_hangs_on_the_gpu_twice_goes_to_the_cpu_and_its_neighbour_s
     assert on(node, "doubling") == CUDA
     assert ask(node, "/v1/models/counting", {"turns": [3]})["outputs"]["y"] == [3]
     assert on(node, "counting") == "CPUExecutionProvider"
-
-
-def test_a_kernels_fault_ends_the_process_and_neither_the_model_nor_its_neighbours(
-    nodes: Callable[..., RunningNode], tmp_path: Path
-) -> None:
-    """GatherND's kernel reads wherever an index says, which is an illegal address here; the CPU's looks at it first."""
-    node = nodes("--device", "cuda")
-    index = helper.make_tensor_value_info("i", TensorProto.INT64, ["n", 1])
-    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n"])
-    table = numpy_helper.from_array(np.arange(6, dtype=np.float32), "table")
-    graph = helper.make_graph([helper.make_node("GatherND", ["table", "i"], ["y"])], "table", [index], [y], [table])
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    onnx.save(model, str(tmp_path / "t.onnx"))
-    deploy(node, "table", tmp_path / "t.onnx")
-    deploy(node, "doubling", doubling(tmp_path / "d.onnx"))
-    assert ask(node, "/v1/models/table", {"i": [[5]]})["outputs"]["y"] == [5.0]
-    assert double(node, 1.0) == 2.0
-    before = worker_of(node, "doubling")["pid"]
-    assert on(node, "table") == CUDA
-    status, error = refusal(node, "/v1/models/table", {"i": [[2**40]]})
-    assert status in (400, 500), error
-    assert double(node, 2.0) == 4.0
-    assert on(node, "doubling") == CUDA
-    assert worker_of(node, "doubling")["pid"] != before
-    assert ask(node, "/v1/models/table", {"i": [[4]]})["outputs"]["y"] == [4.0]
-    assert "it broke the device: CUDA error" in worker_of(node, "table")["note"]

@@ -20,6 +20,15 @@ def doubling(path: Path) -> Path:
     return _save(helper.make_graph([helper.make_node("Add", ["x", "x"], ["y"])], "doubling", [x], [y]), path)
 
 
+def optional(path: Path) -> Path:
+    """y = x + w, FP32 [n, 2]; w, FP32 [2], is 1 where it is not given."""
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 2]) for name in "xy")
+    w = helper.make_tensor_value_info("w", TensorProto.FLOAT, [2])
+    ones = numpy_helper.from_array(np.ones(2, np.float32), "w")
+    add = helper.make_node("Add", ["x", "w"], ["y"])
+    return _save(helper.make_graph([add], "optional", [x, w], [y], [ones]), path)
+
+
 def table(path: Path) -> Path:
     """y = [10 row, 10 row + 1], FP32 [n, 2], of row, INT64 [n]: batches, answers in microseconds, and fails for a row
     beyond 5."""

@@ -20,7 +20,7 @@ from appliance.cli.examination import examine
 from appliance.core.vectors import Bound, Vector, Vectors, VectorTensor
 from appliance.settings import Settings
 from tests.conftest import RunningNode
-from tests.process.models import bundle, counting, doubling, normalised
+from tests.process.models import bundle, counting, doubling, normalised, optional
 from tests.process.test_cached_graphs import ROW
 from tests.process.test_faults import FOR_EVER, ask, deploy, double, gone, parent, refusal, wait_until
 
@@ -118,6 +118,19 @@ def test_a_gpu_that_a_session_does_not_get_is_not_believed(on_gpu: StartGpu, tmp
     worker = worker_of(node, "doubling")
     assert worker["providers"] == ["CPUExecutionProvider"]
     assert "the session got the CPU alone" in worker["note"]
+
+
+def test_an_input_that_an_initialiser_stands_in_for_may_be_given_on_the_gpu_or_not(
+    on_gpu: StartGpu, tmp_path: Path
+) -> None:
+    node = on_gpu()
+    deploy(node, "optional", optional(tmp_path / "o.onnx"))
+    x = {"name": "x", "datatype": "FP32", "shape": [1, 2], "data": [1, 2]}
+    w = {"name": "w", "datatype": "FP32", "shape": [2], "data": [10, 20]}
+    for inputs, y in (([x], [2, 3]), ([x, w], [11, 22])):
+        (answer,) = ask(node, "/v2/models/optional/infer", {"inputs": inputs})["outputs"]
+        assert answer["data"] == y
+    assert on(node, "optional") == "CUDAExecutionProvider"
 
 
 @pytest.mark.parametrize(("says", "verdict", "word"), [("cuda", "ok", "by CUDA"), ("cpu", "warn", "got the CPU alone")])
