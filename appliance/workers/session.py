@@ -69,13 +69,11 @@ class BrokenEngineError(SpentError):
 
 
 def _can_be_bound(signature: Signature) -> bool:
-    """Texts and BF16 have no form in which Python could bind them; onnxruntime does not know by name an input that an
-    initialiser stands in for, and has one place for outputs of one name."""
+    """BF16 has no form in which Python could bind it; onnxruntime does not know by name an input that an initialiser
+    stands in for, and has one place for outputs of one name."""
     specs = (*signature.inputs, *signature.outputs)
     names = {spec.name for spec in signature.outputs}
-    return len(names) == len(signature.outputs) and not any(
-        spec.optional or spec.dtype in ("BYTES", "BF16") for spec in specs
-    )
+    return len(names) == len(signature.outputs) and not any(spec.optional or spec.dtype == "BF16" for spec in specs)
 
 
 class Session:
@@ -103,13 +101,17 @@ class Session:
             raise RefusedError(f"onnxruntime cannot open the model: {self._reason(error)}") from None
         self.providers: list[str] = self._session.get_providers()
         self.signature = self._read_signature()
+        on_device = self.providers[0] != CPU
+        if on_device and any(spec.dtype == "BYTES" for spec in (*self.signature.inputs, *self.signature.outputs)):
+            # onnxruntime 1.31 was seen to end a process that ran one, with a loop in it, beside CUDA.
+            raise RefusedError("it takes or gives texts, with which no GPU computes")
         self._through_values = any(spec.dtype == "BF16" for spec in self.signature.outputs)
         if self._through_values and any(spec.dtype == "BYTES" for spec in self.signature.inputs):
             raise RefusedError(
                 "the model takes strings and gives BF16, which onnxruntime's Python interface cannot do in one run: "
                 "cast the output to FP32 in the model"
             )
-        self._bound = self.providers[0] != CPU and _can_be_bound(self.signature)
+        self._bound = on_device and _can_be_bound(self.signature)
         self._bfloat16_inputs = {spec.name for spec in self.signature.inputs if spec.dtype == "BF16"}
 
     def _reason(self, error: Exception) -> str:

@@ -2,9 +2,11 @@
 
 cuDNN plans every convolution anew when its shapes are others than in the run before: on an H200 that took 12 to 70 ms
 for nets whose run takes 0.3 to 4, and 8 rows took as long as one. So a run is filled up to the rows of the one before
-(with copies, whose answers nobody gets), grows to powers of two, and shrinks once what the copies have cost comes to
-what a change costs: at most twice what the best choice would have paid in hindsight, as who rents skis until the rent
-has come to their price. What a change costs is measured all along; where it is little, runs have no copies.
+(with rows whose answers nobody gets), grows to powers of two, and shrinks once what was run for nobody has cost what a
+change costs, as who rents skis until the rent has come to their price: at most twice what would have been best in
+hindsight. Where it grows again sooner than it had waited to shrink, it waits twice as long the next time, since callers
+who come in waves would have it change for ever. What a change costs is measured all along; where it is little, runs
+have the rows that there are.
 """
 
 from appliance.workers.batching import Form
@@ -15,6 +17,7 @@ _WEIGHT = (
     0.5  # of the newest change in the mean: some, as the first of a kernel's kind, cost what they never will again
 )
 _RUN_WEIGHT = 0.2
+_MOST_PATIENCE = 64
 
 
 def _size(rows: int) -> int:
@@ -31,8 +34,11 @@ class SteadyRows:
         self._change_s: float | None = None
         self._fresh_s: float | None = None  # what the last run took, where it changed shapes
         self._run_s: dict[int, float] = {}  # means of runs that changed none, by their rows
-        self._copies_s = 0.0  # what copies have cost since it was last decided whether to shrink
+        self._in_vain_s = 0.0  # what rows for nobody have cost, since it was last decided whether to shrink
         self._most_wanted = 0  # since the first of those
+        self._since_s = 0.0  # how long was run in this shape
+        self._waited_s = 0.0  # how long before the last time that it shrank, if nothing changed since
+        self._patience = 1
 
     def rows(self, form: Form, wanted: int) -> int:
         """How many rows to run where `wanted` are there, never fewer."""
@@ -42,23 +48,19 @@ class SteadyRows:
         if self._shape is None or self._shape[0] != form or self._shape[1] > self._max_rows:
             return size
         kept = self._shape[1]
-        if size >= kept or self._change_s is None or self._copies_s < self._change_s:
+        if size >= kept or self._change_s is None or self._in_vain_s < self._patience * self._change_s:
             return max(size, kept)
         size = min(_size(max(wanted, self._most_wanted)), kept)
-        self._copies_s, self._most_wanted = 0.0, 0
+        self._in_vain_s, self._most_wanted = 0.0, 0
         return size
 
     def ran(self, form: Form, rows: int, wanted: int, run_s: float) -> bool:
-        """A run of so many rows took so many seconds, `wanted` of them no copies. Whether it changed no shape, so that
-        its time says something of the next."""
+        """A run of so many rows took so many seconds, `wanted` of them for somebody. Whether it changed no shape, so
+        that its time says something of the next."""
         if (form, rows) != self._shape:
-            # The very first also made the session ready, which says nothing of changes.
-            self._fresh_s = None if self._shape is None else run_s
-            if self._shape is not None and self._shape[0] != form:
-                self._run_s.clear()
-            self._shape = (form, rows)
-            self._copies_s, self._most_wanted = 0.0, 0
+            self._changed(form, rows, run_s)
             return False
+        self._since_s += run_s
         before_s = self._run_s.get(rows, run_s)
         self._run_s[rows] = before_s + _RUN_WEIGHT * (run_s - before_s)
         if self._fresh_s is not None:
@@ -67,7 +69,25 @@ class SteadyRows:
             self._change_s = mean_s + _WEIGHT * (change_s - mean_s)
             self._fresh_s = None
         if _size(wanted) < rows:
-            self._copies_s += max(0.0, run_s - self._run_s.get(_size(wanted), 0.0))
-        if self._copies_s:
+            self._in_vain_s += max(0.0, run_s - self._run_s.get(_size(wanted), 0.0))
+        if self._in_vain_s:
             self._most_wanted = max(self._most_wanted, wanted)
         return True
+
+    def _changed(self, form: Form, rows: int, run_s: float) -> None:
+        before, self._shape = self._shape, (form, rows)
+        if before is None:
+            return  # the very first also made the session ready, which says nothing of changes
+        if before[0] != form:
+            self._run_s.clear()
+        elif rows < before[1]:
+            self._waited_s = self._since_s
+        elif self._waited_s:
+            sooner = self._since_s < self._waited_s
+            self._patience = min(2 * self._patience, _MOST_PATIENCE) if sooner else max(1, self._patience // 2)
+            self._waited_s = 0.0
+        self._fresh_s = run_s
+        if self._change_s is not None:
+            # It may not come to a second run in this shape.
+            self._run_s.setdefault(rows, max(0.0, run_s - self._change_s))
+        self._in_vain_s, self._most_wanted, self._since_s = 0.0, 0, 0.0

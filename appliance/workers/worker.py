@@ -41,6 +41,7 @@ from appliance.workers.plain.content import tensors_from_content
 from appliance.workers.session import BrokenEngineError, OutOfMemoryError, SpentError
 from appliance.workers.spec import WorkerSpec
 from appliance.workers.states import States
+from appliance.workers.steady_inputs import SteadyInputs
 from appliance.workers.steady_rows import SteadyRows
 from appliance.workers.stream import FrameStream
 from appliance.workers.text_session import Model
@@ -88,6 +89,7 @@ class Worker:
         self._gain = BatchGain()
         self._useful_rows = spec.max_batch  # of the next run; decided once for each
         self._steady = SteadyRows(spec.max_batch) if device_fault else None
+        self._gathered = SteadyInputs()
         self.waiting: list[Pending] = []
         self.spent = ""  # why this model must not take another call
         self.engine_is_broken = False  # which is why it is spent
@@ -244,7 +246,7 @@ class Worker:
         first, alone = run[0], len(run) == 1
         total_rows = first.rows if alone else sum(call.rows for call in run)
         ran_rows = self._steady.rows(first.form, total_rows) if self._steady and first.form else total_rows
-        inputs = {name: _joined(_arrays(run, name), ran_rows - total_rows) for name in first.inputs}
+        inputs = {name: self._joined(name, _arrays(run, name), total_rows, ran_rows) for name in first.inputs}
         decoded_ns = time.perf_counter_ns()
         outputs = self._session.run(inputs)
         ran_ns = time.perf_counter_ns()
@@ -291,6 +293,14 @@ class Worker:
                 frames.extend(parts)
         return frames
 
+    def _joined(self, name: str, arrays: list[Array], rows: int, ran_rows: int) -> Array:
+        """One input of a run: the arrays' rows, and more where more are to be run."""
+        if len(arrays) == 1 and rows == ran_rows:
+            return arrays[0]
+        if self._steady is None:
+            return np.concatenate(arrays)
+        return self._gathered.gathered(name, arrays, ran_rows)
+
     def _record(self, form: Form | None, ran_rows: int, wanted_rows: int, run_s: float) -> None:
         if self._steady is None or form is None or self._steady.ran(form, ran_rows, wanted_rows, run_s):
             self._gain.record(wanted_rows, run_s)
@@ -313,14 +323,6 @@ def _arrays(run: list[Pending], name: str) -> list[Array]:
         texts: list[Any] = values
         return [tensors.from_json(name, head.dtype, shape, b"[" + b",".join(texts) + b"]")]
     return [_array(call.invoke, name, value) for call, value in zip(run, values, strict=True)]
-
-
-def _joined(arrays: list[Array], copies: int) -> Array:
-    """The arrays' rows in one, and so many copies of the last."""
-    if copies:
-        last = arrays[-1][-1:]
-        arrays = [*arrays, np.broadcast_to(last, (copies, *last.shape[1:]))]
-    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
 
 
 def _own_rows(outputs: list[Array], rows: int, ran_rows: int) -> list[Array]:

@@ -138,6 +138,7 @@ def test_each_dtype_goes_to_the_gpu_and_back(
         answer = client.infer(name, {"x": rows}).outputs["y"]
     expected = np.concatenate([rows, rows], axis=1)
     np.testing.assert_array_equal(answer, np.char.encode(expected.astype("U")) if dtype == "object" else expected)
+    assert on(gpu, name) == ("CPUExecutionProvider" if dtype == "object" else CUDA)
 
 
 def test_many_models_share_one_process_on_the_gpu_and_what_each_holds_is_measured(

@@ -29,6 +29,12 @@ def optional(path: Path) -> Path:
     return _save(helper.make_graph([add], "optional", [x, w], [y], [ones]), path)
 
 
+def echoing(path: Path) -> Path:
+    """y = x, BYTES [n]."""
+    x, y = (helper.make_tensor_value_info(name, TensorProto.STRING, ["n"]) for name in "xy")
+    return _save(helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "echoing", [x], [y]), path)
+
+
 def table(path: Path) -> Path:
     """y = [10 row, 10 row + 1], FP32 [n, 2], of row, INT64 [n]: batches, answers in microseconds, and fails for a row
     beyond 5."""

@@ -20,7 +20,7 @@ from appliance.cli.examination import examine
 from appliance.core.vectors import Bound, Vector, Vectors, VectorTensor
 from appliance.settings import Settings
 from tests.conftest import RunningNode
-from tests.process.models import bundle, counting, doubling, normalised, optional
+from tests.process.models import bundle, counting, doubling, echoing, normalised, optional
 from tests.process.test_cached_graphs import ROW
 from tests.process.test_faults import FOR_EVER, ask, deploy, double, gone, parent, refusal, wait_until
 
@@ -131,6 +131,15 @@ def test_an_input_that_an_initialiser_stands_in_for_may_be_given_on_the_gpu_or_n
         (answer,) = ask(node, "/v2/models/optional/infer", {"inputs": inputs})["outputs"]
         assert answer["data"] == y
     assert on(node, "optional") == "CUDAExecutionProvider"
+
+
+def test_a_model_of_texts_runs_on_the_cpu_and_says_why(on_gpu: StartGpu, tmp_path: Path) -> None:
+    node = on_gpu()
+    deploy(node, "echoing", echoing(tmp_path / "e.onnx"))
+    assert ask(node, "/v1/models/echoing", {"x": ["a", "é"]})["outputs"]["y"] == ["a", "é"]
+    worker = worker_of(node, "echoing")
+    assert worker["providers"] == ["CPUExecutionProvider"]
+    assert "it takes or gives texts, with which no GPU computes" in worker["note"]
 
 
 @pytest.mark.parametrize(("says", "verdict", "word"), [("cuda", "ok", "by CUDA"), ("cpu", "warn", "got the CPU alone")])
