@@ -1,5 +1,5 @@
 """TensorRT's engines: kept for each model, and shared by nodes with like GPUs. What TensorRT does is faked at the
-boundary to onnxruntime, and nowhere else: real nodes, real processes, real files. No GPU has run any of this."""
+boundary to onnxruntime, and nowhere else: real nodes, real processes, real files. No TensorRT has run any of this."""
 
 import json
 import os

@@ -1,5 +1,5 @@
 """Models on a GPU that is faked at the boundary to onnxruntime, and nowhere else: real node, real processes, real
-kills. No GPU has run any of this."""
+kills. What a real one does, tests/gpu asks."""
 
 import json
 import os
