@@ -119,7 +119,8 @@ class Invoke(msgspec.Struct, array_like=True):
 class Answer(msgspec.Struct, array_like=True):
     """The outputs of one call, and where its time went. `rows` and `executions` are for the statistics:
     the first call of a batch counts its one execution and the batch's rows, the others 0. `body_at`: where in the
-    shared region the body's `body_bytes` lie; -1: they follow the head."""
+    shared region the body's `body_bytes` lie; -1: they follow the head. `changed`: the run had other shapes than the
+    one before, which on its device is dear: its time says little of the next."""
 
     call: int
     tensors: list[TensorHead]
@@ -132,6 +133,7 @@ class Answer(msgspec.Struct, array_like=True):
     batch_rows: int = 1
     body_at: int = -1
     body_bytes: int = 0
+    changed: bool = False
 
 
 class Failure(msgspec.Struct, array_like=True):

@@ -18,6 +18,7 @@ class RunTimes:
         self.call_s = self.run_s.get(1) or min(self.run_s.values(), default=0.0)
         self.formed_calls = 1.0  # how many calls shared a run lately: the largest, fading
         self.runs = 0
+        self._changed = False  # the last run had other shapes than the one before it
         self._answer: Answer | None = None  # the first of the run whose answers are coming in
         self._calls = 0
 
@@ -33,6 +34,11 @@ class RunTimes:
         self._answer, self._calls = answer, 1
 
     def _record(self, first: Answer, calls: int) -> None:
+        self.formed_calls = max(calls, self.formed_calls * (1 - _FADE))
+        # On a GPU such a run takes ten times as long. One says nothing of the next; where each does so, they are usual.
+        changed_before, self._changed = self._changed, first.changed
+        if first.changed and not changed_before:
+            return
         size = 1 << (max(1, first.batch_rows) - 1).bit_length()
         run_s = first.run_ns / 1e9
         before_s = self.run_s.get(size, run_s)
@@ -40,7 +46,6 @@ class RunTimes:
         call_s = _own_s(first, calls)
         # The first run of a worker warms caches and arenas: it must not stand for the others.
         self.call_s = call_s if self.runs < 1 else self.call_s + _WEIGHT * (call_s - self.call_s)
-        self.formed_calls = max(calls, self.formed_calls * (1 - _FADE))
         self.runs += 1
 
     def wait_s(self, calls_ahead: int, replicas: int) -> float:

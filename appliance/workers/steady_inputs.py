@@ -1,6 +1,7 @@
 """The inputs of runs on a device, gathered in memory that stays while shapes do: in a worker's own process.
 
-A large batch made anew for each run costs its pages each time. Rows that nobody wants are what was there before: of
+A large batch made anew for each run costs its pages each time; a very large one is, since a model that idles would keep
+it. Rows that nobody wants are what was there before: of
 other calls, whose answers were given, and to models of which it is known that rows do not see each other.
 """
 
@@ -11,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
+MOST_KEPT_BYTES = 64 * 1024 * 1024  # of one input
 
 
 class SteadyInputs:
@@ -26,7 +28,10 @@ class SteadyInputs:
         kept = self._arrays.get(name)
         is_new = kept is None or kept.shape != shape or kept.dtype != dtype
         if kept is None or is_new:
-            kept = self._arrays[name] = np.empty(shape, dtype)
+            self._arrays.pop(name, None)
+            kept = np.empty(shape, dtype)
+            if kept.nbytes <= MOST_KEPT_BYTES:
+                self._arrays[name] = kept
         end = 0
         for part in parts:
             kept[end : end + len(part)] = part

@@ -127,6 +127,8 @@ class Worker:
         manifest = self._spec.manifest
         self._signature = states_hidden(self._session.signature, manifest)
         self._writer = OutputWriter(self._signature.outputs, manifest, self._writable)
+        if manifest.tokenized is not None:
+            self._steady = None  # what its model runs on has the texts' lengths, of which nothing is known here
         if manifest.state:
             self._states = States(manifest, self._session.signature)
         load_ns = time.perf_counter_ns() - started_ns
@@ -220,11 +222,16 @@ class Worker:
         form.sort()
         return Pending(invoke, inputs, tuple(form) if batchable else None, max(rows, 1), arrived_ns)
 
-    def _answers(self, run: list[Pending]) -> list[bytes | memoryview]:
-        """Runs the calls together and renders each one's answer; where that fails, one by one, so that the fault
-        falls on the call that has it."""
+    def _answers(self, run: list[Pending], *, filled_up: bool = True) -> list[bytes | memoryview]:
+        """Runs the calls together and renders each one's answer; where that fails, one by one and at last with no rows
+        but its own, so that the fault falls on the call that has it."""
+        form, rows = run[0].form, sum(call.rows for call in run)
+        ran_rows = self._steady.rows(form, rows) if filled_up and self._steady and form else rows
         try:
-            return self._run_together(run)
+            answers = self._run_together(run, rows, ran_rows)
+            if not filled_up:
+                self._steady = None  # rows for nobody were what it failed on
+            return answers
         except SpentError as error:
             self.spent = error.sentence
             self.engine_is_broken = isinstance(error, BrokenEngineError)
@@ -235,23 +242,25 @@ class Worker:
             if self._device_fault and isinstance(error, WorkerFailedError) and (fault := self._device_fault()):
                 self.spent, self.device_is_broken = f"it broke the device: {fault}", True
                 return []
+            self._gathered = SteadyInputs()  # a row that failed must not fill up another's run
             if len(run) > 1:
                 return [part for call in run for part in self._answers([call])]
+            if ran_rows > rows:
+                return self._answers(run, filled_up=False)
             if not isinstance(error, IngleError):
                 error = IngleError(f"the call failed in the worker: {type(error).__name__}: {error}")
             return [_failure(run[0].invoke, error)]
 
-    def _run_together(self, run: list[Pending]) -> list[bytes | memoryview]:
+    def _run_together(self, run: list[Pending], total_rows: int, ran_rows: int) -> list[bytes | memoryview]:
         began_ns = time.perf_counter_ns()
         first, alone = run[0], len(run) == 1
-        total_rows = first.rows if alone else sum(call.rows for call in run)
-        ran_rows = self._steady.rows(first.form, total_rows) if self._steady and first.form else total_rows
         inputs = {name: self._joined(name, _arrays(run, name), total_rows, ran_rows) for name in first.inputs}
         decoded_ns = time.perf_counter_ns()
         outputs = self._session.run(inputs)
         ran_ns = time.perf_counter_ns()
-        self._record(first.form, ran_rows, total_rows, (ran_ns - decoded_ns) * 1e-9)
-        if not alone or ran_rows > total_rows:
+        changed = self._record(first.form, ran_rows, total_rows, (ran_ns - decoded_ns) * 1e-9)
+        shared = not alone or ran_rows > total_rows
+        if shared:
             outputs = _own_rows(outputs, total_rows, ran_rows)
         bodies: list[Written | IngleError] = []
         start = 0
@@ -259,7 +268,7 @@ class Worker:
             mine = outputs if alone else [output[start : start + call.rows] for output in outputs]
             start += call.rows
             if self._states is not None:
-                self._states.keep(call.invoke, mine, shared=not alone)
+                self._states.keep(call.invoke, mine, shared=shared)
             try:
                 bodies.append(self._writer.write(call.invoke, mine, batched=call.form is not None))
             except IngleError as error:
@@ -287,6 +296,7 @@ class Worker:
                 total_rows,
                 body_at,
                 size,
+                changed,
             )
             frames.append(frame_start(_ANSWER, head, size if body_at < 0 else 0))
             if body_at < 0:
@@ -301,9 +311,12 @@ class Worker:
             return np.concatenate(arrays)
         return self._gathered.gathered(name, arrays, ran_rows)
 
-    def _record(self, form: Form | None, ran_rows: int, wanted_rows: int, run_s: float) -> None:
-        if self._steady is None or form is None or self._steady.ran(form, ran_rows, wanted_rows, run_s):
-            self._gain.record(wanted_rows, run_s)
+    def _record(self, form: Form | None, ran_rows: int, wanted_rows: int, run_s: float) -> bool:
+        """Whether the run changed its device's shapes, so that its time says little of the next."""
+        if self._steady and form and not self._steady.ran(form, ran_rows, wanted_rows, run_s):
+            return True
+        self._gain.record(wanted_rows, run_s)
+        return False
 
     def _put(self, start: int, parts: Sequence[bytes | memoryview]) -> None:
         """Writes an answer's body to its place in the shared region."""

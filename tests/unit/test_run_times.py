@@ -8,11 +8,18 @@ from appliance.workers.run_times import RunTimes
 MS = 1_000_000
 
 
-def run(times: RunTimes, *, calls: int, run_ms: float, rows: int = 0) -> None:
+def run(times: RunTimes, *, calls: int, run_ms: float, rows: int = 0, changed: bool = False) -> None:
     """The answers of one run, as a worker sends them."""
     for index in range(calls):
         times.answered(
-            Answer(index, [], run_ns=int(run_ms * MS), executions=0 if index else 1, batch_rows=rows or calls)
+            Answer(
+                index,
+                [],
+                run_ns=int(run_ms * MS),
+                executions=0 if index else 1,
+                batch_rows=rows or calls,
+                changed=changed,
+            )
         )
 
 
@@ -52,3 +59,19 @@ def test_what_was_measured_before_counts_from_the_start() -> None:
     times = RunTimes({1: 0.02, 8: 0.04})
     assert times.call_s == 0.02
     assert times.wait_s(6, 2) == pytest.approx(0.06)
+
+
+def test_a_run_that_changed_shapes_does_not_stand_for_the_next_ones() -> None:
+    times = RunTimes()
+    for changed, run_ms in ((True, 300.0), (False, 2.0), (False, 2.0), (True, 50.0), (False, 2.0)):
+        run(times, calls=1, run_ms=run_ms, changed=changed)
+    run(times, calls=1, run_ms=2.0)
+    assert times.call_s == pytest.approx(0.002)
+    assert times.run_s == {1: pytest.approx(0.002)}
+
+
+def test_where_each_run_changes_shapes_that_is_what_a_run_takes() -> None:
+    times = RunTimes()
+    for _ in range(60):
+        run(times, calls=1, run_ms=50.0, changed=True)
+    assert times.call_s == pytest.approx(0.05)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from appliance.workers.steady_inputs import SteadyInputs
+from appliance.workers.steady_inputs import MOST_KEPT_BYTES, SteadyInputs
 
 
 def rows(*values: float) -> np.ndarray:
@@ -27,3 +27,12 @@ def test_another_shape_or_dtype_or_name_has_memory_of_its_own() -> None:
     assert inputs.gathered("x", [rows(1).astype(np.int64)], 3).dtype == np.int64
     texts = np.array([["a"], ["b"]], object)
     assert inputs.gathered("x", [texts], 3).ravel().tolist() == ["a", "b", "b"]
+
+
+def test_a_very_large_batch_is_not_kept_nor_what_was_before_it() -> None:
+    inputs = SteadyInputs()
+    small = inputs.gathered("x", [rows(1)], 2)
+    row = np.zeros((1, MOST_KEPT_BYTES // 4), np.float32)
+    large = inputs.gathered("x", [row], 2)
+    assert inputs.gathered("x", [row], 2) is not large
+    assert inputs.gathered("x", [rows(1)], 2) is not small
