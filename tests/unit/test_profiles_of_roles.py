@@ -36,12 +36,13 @@ def test_only_an_optimisation_writes_and_only_into_its_folder() -> None:
     assert confinement.profile(spec).writable == ("/data/incoming/b",)
 
 
-def test_only_a_worker_on_a_gpu_speaks_to_devices() -> None:
+def test_only_a_worker_on_a_gpu_speaks_to_devices_and_names_its_threads() -> None:
     spec = msgspec.structs.replace(SERVE, providers=("CUDAExecutionProvider", "CPUExecutionProvider"))
     allowed = confinement.profile(spec)
     assert allowed.devices
     assert {"/proc", "/usr/local/cuda", *RUNTIME} < set(allowed.readable)
-    assert all(path.startswith("/dev/nvidia") for path in allowed.writable)
+    assert "/proc/self/task" in allowed.writable
+    assert all(path.startswith("/dev/nvidia") for path in allowed.writable if path != "/proc/self/task")
 
 
 def test_the_working_folder_is_no_part_of_the_runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
