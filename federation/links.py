@@ -25,6 +25,7 @@ from federation.messages import (
     Hello,
     Introduction,
     Pack,
+    Probed,
     Streamed,
     Ticket,
 )
@@ -262,6 +263,8 @@ class Links:
             return
         if isinstance(head, Hello) and not self._is_believed(link, head):
             return
+        if isinstance(head, Probed):
+            self._streams.probed(link, head)
         self._events.on_message(link.node_id, head, bodies, size_bytes)
 
     def _is_believed(self, link: PeerLink, hello: Hello) -> bool:

@@ -8,7 +8,10 @@ many more as a large body takes. A record is the four bytes of its size and what
 
 import asyncio
 import contextlib
+import fcntl
 import socket
+import struct
+import termios
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import cast
@@ -23,6 +26,7 @@ from federation.sealing import BANNER, OPENING_BYTES, TAG_BYTES, BrokenStreamErr
 
 # Each record costs some 25 µs besides its bytes; one of a large body is opened there while the next is sealed here.
 RECORD_BYTES = 512 * 1024
+_SEAL_BYTES = SIZE.size + TAG_BYTES  # of a record, besides what is said in it
 _MAX_RECORD_BYTES = PREFIX_SIZE + MAX_HEAD_BYTES + PART_FROM_BYTES + TAG_BYTES
 # More than a record, or what came behind a head would be moved before it is opened.
 _LARGE_BUFFER_BYTES = RECORD_BYTES + 128 * 1024
@@ -86,6 +90,7 @@ class SealedStream(asyncio.BufferedProtocol):
         self._turn_bytes = 0  # what was read since the loop last saw to others
         self._unsealed: deque[Buffer] = deque()
         self._unsealed_bytes = 0
+        self._sealed_bytes = 0  # in all, with their seals
         self._spare: bytearray | None = None  # where a large record was sealed that has left
         self._paused = False
         self._seals_soon = False
@@ -230,6 +235,23 @@ class SealedStream(asyncio.BufferedProtocol):
         self._seal()
         return True
 
+    @property
+    def said_bytes(self) -> int:
+        """How much leaves, or has left, for all that was said."""
+        return self._sealed_bytes + self._unsealed_bytes + _SEAL_BYTES * len(self._unsealed)
+
+    def taken_bytes(self) -> int:
+        """How much of `said_bytes` the other end's system, or whatever answers in its place, has acknowledged; 0 where
+        this system does not tell (tcp(7), SIOCOUTQ)."""
+        if self.ended or self._transport is None:
+            return 0
+        try:
+            sock = self._transport.get_extra_info("socket")
+            (unacknowledged,) = struct.unpack("i", fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4)))
+        except OSError:
+            return 0
+        return max(0, self._sealed_bytes - self._transport.get_write_buffer_size() - int(unacknowledged))
+
     def _seal(self) -> None:
         """What the connection takes, as far as that is for this turn of the loop."""
         transport, out, left_bytes = self._transport, self._out, _TURN_BYTES
@@ -242,6 +264,7 @@ class SealedStream(asyncio.BufferedProtocol):
                 return
             plain = self._unsealed.popleft()
             self._unsealed_bytes -= len(plain)
+            self._sealed_bytes += len(plain) + _SEAL_BYTES
             left_bytes -= len(plain)
             if len(plain) >= _SMALL_BYTES:
                 self._write_large(transport, out, plain)

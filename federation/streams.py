@@ -10,6 +10,7 @@ import logging
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from enum import IntEnum
+from itertools import count
 from secrets import token_bytes
 
 import msgspec
@@ -30,6 +31,7 @@ from federation.messages import (
     MeshReply,
     NoChunk,
     Probe,
+    Probed,
     Streamed,
     Ticket,
 )
@@ -43,6 +45,7 @@ from federation.sealed_stream import (
     StreamTuning,
 )
 from federation.sealing import SECRET_BYTES, TICKET_ID_BYTES, Opening, has_aes, keys_of, new_opening
+from federation.stream_watch import StreamWatch
 from federation.wires import LOW_DELAY, THROUGHPUT
 
 _BACKLOG = 1024
@@ -52,6 +55,7 @@ _AGAIN_S, _AGAIN_AT_MOST_S = 1.0, 30.0
 _STEADY_S = 10.0  # a stream for calls that is lost sooner is not made anew at once, but for the first time
 _MAX_STREAMED = 16
 _COPY_BYTES = 16 * 1024 * 1024
+_FIRST_PROBE = 2**61  # so that nobody else's has the number
 _log = logging.getLogger("ingle.mesh")
 
 
@@ -63,7 +67,7 @@ class Purpose(IntEnum):
 
 
 OF_CALLS = (MeshInvoke, MeshReply, MeshFault, Cancel)
-# PROBE: whoever ends has its peers say that they have heard all that came before.
+# PROBE: whoever says something asks whether it is heard; whoever ends, whether all was that came before.
 _HEADS: Mapping[int, tuple[type[msgspec.Struct], ...]] = {
     Purpose.CALLS: (*OF_CALLS, Probe),
     Purpose.COPIES: (Fetch, Chunk, NoChunk, Have),
@@ -120,6 +124,8 @@ class Streams:
         self._given: dict[bytes, _Given] = {}  # by ticket
         self._strangers: dict[AcceptedStream, asyncio.TimerHandle] = {}  # the oldest first
         self._held: dict[SealedStream, list[tuple[list[Buffer], int]]] = {}  # what came on it before its STREAMED
+        self._watches: dict[SealedStream, StreamWatch] = {}  # of those for calls
+        self._probes = count(_FIRST_PROBE)
         self._server: asyncio.Task[asyncio.Server] | None = None
         self._stream_events = StreamEvents(self._begun, self._read, self._ended)
         self._closed = False
@@ -271,6 +277,9 @@ class Streams:
             streams.append(stream)
             if stream.purpose == Purpose.CALLS:
                 link.calls_stream_since_s = self._loop.time()
+                self._watches[stream] = StreamWatch(
+                    stream, self._probes.__next__, lambda probe: link.packer.send(message_parts(probe))
+                )
                 if stream.ticket_id not in link.streamed:
                     self._held[stream] = []
                 if not link.packer.send(message_parts(Streamed(stream.ticket_id))):
@@ -310,24 +319,27 @@ class Streams:
     def _ended(self, stream: SealedStream, reason: str) -> None:
         self._known(stream)
         self._held.pop(stream, None)
+        watch = self._watches.pop(stream, None)
+        if watch is not None:
+            watch.close()
         link = self._links.get(stream.node_id)
         streams = link.streams.get(stream.purpose, []) if link is not None else []
         if link is None or stream not in streams:
             return
         streams.remove(stream)
-        if stream.purpose == Purpose.CALLS:
-            self._lost_calls(link)
+        if watch is not None:
+            self._lost_calls(link, watch.heard_s if watch.is_lost else self._loop.time())
             self._events.on_lost(link, f"its stream for calls ended: {reason}")
         else:
             self._loop.call_later(_AGAIN_S, self._give_ticket, link, stream.purpose)
 
-    def _lost_calls(self, link: PeerLink) -> None:
+    def _lost_calls(self, link: PeerLink, good_until_s: float) -> None:
         """Where something on the way ends each, calls go on the link for longer and longer: it would end each time."""
-        now_s = self._loop.time()
-        link.calls_streams_lost = link.calls_streams_lost + 1 if now_s - link.calls_stream_since_s < _STEADY_S else 0
+        was_steady = good_until_s - link.calls_stream_since_s >= _STEADY_S
+        link.calls_streams_lost = 0 if was_steady else link.calls_streams_lost + 1
         if link.calls_streams_lost > 1:
             rest_s = _AGAIN_S * 2 ** min(link.calls_streams_lost - 2, 5)
-            link.calls_stream_from_s = now_s + min(rest_s, _AGAIN_AT_MOST_S)
+            link.calls_stream_from_s = self._loop.time() + min(rest_s, _AGAIN_AT_MOST_S)
 
     def _rest_s(self, link: PeerLink, purpose: int) -> float:
         """How long no such stream is to be made. Both ends heed it: of the two maybe one alone saw that it was lost,
@@ -350,7 +362,19 @@ class Streams:
     def send(self, link: PeerLink, purpose: int, parts: Sequence[Buffer]) -> bool | None:
         """Sends a message: False where the peer leaves too much unread, None where there is no stream for it."""
         streams = link.streams.get(purpose)
-        return streams[0].send(parts) if streams else None
+        if not streams:
+            return None
+        stream = streams[0]
+        if not stream.send(parts):
+            return False
+        if purpose == Purpose.CALLS:
+            self._watches[stream].said()
+        return True
+
+    def probed(self, link: PeerLink, probed: Probed) -> None:
+        """A peer answers, on its link, a question of whoever asked it."""
+        for stream in link.streams.get(Purpose.CALLS, ()):
+            self._watches[stream].answered(probed.number)
 
 
 def _close(serving: "asyncio.Task[asyncio.Server]") -> None:

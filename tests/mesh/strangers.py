@@ -155,12 +155,14 @@ class StreamEnd:
 
 
 class Tap:
-    """A port that passes TCP on to another, and keeps what went there: an eavesdropper on the way."""
+    """A port that passes TCP on to another, and keeps what went there: an eavesdropper on the way. Of what is in
+    `swallows`, "there" and "back", nothing is passed on, though it is read and so acknowledged."""
 
     def __init__(self, port: int) -> None:
         self._port = port
         self.recorded = bytearray()
         self.connections = 0
+        self.swallows: frozenset[str] = frozenset()
         self._server: asyncio.Server | None = None
 
     async def open(self) -> int:
@@ -170,12 +172,14 @@ class Tap:
     async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
         out_reader, out_writer = await asyncio.open_connection("127.0.0.1", self._port)
-        await asyncio.gather(self._copy(reader, out_writer, record=True), self._copy(out_reader, writer, record=False))
+        await asyncio.gather(self._copy(reader, out_writer, "there"), self._copy(out_reader, writer, "back"))
 
-    async def _copy(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, record: bool) -> None:
+    async def _copy(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, way: str) -> None:
         with contextlib.suppress(ConnectionError):
             while piece := await reader.read(65536):
-                if record:
+                if way in self.swallows:
+                    continue
+                if way == "there":
                     self.recorded += piece
                 writer.write(piece)
                 await writer.drain()

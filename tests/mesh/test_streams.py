@@ -21,7 +21,7 @@ from federation.sealed_stream import _RECORD_COSTS_BYTES, _TURN_BYTES, RECORD_BY
 from federation.sealing import SECRET_BYTES, TICKET_ID_BYTES
 from federation.streams import _STEADY_S, Purpose, _Given
 from tests.mesh.meshed import MAX_BODY_BYTES, Shells, shells, until
-from tests.mesh.strangers import stranger
+from tests.mesh.strangers import Tap, stranger
 from tests.mesh.test_links import invoke, reply
 
 
@@ -55,6 +55,39 @@ async def streaming_pair(folder: Path) -> AsyncIterator[tuple[Shells, Mesh, Mesh
         one, other = await nodes.pair()
         await streaming(one, other)
         yield nodes, one, other
+
+
+@contextlib.asynccontextmanager
+async def pair_with_something_between(folder: Path) -> AsyncIterator[tuple[Shells, Mesh, Mesh, list[Tap]]]:
+    """The same, with whatever these do between the streams' ends; the link goes past them."""
+    async with shells(folder) as nodes:
+        one, other = await nodes.start("one"), await nodes.start("other")
+        taps = []
+        for mesh in (one, other):
+            port, bulk_port = mesh._ports
+            taps.append(Tap(bulk_port))
+            mesh._ports = (port, await taps[-1].open())
+            mesh._show_myself()
+        one.join(nodes.address[other.node_id])
+        await nodes.met(one, other)
+        await streaming(one, other)
+        try:
+            yield nodes, one, other, taps
+        finally:
+            for tap in taps:
+                tap.close()
+
+
+@pytest.fixture
+def without_watches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests that leave unread what is said, for as long as a loaded machine takes."""
+    monkeypatch.setattr("federation.stream_watch._LOOK_EVERY_S", 600.0)
+
+
+@pytest.fixture
+def quick_watches(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value_s in (("_LOOK_EVERY_S", 0.01), ("_PATIENCE_S", 0.1), ("_UNTAKEN_PATIENCE_S", 0.2)):
+        monkeypatch.setattr(f"federation.stream_watch.{name}", value_s)
 
 
 def heard_by(mesh: Mesh) -> list[tuple[Head, list[bytes]]]:
@@ -109,7 +142,9 @@ def test_calls_keep_their_order_when_they_come_to_go_on_the_stream(tmp_path: Pat
     uvloop.run(run())
 
 
-def test_what_comes_on_a_stream_before_the_link_says_so_waits_and_no_more_is_read(tmp_path: Path) -> None:
+def test_what_comes_on_a_stream_before_the_link_says_so_waits_and_no_more_is_read(
+    tmp_path: Path, without_watches: None
+) -> None:
     async def run() -> None:
         async with streaming_pair(tmp_path) as (_, one, other):
             heard = heard_by(other)
@@ -132,7 +167,7 @@ def test_what_comes_on_a_stream_before_the_link_says_so_waits_and_no_more_is_rea
     uvloop.run(run())
 
 
-def test_a_peer_that_does_not_read_holds_no_more_than_its_bound(tmp_path: Path) -> None:
+def test_a_peer_that_does_not_read_holds_no_more_than_its_bound(tmp_path: Path, without_watches: None) -> None:
     async def run() -> None:
         async with streaming_pair(tmp_path) as (_, one, other):
             near = stream(one, other)
@@ -250,11 +285,13 @@ def test_where_each_stream_for_calls_is_lost_at_once_the_link_stays_and_one_is_t
     uvloop.run(run())
 
 
+@pytest.mark.parametrize(("tcp_gives_up_s", "patience_s"), [(0.3, 600.0), (600.0, 0.2)], ids=["by TCP", "by its watch"])
 def test_a_stream_that_is_lost_on_the_way_while_the_link_lives_is_given_up(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quick_watches: None, tcp_gives_up_s: float, patience_s: float
 ) -> None:
     """As where a firewall has forgotten the one connection: nothing comes of it any more, and nobody says so."""
-    monkeypatch.setattr("federation.streams._GIVE_UP_S", 0.3)
+    monkeypatch.setattr("federation.streams._GIVE_UP_S", tcp_gives_up_s)
+    monkeypatch.setattr("federation.stream_watch._UNTAKEN_PATIENCE_S", patience_s)
 
     async def run() -> None:
         async with streaming_pair(tmp_path) as (nodes, one, other):
@@ -271,6 +308,79 @@ def test_a_stream_that_is_lost_on_the_way_while_the_link_lives_is_given_up(
             assert one.send(other.node_id, invoke(2, 3), [b"abc"])
             await until(lambda: heard)
             assert [head.call for head, _ in heard] == [2]
+
+    uvloop.run(run())
+
+
+@pytest.mark.parametrize("way", ["there", "back"])
+def test_a_stream_whose_bytes_are_taken_on_the_way_and_not_delivered_is_given_up(
+    tmp_path: Path, quick_watches: None, way: str
+) -> None:
+    """As by a middlebox that acknowledges them for the peer: TCP finds nothing amiss."""
+
+    async def run() -> None:
+        async with pair_with_something_between(tmp_path) as (nodes, one, other, taps):
+            near = stream(one, other)
+            assert near is not None
+            speaker, hearer = (one, other) if near.dialled == (way == "there") else (other, one)
+            heard = heard_by(hearer)
+            stood: list[str] = []
+            for mesh, peer in ((one, other), (other, one)):
+                mesh.on_peer_change = lambda _, mesh=mesh, peer=peer: stood.append(mesh.by_id[peer.node_id].standing)
+            for tap in taps:
+                tap.swallows = frozenset({way})
+            assert speaker.send(hearer.node_id, invoke(1, 3), [b"abc"])
+            await until(lambda: stood.count("dead") >= 2)  # at both ends, so that each asks its calls of another
+            for tap in taps:
+                tap.swallows = frozenset()
+            await nodes.met(one, other)
+            await streaming(one, other)
+            assert speaker.send(hearer.node_id, invoke(2, 3), [b"abc"])
+            await until(lambda: heard)
+            assert [head.call for head, _ in heard] == [2]
+
+    uvloop.run(run())
+
+
+def test_where_each_stream_is_swallowed_calls_go_on_the_link(
+    tmp_path: Path, quick_watches: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("federation.streams._AGAIN_S", 600.0)
+    monkeypatch.setattr("federation.streams._STEADY_S", 0.0)  # however long each lay idle, it never carried anything
+
+    async def run() -> None:
+        async with pair_with_something_between(tmp_path) as (nodes, one, other, taps):
+            heard = heard_by(other)
+            for lost in range(2):
+                await streaming(one, other)
+                near = stream(one, other)
+                for tap in taps:
+                    tap.swallows = frozenset({"there", "back"})
+                one.send(other.node_id, invoke(lost, 3), [b"abc"])
+                await until(lambda near=near: stream(one, other) is not near)
+                for tap in taps:
+                    tap.swallows = frozenset()
+                await nodes.met(one, other)
+            assert stream(one, other) is stream(other, one) is None
+            assert not heard
+            assert one.send(other.node_id, invoke(7, 3), [b"abc"])
+            await until(lambda: heard)
+
+    uvloop.run(run())
+
+
+def test_a_stream_on_which_nothing_is_said_is_not_asked_about(tmp_path: Path, quick_watches: None) -> None:
+    async def run() -> None:
+        async with streaming_pair(tmp_path) as (_, one, other):
+            near = stream(one, other)
+            assert near is not None
+            watch = one._links._streams._watches[near]
+            assert watch._timer is None
+            heard = heard_by(other)
+            for number in range(3):
+                assert one.send(other.node_id, invoke(number, 3), [b"abc"])
+            await until(lambda: len(heard) == 3 and watch._timer is None)
+            await until(lambda: near.taken_bytes() == near.said_bytes)
 
     uvloop.run(run())
 
