@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from appliance.core.frames import Answer, Failure, Held, Kind, Load, Loaded, Unload, frame_start
 from appliance.workers.child import LinkedChild
+from appliance.workers.device_turn import TURN_BYTES, read_turn
 from appliance.workers.link import Link
 from appliance.workers.region import SharedRegion
 from appliance.workers.tenant import Tenant
@@ -79,10 +80,22 @@ class DeviceHost(LinkedChild):
     def sent(self, call: int, tenant: Tenant) -> None:
         self._calls[call] = tenant
 
-    def kill_for(self, tenant: Tenant, reason: str) -> None:
-        """Ends the process for what one tenant did."""
+    def kill_for(self, tenant: Tenant, reason: str) -> bool:
+        """Ends the process for what one tenant did. Where another is loaded or run, this one only waits, and begins
+        anew: the other's own limit holds."""
+        running = self._running()
+        if running is not None and running is not tenant:
+            tenant.started_s = now_s = time.monotonic()
+            tenant.busy_since_s = now_s if tenant.in_flight else None
+            return False
         self._blamed = tenant
         self.kill(f"{reason} (with all models on this device)" if len(self.tenants) > 1 else reason)
+        return True
+
+    def _running(self) -> Tenant | None:
+        """Whose turn it is, as far as it has something to do."""
+        tenant = self.tenants.get(read_turn(self.region.end(TURN_BYTES)))
+        return tenant if tenant is not None and _is_busy(tenant) else None
 
     # What it says.
 
@@ -166,12 +179,16 @@ class DeviceHost(LinkedChild):
         if not self.tried.done():
             self.tried.set_result(Loaded([], 0, f"its worker was lost: {self.end_reason}"))
         tenants = list(self.tenants.values())
-        busy = [
-            tenant for tenant in tenants if tenant.in_flight or (tenant.state == "starting" and tenant.is_asked_for)
-        ]
-        self._on_lost(self, [] if self._is_explained else [self._blamed] if self._blamed else busy)
+        culprit = self._blamed or self._running()
+        busy = [culprit] if culprit else [tenant for tenant in tenants if _is_busy(tenant)]
+        suspects = [] if self._is_explained else busy
+        self._on_lost(self, suspects)
         for tenant in tenants:
-            tenant.blameless = self.blameless
+            tenant.blameless = self.blameless or tenant not in suspects
             tenant.gone(self.end_reason, asked_for=tenant.state == "starting" and tenant is not self._blamed)
         self.tenants.clear()
         self.region.close()
+
+
+def _is_busy(tenant: Tenant) -> bool:
+    return bool(tenant.in_flight) or (tenant.state == "starting" and tenant.is_asked_for)

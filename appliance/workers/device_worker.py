@@ -28,6 +28,7 @@ from appliance.core.frames import (
 )
 from appliance.workers import runtime
 from appliance.workers.device_trial import free_bytes, options, try_device
+from appliance.workers.device_turn import write_turn
 from appliance.workers.devices import CPU
 from appliance.workers.engines import is_engine_name, remove_engines
 from appliance.workers.session import OutOfMemoryError
@@ -71,6 +72,7 @@ class DeviceWorker:
         self._spec = spec
         self._socket = sock
         self._region = region
+        self._shared = memoryview(region)
         self._stream = FrameStream(sock)
         self._providers: tuple[str, ...] = ()
         self._tenants: dict[int, _Tenant] = {}
@@ -81,6 +83,7 @@ class DeviceWorker:
         self._providers = tuple(tried.providers)
         self._say(Kind.LOADED, tried)
         while True:
+            write_turn(self._shared, 0)
             try:
                 frames = self._stream.read(wait=not any(tenant.worker.waiting for tenant in self._tenants.values()))
             except EOFError:
@@ -89,6 +92,7 @@ class DeviceWorker:
                 self._hear(frame)
             for number, tenant in list(self._tenants.items()):
                 if tenant.worker.waiting:
+                    write_turn(self._shared, number)
                     self._run(number, tenant)
 
     def _say(self, kind: Kind, head: msgspec.Struct) -> None:
@@ -99,9 +103,12 @@ class DeviceWorker:
             invoke: Invoke = decode_invoke(frame.head)
             # One that was unloaded meanwhile answers nothing: the gateway gives its calls to another.
             if tenant := self._tenants.get(invoke.tenant):
+                write_turn(self._shared, invoke.tenant)
                 tenant.worker.accept(invoke, frame.body)
         elif frame.kind == Kind.LOAD:
-            self._load(decode_load(frame.head))
+            load: Load = decode_load(frame.head)
+            write_turn(self._shared, load.tenant)
+            self._load(load)
         elif frame.kind == Kind.UNLOAD:
             self._drop(decode_unload(frame.head).tenant, "")
 
@@ -121,6 +128,7 @@ class DeviceWorker:
         if loaded.error and not fault and not loaded.no_memory and engines is not None and remove_engines(engines):
             # What was kept may be why: damaged, or of another release than was believed.
             worker, loaded = self._opened(spec, engines)
+            fault = self._fault() if loaded.error else ""
         loaded.tenant = load.tenant
         after_bytes = free_bytes(self._spec)
         loaded.free_bytes = after_bytes

@@ -20,6 +20,7 @@ from appliance.core.manifest import Manifest
 from appliance.core.models import ModelVersion
 from appliance.workers.device_engines import DeviceEngines
 from appliance.workers.device_host import DeviceHost
+from appliance.workers.device_turn import TURN_BYTES
 from appliance.workers.devices import TENSORRT, Device, missing, providers_for
 from appliance.workers.link import Link
 from appliance.workers.placement import MOST_ENDS, TOO_LARGE_S, Banned, Placed, place
@@ -110,7 +111,7 @@ class Gpu:
 
     def _start_host(self, providers: tuple[str, ...]) -> DeviceHost:
         number = self._processes.next_number()
-        region = SharedRegion(REGION_BYTES)
+        region = SharedRegion(REGION_BYTES, reserved_bytes=TURN_BYTES)
         host = self._host = DeviceHost(
             number,
             region,

@@ -63,15 +63,16 @@ def _rounded(size_bytes: int) -> int:
 class SharedRegion:
     """One worker's memory. Pages are taken from the system only as they are first written."""
 
-    def __init__(self, size_bytes: int, fd: int | None = None) -> None:
-        """`fd`: memory of that size that was made already, and which this object closes."""
+    def __init__(self, size_bytes: int, fd: int | None = None, *, reserved_bytes: int = 0) -> None:
+        """`fd`: memory of that size that was made already, and which this object closes. `reserved_bytes`: at its end,
+        where nothing is put."""
         if fd is None:
             fd = os.memfd_create("ingle-tensors", os.MFD_CLOEXEC)
             os.ftruncate(fd, size_bytes)
         self.fd = fd
         self._map = mmap.mmap(self.fd, size_bytes)
         self._address = ctypes.addressof(ctypes.c_char.from_buffer(self._map))
-        self._spans = Spans(size_bytes)
+        self._spans = Spans(size_bytes - reserved_bytes)
         self._touched_bytes = 0  # up to here pages were taken from the system
 
     def put(self, data: Part) -> int | None:
@@ -104,6 +105,10 @@ class SharedRegion:
         """The memory there. Release it before close()."""
         with memoryview(self._map) as whole:
             return whole[start : start + size_bytes]
+
+    def end(self, size_bytes: int) -> bytes:
+        """The last bytes of it."""
+        return self._map[-size_bytes:]
 
     def start_of(self, part: memoryview) -> int | None:
         """Where a part lies that is in this memory already; None for one that is not."""

@@ -29,8 +29,8 @@ class Host(Protocol):
     def unload(self, tenant: "Tenant") -> None:
         """The tenant takes no call any more, and owes none."""
 
-    def kill_for(self, tenant: "Tenant", reason: str) -> None:
-        """Ends the process, for what this tenant did."""
+    def kill_for(self, tenant: "Tenant", reason: str) -> bool:
+        """Ends the process, for what this tenant did; False where it did nothing but wait for another."""
 
 
 class Tenant(Replica):
@@ -78,8 +78,8 @@ class Tenant(Replica):
         super().on_frame(head, body)
 
     def kill(self, reason: str = "") -> None:
-        self.end_reason = self.end_reason or reason
-        self._host.kill_for(self, reason)
+        if self._host.kill_for(self, reason):
+            self.end_reason = self.end_reason or reason
 
     def end_if_done(self) -> None:
         if self.state == "retiring" and not self.in_flight and not self.sequences:

@@ -16,7 +16,7 @@ import pytest
 from tests.conftest import RunningNode, start_node, stop_node
 from tests.process.models import doubling
 from tests.process.test_faults import ask, deploy, double, wait_until
-from tests.process.test_gpu import device_of, on, pretend_gpu
+from tests.process.test_gpu import device_of, on, pretend_gpu, proven
 
 Nodes = Callable[..., RunningNode]
 
@@ -60,9 +60,9 @@ def like_doubling(path: Path) -> Path:
 def gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Has the nodes that are started from now on believe in this GPU."""
 
-    def pretend(name: str = "Pretended 4090", engine_bytes: int = 3000) -> None:
+    def pretend(name: str = "Pretended 4090", engine_bytes: int = 3000, **settings: object) -> None:
         folder = tmp_path / f"gpu-{len(list(tmp_path.glob('gpu-*')))}"
-        pretend_gpu(folder, says="tensorrt", gpu=name, engine_bytes=engine_bytes)
+        pretend_gpu(folder, says="tensorrt", gpu=name, engine_bytes=engine_bytes, **settings)
         monkeypatch.setenv("PYTHONPATH", str(folder))
 
     return pretend
@@ -110,6 +110,25 @@ def test_an_engine_that_is_none_is_built_anew_be_it_refused_or_deadly(
     assert double(node, 3.0) == 6.0  # by the CPU: it was seen at the run
     assert on(node, "doubling") == "CPUExecutionProvider"
     assert not list(folder_of(node, "doubling").glob("*.engine"))
+
+
+def test_a_model_that_breaks_the_gpu_once_its_damaged_engine_is_built_anew_is_the_one_that_goes_to_the_cpu(
+    gpu: Callable[..., None], nodes: Nodes, tmp_path: Path
+) -> None:
+    gpu()
+    node = nodes()
+    deploy(node, "guilty", proven(tmp_path / "g.ingle", 13.0, 26.0))
+    ask(node, "/v1/models/guilty", [1, 2])
+    engine_of(node, "guilty").write_bytes(b"cut short")
+    stop_node(node)
+    gpu(breaks_at=13.0)
+    again = nodes(data_dir=node.data_dir)
+    deploy(again, "doubling", doubling(tmp_path / "d.onnx"))
+    assert double(again, 1.0) == 2.0
+    ask(again, "/v1/models/guilty", [1, 2])
+    assert on(again, "guilty") == "CPUExecutionProvider"
+    assert double(again, 2.0) == 4.0
+    assert on(again, "doubling") == "TensorrtExecutionProvider"
 
 
 class Fleet(NamedTuple):

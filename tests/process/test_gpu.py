@@ -26,6 +26,8 @@ from tests.process.test_faults import FOR_EVER, ask, deploy, double, gone, paren
 
 MIB = 1024 * 1024
 StartGpu = Callable[..., RunningNode]
+LIMITED = "[limits]\nrun_seconds = 0.5\n"
+TURNS = 500_000
 
 
 def pretend_gpu(folder: Path, **settings: object) -> Path:
@@ -278,7 +280,7 @@ def test_a_model_that_ends_the_gpus_worker_twice_goes_to_the_cpu_and_its_neighbo
     on_gpu: StartGpu, tmp_path: Path
 ) -> None:
     node = on_gpu()
-    limited = bundle(tmp_path / "c.ingle", counting(tmp_path / "c.onnx"), "[limits]\nrun_seconds = 0.5\n")
+    limited = bundle(tmp_path / "c.ingle", counting(tmp_path / "c.onnx"), LIMITED)
     deploy(node, "counting", limited)
     deploy(node, "doubling", doubling(tmp_path / "d.onnx"))
     assert double(node, 1.0) == 2.0
@@ -291,3 +293,21 @@ def test_a_model_that_ends_the_gpus_worker_twice_goes_to_the_cpu_and_its_neighbo
     worker = worker_of(node, "counting")
     assert worker["providers"] == ["CPUExecutionProvider"]
     assert "ended 2 times" in worker["note"]
+
+
+def test_a_call_that_waits_for_a_neighbours_long_run_longer_than_its_own_limit_is_answered_and_ends_nobody(
+    on_gpu: StartGpu, tmp_path: Path
+) -> None:
+    node = on_gpu()
+    deploy(node, "counting", counting(tmp_path / "c.onnx"))
+    deploy(node, "doubling", bundle(tmp_path / "d.ingle", doubling(tmp_path / "d.onnx"), LIMITED))
+    ask(node, "/v1/models/counting", {"turns": [1]})
+    assert double(node, 1.0) == 2.0
+    before = worker_of(node, "doubling")["pid"]
+    with ThreadPoolExecutor(1) as pool:
+        # Some seconds on this kind of box.
+        long = pool.submit(ask, node, "/v1/models/counting", {"turns": [TURNS]})
+        wait_until(lambda: worker_of(node, "counting")["in_flight"] == 1, "it runs")
+        assert double(node, 2.0) == 4.0
+        assert long.result()["outputs"]["y"] == [TURNS]
+    assert worker_of(node, "doubling")["pid"] == worker_of(node, "counting")["pid"] == before
