@@ -41,6 +41,7 @@ class Field(NamedTuple):
     levels: tuple[str, ...] = ()
     replacement: str | None = None
     is_single: bool = False  # its numbers are of single precision, and so are compared
+    kind: str = "double"  # of its numbers: integer, float, double
     bounded: bool = False
     intervals: tuple[Interval, ...] = ()
     points: tuple[float, ...] = ()
@@ -81,7 +82,7 @@ def read_field(mining: Element, declared: Element | None) -> Field:
         tuple(v.get("value", "") for v in declared.iter("Value") if v.get("property", "valid") == word)
         for word in ("valid", "invalid", "missing")
     )
-    intervals = tuple(_interval(element) for element in declared.findall("Interval"))
+    intervals = tuple(read_interval(element) for element in declared.findall("Interval"))
     treatment = mining.get("invalidValueTreatment", "returnInvalid")
     if treatment not in _TREATMENTS or (treatment == "asValue" and mining.get("invalidValueReplacement") is None):
         raise RefusedError(f"field '{name}' treats invalid values in a way that is not converted: '{treatment}'")
@@ -94,9 +95,10 @@ def read_field(mining: Element, declared: Element | None) -> Field:
         raise RefusedError(f"field '{name}' treats outliers in a way that is not converted: '{outliers}'")
     return Field(
         name, is_text, (valid or ("",)) if is_text else (), mining.get("missingValueReplacement"),
-        is_single=kind == "float", bounded=treatment != "asIs" and bool(valid or intervals), intervals=intervals,
-        points=() if is_text else tuple(number(value, name) for value in valid),
-        invalid=treatment, stand_in=mining.get("invalidValueReplacement"), absent=absent,
+        is_single=kind == "float", kind=kind, bounded=treatment != "asIs" and bool(valid or intervals),
+        intervals=intervals,
+        points=() if is_text else tuple(number(value, name) for value in valid), invalid=treatment,
+        stand_in=mining.get("invalidValueReplacement"), absent=absent,
         missing_is_invalid=mining.get("missingValueTreatment") == "returnInvalid", outliers=outliers,
         low=number(mining.get("lowValue", "-inf"), name), high=number(mining.get("highValue", "inf"), name),
     )  # fmt: skip
@@ -111,10 +113,12 @@ def refuse_other_treatment(schema: Element | None, outer: Mapping[str, Element])
     """Raises RefusedError where a model within a document treats a field in another way than the document does."""
     for field in schema if schema is not None else ():
         name = field.get("name", "")
-        if field.get("usageType", "active") != "active" or name not in outer:
+        if field.get("usageType", "active") != "active":
             continue
         for word in TREATMENTS:
-            if field.get(word) not in (None, "asIs", outer[name].get(word)):
+            if name not in outer and word == "optype":  # of a derived field, or of what another model gives
+                continue
+            if field.get(word) not in (None, "asIs", outer[name].get(word) if name in outer else None):
                 raise RefusedError(
                     f"a model within the document has a {word} of its own for field '{name}', which is not converted: "
                     "treat the field in the document's own MiningSchema"
@@ -129,7 +133,7 @@ def number(text: str, field: str) -> float:
         raise RefusedError(f"'{text[:60]}' of field '{field[:60]}' is no number") from None
 
 
-def _interval(element: Element) -> Interval:
+def read_interval(element: Element) -> Interval:
     closure = element.get("closure", "closedClosed")
     low, high = (
         number(element.get(side) or default, "Interval")

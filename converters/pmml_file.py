@@ -12,6 +12,7 @@ from collections.abc import Callable
 from xml.etree import ElementTree
 
 from appliance.core.errors import RefusedError
+from converters.pmml_derived import Deriving, looked_at, needed
 from converters.pmml_fields import number, read_field, refuse_other_treatment
 from converters.pmml_general import read_general
 from converters.pmml_model import (
@@ -30,6 +31,7 @@ from converters.pmml_model import (
     Tree,
     walked,
 )
+from converters.pmml_predicates import tests_of
 
 MAX_ELEMENTS = 5_000_000
 Element = ElementTree.Element
@@ -55,8 +57,6 @@ def read_pmml(text: bytes) -> Document:
     if len(found) != 1 or found[0].tag not in _MODELS:
         names = ", ".join(child.tag for child in found) or "no model"
         raise RefusedError(f"the document holds {names}: expected one of {', '.join(_MODELS)}")
-    if root.find("TransformationDictionary") is not None and len(root.find("TransformationDictionary") or ()):
-        raise RefusedError("the document transforms its fields before the model: export the model alone")
     return _Reader(root, found[0]).document()
 
 
@@ -65,6 +65,8 @@ class _Reader:
         self._model = model
         self._dictionary = {field.get("name", ""): field for field in root.iter("DataField")}
         self._mining_fields = {field.get("name", ""): field for field in model.findall("MiningSchema/MiningField")}
+        self._of_all = root.find("TransformationDictionary")
+        self._deriving = Deriving({}, {})
 
     def document(self) -> Document:
         schema = self._model.find("MiningSchema")
@@ -73,17 +75,33 @@ class _Reader:
         used = [field for field in schema if field.get("usageType", "active") == "active"]
         target = next((f.get("name", "") for f in schema if f.get("usageType") in ("target", "predicted")), "")
         fields = tuple(read_field(field, self._dictionary.get(field.get("name", ""))) for field in used)
+        self._deriving = Deriving(
+            {f.get("name", ""): f for f in self._of_all.findall("DefineFunction")} if self._of_all is not None else {},
+            {field.name: "text" if field.is_text else field.kind for field in fields},
+        )
+        self._derive(self._of_all)
         model = self.read(self._model)
-        derived = tuple(
+        outputs = tuple(
             output.get("name", "")
             for output in self._model.findall("Output/OutputField")
             if output.get("feature") in ("transformedValue", "decision")
         )
         seen = _fields_within(model)
+        derived = needed(tuple(self._deriving.derived.values()), seen)
+        direct = frozenset(seen & {one.name for one in derived})
+        seen |= {name for one in derived for name in looked_at(one)}
         fields = tuple(
             field if field.name in seen else field._replace(bounded=False, missing_is_invalid=False) for field in fields
         )
-        return Document(fields, model, self._classes(target, model), self._rescale(self._model), derived)
+        if isinstance(model, Chain):
+            model = model._replace(derived=derived)
+        classes, told = self._classes(target, model), self._rescale(self._model)
+        return Document(fields, model, classes, told, outputs, derived, direct)
+
+    def _derive(self, transformations: Element | None) -> None:
+        """Raises RefusedError where a field is derived in a way that is not converted."""
+        for element in transformations.findall("DerivedField") if transformations is not None else ():
+            self._deriving.add(element)
 
     def _rescale(self, element: Element) -> Target:
         targets = element.findall("Targets/Target")
@@ -117,8 +135,7 @@ class _Reader:
         return tuple(dict.fromkeys([*named, *within]))
 
     def read(self, element: Element) -> Model:
-        if element.find("LocalTransformations") is not None and len(element.find("LocalTransformations") or ()):
-            raise RefusedError("the model transforms its fields itself (LocalTransformations): export it without")
+        self._derive(element.find("LocalTransformations"))
         readers: dict[str, Callable[[Element], Model]] = {
             "TreeModel": self._tree,
             "RegressionModel": self._regression,
@@ -139,7 +156,7 @@ class _Reader:
         node = element.find("Node")
         if node is None:
             raise RefusedError("a TreeModel has no Node")
-        if _tests(node):
+        if tests_of(node):
             raise RefusedError("a tree that holds for some rows alone is not converted")
         last = element.get("noTrueChildStrategy", "returnNullPrediction") == "returnLastPrediction"
         classifies = element.get("functionName") == "classification"
@@ -159,7 +176,7 @@ class _Reader:
         unknown = {"nullPrediction": "null", "lastPrediction": "last"}.get(strategy, "next")
         if strategy == "defaultChild" and place >= 0:
             unknown = "default"
-        tests = tuple(self._in_its_type(test) for test in _tests(element))
+        tests = tuple(self._in_its_type(test) for test in tests_of(element))
         score = element.get("score", "") or (max(shares, key=lambda share: share[1])[0] if shares else "")
         return Node(tests, score, shares, children, place, unknown)
 
@@ -167,20 +184,19 @@ class _Reader:
         """What is compared has the field's type: of a `float` field it is of single precision."""
         if test.parts:
             return test._replace(parts=tuple(map(self._in_its_type, test.parts)))
-        field = self._dictionary.get(test.field)
-        if field is None:
+        kind = self._deriving.kinds.get(test.field)
+        if kind is None:
             return test
-        is_text = field.get("dataType") in ("string", "boolean") or self._optype(test.field, field) == "categorical"
-        if is_text:
+        if kind == "text":
             if test.operator[:4] in ("less", "grea"):
                 raise RefusedError(
-                    f"a tree compares the texts of field '{test.field[:60]}' by their order, which is not converted: "
+                    f"texts of field '{test.field[:60]}' are compared by their order, which is not converted: "
                     "make them numbers"
                 )
             return test
         values = (*test.values, *((test.value,) if test.value != "" else ()))
         numbers = [number(str(value), test.field) for value in values]
-        if field.get("dataType") == "float":
+        if kind == "float":
             try:
                 numbers = [struct.unpack("f", struct.pack("f", value))[0] for value in numbers]
             except OverflowError:
@@ -189,15 +205,10 @@ class _Reader:
             return test._replace(values=tuple(map(repr, numbers)))
         return test._replace(value=numbers[0]) if numbers else test
 
-    def _optype(self, name: str, declared: Element) -> str:
-        mining = self._model.findall("MiningSchema/MiningField")
-        own = next((m.get("optype") for m in mining if m.get("name") == name), None)
-        return own or str(declared.get("optype", ""))
-
     def _regression(self, element: Element) -> Regression:
         normalization = element.get("normalizationMethod", "none")
         classifies = element.get("functionName") == "classification"
-        equations = tuple(map(_equation, element.findall("RegressionTable")))
+        equations = tuple(self._typed(_equation(table)) for table in element.findall("RegressionTable"))
         known = ("none", "softmax", "logit", "simplemax" if classifies else "exp", *LINKS)
         if normalization not in known or (normalization in LINKS and len(equations) > 2):
             raise RefusedError(
@@ -208,6 +219,15 @@ class _Reader:
             raise RefusedError(f"a regression has {len(equations)} tables: expected one, or one of each class")
         return Regression(equations, normalization, classifies)
 
+    def _typed(self, equation: Equation) -> Equation:
+        """What a derived number is compared with is a number."""
+        derived = {name for name, one in self._deriving.derived.items() if one.kind != "text"}
+        categories = tuple(
+            (name, number(str(level), name) if name in derived else level, coefficient)
+            for name, level, coefficient in equation.categories
+        )
+        return equation._replace(categories=categories)
+
     def _general(self, element: Element) -> Regression:
         values = {
             name: tuple(value.get("value", "") for value in field.iter("Value"))
@@ -216,11 +236,12 @@ class _Reader:
         read = read_general(element, values)
         equations = []
         for target, terms in read.equations:
-            intercept = math.fsum(beta for parameter, beta in terms if not parameter.field)
-            named = [(parameter, beta) for parameter, beta in terms if parameter.field]
+            intercept = math.fsum(beta for parameters, beta in terms if not parameters)
+            named = [(parameters[0], beta) for parameters, beta in terms if len(parameters) == 1]
+            products = tuple((tuple(parameters), beta) for parameters, beta in terms if len(parameters) > 1)
             numbers = tuple((p.field, p.exponent, beta) for p, beta in named if p.category is None)
             categories = tuple((p.field, p.category, beta) for p, beta in named if p.category is not None)
-            equations.append(Equation(target, intercept, numbers, categories, read.factors))
+            equations.append(self._typed(Equation(target, intercept, numbers, categories, read.factors, products)))
         return Regression(tuple(equations), read.normalization, element.get("functionName") == "classification")
 
     def _mining(self, element: Element) -> Model:
@@ -257,9 +278,13 @@ class _Reader:
         inners = [inner for _, inner in _segments(segmentation)]
         if not inners:
             raise RefusedError("a modelChain has no Segment")
-        steps = [step for inner in inners[:-1] for step in self._steps(inner)]
+        steps: list[Step] = []
+        for inner in inners[:-1]:
+            found = self._steps(inner)
+            self._deriving.kinds.update({step.name: "double" for step in found})
+            steps += found
         names = [step.name for step in steps]
-        if len(set(names)) != len(names) or set(names) & set(self._dictionary):
+        if len(set(names)) != len(names) or set(names) & {*self._dictionary, *self._deriving.derived}:
             raise RefusedError("models of a modelChain give what they find under a name that is taken")
         classifies = element.get("functionName") == "classification"
         return Chain(tuple(steps), self._member(inners[-1], classifies=classifies), classifies)
@@ -329,8 +354,12 @@ def _segments(segmentation: Element | None) -> list[tuple[Element, Element]]:
 
 
 def _equation(element: Element) -> Equation:
-    if element.find("PredictorTerm") is not None:
-        raise RefusedError("products of fields (PredictorTerm) are not converted: make them a field of their own")
+    products = []
+    for term in element.findall("PredictorTerm"):
+        named = [(ref.get("field", ""), 1.0, None) for ref in term.findall("FieldRef")]
+        if not named or any(ref.get("mapMissingTo") is not None for ref in term.iter("FieldRef")):
+            raise RefusedError("a PredictorTerm needs fields, without mapMissingTo: make it a field of its own")
+        products.append((tuple(named), number(term.get("coefficient", ""), "PredictorTerm")))
     numbers = [
         (p.get("name", ""), int(p.get("exponent", 1)), float(p.get("coefficient", 0)))
         for p in element.findall("NumericPredictor")
@@ -340,58 +369,9 @@ def _equation(element: Element) -> Equation:
         for p in element.findall("CategoricalPredictor")
     ]
     return Equation(
-        element.get("targetCategory", ""), float(element.get("intercept", 0)), tuple(numbers), tuple(categories)
-    )
-
-
-_OPERATORS = (
-    "equal",
-    "notEqual",
-    "lessThan",
-    "lessOrEqual",
-    "greaterThan",
-    "greaterOrEqual",
-    "isMissing",
-    "isNotMissing",
-)
-
-
-def _tests(element: Element) -> tuple[Test, ...]:
-    for child in element:
-        if child.tag in ("True", "SimplePredicate", "SimpleSetPredicate", "CompoundPredicate"):
-            return tuple(_predicate(child))
-        if child.tag == "False":
-            return (Test("never"),)
-    raise RefusedError("a Node has no predicate")
-
-
-def _predicate(element: Element) -> list[Test]:
-    if element.tag == "True":
-        return []
-    if element.tag == "SimplePredicate":
-        operator, value = element.get("operator", ""), element.get("value", "")
-        if operator not in _OPERATORS:
-            raise RefusedError(f"operator '{operator}' is not converted")
-        return [Test(operator, element.get("field", ""), value)]
-    if element.tag == "SimpleSetPredicate":
-        array = element.findtext("Array") or ""
-        found = re.findall(r'"((?:[^"\\]|\\.)*)"|(\S+)', array)
-        values = tuple(re.sub(r"\\(.)", r"\1", quoted) if quoted else plain for quoted, plain in found)
-        return [Test(element.get("booleanOperator", "isIn"), element.get("field", ""), "", values)]
-    operator = element.get("booleanOperator", "")
-    if element.tag == "False":
-        return [Test("never")]
-    if element.tag != "CompoundPredicate" or operator not in ("and", "or", "xor", "surrogate"):
-        raise RefusedError(
-            f"predicates joined by '{operator[:40]}' are not converted: expected and, or, xor, surrogate"
-        )
-    parts = [_predicate(child) for child in element if child.tag != "Extension"]
-    if operator == "and":
-        return [test for part in parts for test in part]
-    joined = tuple(
-        part[0] if len(part) == 1 else Test("and", parts=tuple(part)) if part else Test("always") for part in parts
-    )
-    return [Test(operator, parts=joined)]
+        element.get("targetCategory", ""), float(element.get("intercept", 0)), tuple(numbers), tuple(categories),
+        products=tuple(products),
+    )  # fmt: skip
 
 
 def _refuse_unknown_scores(root: Node) -> None:
@@ -433,6 +413,7 @@ def _fields_within(model: Model) -> set[str]:
         elif isinstance(item, Regression):
             for equation in item.equations:
                 found |= {name for name, *_ in (*equation.numbers, *equation.categories)} | set(equation.needed)
+                found |= {name for factors, _ in equation.products for name, *_ in factors}
         elif isinstance(item, Test):
             found.add(item.field)
     return found

@@ -16,18 +16,21 @@ _KINDS = ("regression", "generalLinear", "generalizedLinear", "multinomialLogist
 
 
 class Parameter(NamedTuple):
-    """What a coefficient goes with: an intercept has neither a number's field nor a category."""
+    """A factor of what a coefficient goes with: a number's power, or whether a field is of a category."""
 
-    field: str = ""
+    field: str
     exponent: float = 1.0
     category: str | None = None
+
+
+Parameters = tuple[Parameter, ...]  # their product; none: an intercept
 
 
 class Equation(NamedTuple):
     """The terms of one class, or of the only value; `target` is "" for that."""
 
     target: str
-    terms: tuple[tuple[Parameter, float], ...]
+    terms: tuple[tuple[Parameters, float], ...]
 
 
 class General(NamedTuple):
@@ -75,9 +78,9 @@ def _refuse_others(element: Element) -> None:
         raise RefusedError("factors with contrasts of their own (Matrix) are not converted: fit them as indicators")
 
 
-def _coefficients(element: Element, parameters: Mapping[str, Parameter]) -> dict[str, list[tuple[Parameter, float]]]:
+def _coefficients(element: Element, parameters: Mapping[str, Parameters]) -> dict[str, list[tuple[Parameters, float]]]:
     """By the class that they are for; "" where none is named."""
-    found: dict[str, list[tuple[Parameter, float]]] = {}
+    found: dict[str, list[tuple[Parameters, float]]] = {}
     for cell in element.iter("PCell"):
         parameter = parameters.get(cell.get("parameterName", ""))
         if parameter is None:
@@ -88,7 +91,7 @@ def _coefficients(element: Element, parameters: Mapping[str, Parameter]) -> dict
     return found
 
 
-def _of_all(found: Mapping[str, list[tuple[Parameter, float]]], classes: Sequence[str]) -> tuple[Equation, ...]:
+def _of_all(found: Mapping[str, list[tuple[Parameters, float]]], classes: Sequence[str]) -> tuple[Equation, ...]:
     others = [name for name in classes if name not in found]
     if len(others) != 1 or not set(found) <= set(classes):
         raise RefusedError("the coefficients are not those of all classes but one that the target's field lists")
@@ -96,7 +99,7 @@ def _of_all(found: Mapping[str, list[tuple[Parameter, float]]], classes: Sequenc
 
 
 def _of_two(
-    found: Mapping[str, list[tuple[Parameter, float]]], classes: Sequence[str], reference: str | None, offset: float
+    found: Mapping[str, list[tuple[Parameters, float]]], classes: Sequence[str], reference: str | None, offset: float
 ) -> Equation:
     if len(found) != 1 or len(classes) != 2:
         raise RefusedError("a GeneralRegressionModel with a link is taken for two classes, which its field lists")
@@ -107,20 +110,21 @@ def _of_two(
     return _equation(named, terms, offset)
 
 
-def _equation(target: str, terms: list[tuple[Parameter, float]], offset: float) -> Equation:
-    return Equation(target, (*terms, *(((Parameter(), offset),) if offset else ())))
+def _equation(target: str, terms: list[tuple[Parameters, float]], offset: float) -> Equation:
+    return Equation(target, (*terms, *((((), offset),) if offset else ())))
 
 
-def _parameters(element: Element, factors: tuple[str, ...]) -> dict[str, Parameter]:
-    found = {name.get("name", ""): Parameter() for name in element.findall("ParameterList/Parameter")}
+def _parameters(element: Element, factors: tuple[str, ...]) -> dict[str, Parameters]:
+    found: dict[str, Parameters] = {name.get("name", ""): () for name in element.findall("ParameterList/Parameter")}
     for cell in element.findall("PPMatrix/PPCell"):
         name, field, value = (cell.get(word, "") for word in ("parameterName", "predictorName", "value"))
         if cell.get("targetCategory"):
             raise RefusedError("parameters that differ by class (PPCell targetCategory) are not converted")
-        if name not in found or found[name].field:
-            raise RefusedError("products of fields (interactions) are not converted: make them a field of their own")
+        if name not in found or any(p.field == field for p in found[name]):
+            raise RefusedError(f"parameter '{name[:60]}' is not listed, or has field '{field[:60]}' twice")
         try:
-            found[name] = Parameter(field, category=value) if field in factors else Parameter(field, float(value))
+            one = Parameter(field, category=value) if field in factors else Parameter(field, float(value))
+            found[name] = (*found[name], one)
         except ValueError:
             raise RefusedError(f"the exponent '{value[:60]}' of field '{field[:60]}' is no number") from None
     return found

@@ -12,6 +12,8 @@ from onnx import numpy_helper
 
 from appliance.core.errors import RefusedError
 from converters.column_graph import ColumnGraph
+from converters.pmml_derived import looked_at
+from converters.pmml_derived_graph import DerivedGraph
 from converters.pmml_field_graph import FieldGraph
 from converters.pmml_model import (
     Chain,
@@ -43,18 +45,18 @@ def write(document: Document, target: Path) -> None:
     g = ColumnGraph()
     inputs = _Inputs(g, document)
     model, classes = document.model, document.classes
-    without_answer = inputs.fields.without_answer()
     if isinstance(model, Clusters):
-        _clusters(g, inputs, model, without_answer)
+        _clusters(g, inputs, model, inputs.without_answer())
     elif classes:
-        shares = _answered(g, _values(g, inputs, model, classes), without_answer)
+        shares = _values(g, inputs, model, classes)
+        shares = _answered(g, shares, inputs.without_answer())
         says = _trees(g, inputs, (model,), (1.0,), classes, votes=True) if isinstance(model, Tree) else shares
         best = g.node("Gather", g.value(classes, "BYTES"), g.node("ArgMax", says, axis=1, keepdims=0))
         g.give("label", _where_any(g, shares, best), "BYTES")
         g.give("probabilities", *_precise(g, shares, model), len(classes))
     else:
         value = _told(g, _values(g, inputs, model, ()), document.target)
-        value = _answered(g, value, without_answer)
+        value = _answered(g, value, inputs.without_answer())
         g.give("value", *_precise(g, g.shaped(value, [-1]), model))
     g.save(target)
 
@@ -95,8 +97,25 @@ class _Inputs:
         self.texts = {field.name for field in document.fields if field.is_text}
         self.columns: list[str] = []
         self._places: dict[object, int] = {}
-        self.fields = FieldGraph(g, document.fields)
-        self.named = self.fields.named
+        self._fields = FieldGraph(g, document.fields)
+        self.named = self._fields.named
+        self._document, self._derived = document, DerivedGraph(g, self.named)
+        self.texts |= {one.name for one in document.derived if one.kind == "text"}
+        self.settle()
+
+    def settle(self) -> None:
+        """Adds the derived fields that can be worked out of what there is."""
+        for one in self._document.derived:
+            if one.name not in self.named and looked_at(one) <= set(self.named):
+                self._derived.settle(one)
+
+    def without_answer(self) -> str:
+        """[rows, 1]: where a value that the model looks at is invalid; "" where none can be."""
+        found = self._fields.without_answer()
+        for name in sorted(self._document.direct & set(self._derived.invalid)):
+            invalid = self._derived.invalid[name]
+            found = self._g.node("Or", found, invalid) if found else invalid
+        return found
 
     def place(self, tests: tuple[Test, ...]) -> tuple[int, str, float]:
         """Where the matrix has what these tests look at, which all must hold, and the comparison that is left to the
@@ -203,6 +222,7 @@ def _values(g: ColumnGraph, inputs: _Inputs, model: Model, classes: tuple[str, .
             if step.label:
                 value = g.node("Gather", value, g.value([step.classes.index(step.label)], "INT64"), axis=1)
             inputs.named[step.name] = value if step.label else _told(g, value, step.target)
+            inputs.settle()
         return _values(g, inputs, model.last, classes)
     if not isinstance(model, Ensemble):
         return _trees(g, inputs, (model,), (1.0,), classes, votes=False)
@@ -383,20 +403,31 @@ def _equation(g: ColumnGraph, inputs: _Inputs, equation: Equation) -> str:
     nothing = g.node("Mul", g.to(g.node("Equal", first, first), "FP64"), g.value(0.0))
     total = g.node("Add", nothing, g.value(equation.intercept))
     for name, exponent, coefficient in equation.numbers:
-        if name not in inputs.named or name in inputs.texts:
-            raise RefusedError(f"field '{name[:60]}' is taken for a number, and is none of the model's numbers")
-        value = inputs.named[name]
-        powered = value if exponent == 1 else g.node("Pow", value, g.value(float(exponent)))
-        total = g.node("Add", total, g.node("Mul", powered, g.value(coefficient)))
+        total = g.node("Add", total, g.node("Mul", _factor(g, inputs, name, exponent), g.value(coefficient)))
     for name, level, coefficient in equation.categories:
-        if name not in inputs.texts:
-            raise RefusedError(f"field '{name[:60]}' is compared as a category, and is none of the categorical ones")
-        found = g.to(g.node("Equal", inputs.named[name], g.value(level, "BYTES")), "FP64")
-        total = g.node("Add", total, g.node("Mul", found, g.value(coefficient)))
+        total = g.node("Add", total, g.node("Mul", _factor(g, inputs, name, 1, level), g.value(coefficient)))
+    for factors, coefficient in equation.products:
+        product = g.value(coefficient)
+        for factor in factors:
+            product = g.node("Mul", product, _factor(g, inputs, *factor))
+        total = g.node("Add", total, product)
     for name in equation.needed:
         missing = g.node("Equal", inputs.named[name], g.value("", "BYTES"))
         total = g.node("Where", missing, g.value(np.nan), total)
     return total
+
+
+def _factor(g: ColumnGraph, inputs: _Inputs, name: str, exponent: float, level: str | float | None = None) -> str:
+    """A number's power; of a level whether the field is that."""
+    if name not in inputs.named or (name in inputs.texts) != isinstance(level, str):
+        taken = "compared as a category, and is none of the categorical ones"
+        if level is None:
+            taken = "taken for a number, and is none of the model's numbers"
+        raise RefusedError(f"field '{name[:60]}' is {taken}")
+    value = inputs.named[name]
+    if level is not None:
+        return g.to(g.node("Equal", value, g.value(level, "BYTES" if isinstance(level, str) else "FP64")), "FP64")
+    return value if exponent == 1 else g.node("Pow", value, g.value(float(exponent)))
 
 
 def _clusters(g: ColumnGraph, inputs: _Inputs, model: Clusters, without_answer: str) -> None:

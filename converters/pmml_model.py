@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
+from converters.pmml_derived import Derived
 from converters.pmml_fields import Field
 
 LINKS = ("cloglog", "loglog")  # of regressions, beside what RegressionModel had from its beginning
@@ -40,14 +41,16 @@ class Tree(NamedTuple):
 
 
 class Equation(NamedTuple):
-    """One regression table: `numbers` (field, exponent, coefficient), `categories` (field, value, coefficient). Where
-    one of `needed`, fields of texts, is missing, so is the answer."""
+    """One regression table: `numbers` (field, exponent, coefficient), `categories` (field, value, coefficient; of a
+    derived number the value is one). Where one of `needed`, fields of texts, is missing, so is the answer. `products`
+    have factors and a coefficient each: (field, exponent, None) of a number, (field, 1, value) for whether it is."""
 
     target: str
     intercept: float
     numbers: tuple[tuple[str, float, float], ...]
-    categories: tuple[tuple[str, str, float], ...]
+    categories: tuple[tuple[str, str | float, float], ...]
     needed: tuple[str, ...] = ()
+    products: tuple[tuple[tuple[tuple[str, float, str | float | None], ...], float], ...] = ()
 
 
 class Regression(NamedTuple):
@@ -99,24 +102,28 @@ class Step(NamedTuple):
 
 
 class Chain(NamedTuple):
-    """The steps in their order; `last` answers."""
+    """The steps in their order; `last` answers. `derived`: fields, of which some are made of what steps give."""
 
     steps: tuple[Step, ...]
     last: "Model"
     classifies: bool
+    derived: tuple[Derived, ...] = ()
 
 
 Model = Tree | Regression | Ensemble | Clusters | Chain
 
 
 class Document(NamedTuple):
-    """`derived`: outputs that the document makes of the model's answer, which are not converted."""
+    """`outputs`: what the document makes of the model's answer, which is not converted. `derived`: fields made of
+    others, in their order; `direct`: those of them that the model itself looks at."""
 
     fields: tuple[Field, ...]
     model: Model
     classes: tuple[str, ...]
     target: Target
-    derived: tuple[str, ...] = ()
+    outputs: tuple[str, ...] = ()
+    derived: tuple[Derived, ...] = ()
+    direct: frozenset[str] = frozenset()
 
 
 def walked(model: Model) -> Iterator[Any]:

@@ -75,6 +75,14 @@ def linear(equation: Equation, row: Row) -> float:
         total += coefficient * float(value) ** exponent if value is not None else math.nan
     for name, level, coefficient in equation.categories:
         total += coefficient if row.get(name) == level else 0.0
+    for factors, coefficient in equation.products:
+        for name, exponent, category in factors:
+            value = row.get(name)
+            if category is not None:
+                coefficient *= float(value == category)
+            else:
+                coefficient *= float(value) ** exponent if value is not None else math.nan
+        total += coefficient
     return math.nan if any(row.get(name) is None for name in equation.needed) else total
 
 

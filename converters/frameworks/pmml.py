@@ -6,7 +6,7 @@ The document is evaluated twice: row by row as the standard says (pmml_rows.py),
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import numpy as np
 
@@ -15,6 +15,8 @@ from converters import pmml_file, pmml_rows
 from converters.converter import Conversion, Converter, Feed, Say
 from converters.detected import Detected
 from converters.options import Options
+from converters.pmml_derived import Derived
+from converters.pmml_derived_rows import Found, Invalid, settle
 from converters.pmml_fields import InvalidValueError, prepared
 from converters.pmml_model import (
     Chain,
@@ -25,10 +27,9 @@ from converters.pmml_model import (
     Regression,
     Row,
     Target,
-    Test,
     Tree,
-    walked,
 )
+from converters.pmml_samples import rows_of
 
 MAX_BYTES = 512 * 2**20
 
@@ -54,10 +55,10 @@ class PmmlConverter(Converter):
         if document.classes:
             manifest = {"labels": list(document.classes), "output": [{"name": "probabilities", "labels": True}]}
         notes: tuple[str, ...] = ()
-        if document.derived:
-            names = ", ".join(document.derived)[:200]
+        if document.outputs:
+            names = ", ".join(document.outputs)[:200]
             notes = (f"the outputs that the document makes of the model's answer are left out: {names}",)
-        return Conversion(folder / "model.onnx", _answers(document), _rows(document), manifest, notes)
+        return Conversion(folder / "model.onnx", _answers(document), rows_of(document), manifest, notes)
 
 
 def _answers(document: Document) -> Callable[[Feed], Feed]:
@@ -83,11 +84,22 @@ def _answers(document: Document) -> Callable[[Feed], Feed]:
 
 
 def _row(document: Document, feed: Feed, index: int) -> Row | None:
-    """None: the row has a value that is invalid, and so no answer."""
+    """What the model sees; of a chain, what its last model sees. None: a value is invalid, and so no answer."""
     try:
-        return {field.name: prepared(field, feed[field.name][index, 0]) for field in document.fields}
+        row: Found = {field.name: prepared(field, feed[field.name][index, 0]) for field in document.fields}
+        settled = _settled(document.derived, document.direct, row)
+        model = document.model
+        return _chained(model, document.direct, settled) if isinstance(model, Chain) else settled
     except InvalidValueError:
         return None
+
+
+def _settled(derived: tuple[Derived, ...], direct: frozenset[str], row: Found) -> Row:
+    """The row with what can be derived of it. Raises InvalidValueError where the model looks at what is invalid."""
+    settle(derived, row)
+    if any(isinstance(row.get(name), Invalid) for name in direct):
+        raise InvalidValueError
+    return cast(Row, row)
 
 
 def _told(target: Target, model: Model, row: Row | None) -> float:
@@ -114,7 +126,7 @@ def _number(model: Model, row: Row) -> float:
             return 0.0 if value <= -700 else 1 / (1 + math.exp(-value))  # NaN stays NaN
         return math.exp(value) if model.normalization == "exp" else pmml_rows.linked(model.normalization, value)
     if isinstance(model, Chain):
-        return _number(model.last, _chained(model, row))
+        return _number(model.last, row)
     assert isinstance(model, Ensemble)
     values = [_number(member, row) for member in model.members]
     if model.method == "sum":
@@ -130,7 +142,7 @@ def _shares(model: Model, classes: tuple[str, ...], row: Row) -> list[float]:
     if isinstance(model, Regression):
         return _regressed(model, classes, row)
     if isinstance(model, Chain):
-        return _shares(model.last, classes, _chained(model, row))
+        return _shares(model.last, classes, row)
     assert isinstance(model, Ensemble)
     says = _says if "Vote" in model.method else _shares
     found = np.array([says(member, classes, row) for member in model.members])
@@ -149,16 +161,18 @@ def _says(model: Model, classes: tuple[str, ...], row: Row) -> list[float]:
     return list(np.zeros(len(shares)) if np.isnan(shares).any() else np.eye(len(shares))[int(shares.argmax())])
 
 
-def _chained(model: Chain, row: Row) -> Row:
-    """The row, and what each step found."""
-    found = dict(row)
+def _chained(model: Chain, direct: frozenset[str], row: Row) -> Row:
+    """The row, what each step found, and what is derived of that. Raises InvalidValueError as `_settled` does."""
+    found: Found = dict(row)
     for step in model.steps:
+        seen = cast(Row, found)
         if step.label:
-            value = _shares(step.model, step.classes, found)[step.classes.index(step.label)]
+            value = _shares(step.model, step.classes, seen)[step.classes.index(step.label)]
         else:
-            value = _told(step.target, step.model, found)
+            value = _told(step.target, step.model, seen)
         found[step.name] = None if math.isnan(value) else value
-    return found
+        _settled(model.derived, direct, found)
+    return cast(Row, found)
 
 
 def _regressed(model: Regression, classes: tuple[str, ...], row: Row) -> list[float]:
@@ -209,50 +223,6 @@ def _nearest(model: Clusters, rows: list[Row | None]) -> Feed:
     labels = np.empty(len(rows), object)
     labels[:] = ["" if np.isnan(row).any() else model.names[int(row.argmin())] for row in distance]
     return {"label": labels, "distances": distance}
-
-
-def _rows(document: Document) -> Callable[[int, np.random.Generator], Feed]:
-    """Around and on the thresholds that the model compares with, every level, and now and then one that it does not
-    know, a value outside of its intervals, and a gap."""
-    marks = _marks(document.model)
-
-    def made(count: int, random: np.random.Generator) -> Feed:
-        feed: Feed = {}
-        rare = min(0.04, 0.4 / len(document.fields))
-        for field in document.fields:
-            column = np.empty((count, 1), object if field.is_text else np.float64)
-            strange = random.random(count) < rare
-            if field.is_text:
-                column[:, 0] = random.choice(np.array([*field.levels, *field.absent], object), count)
-                column[strange, 0] = "\u00fcn \U0001f642"
-            else:
-                on = np.array([*marks.get(field.name, ()), *map(float, field.absent)] or field.span)
-                wide = (on.max() - on.min()) or 1.0
-                value = random.choice(on, count) + wide * random.normal(size=count) * random.choice(
-                    (0, 1e-6, 0.3), count
-                )
-                column[:, 0] = value
-                if field.points and not field.intervals:
-                    column[:, 0] = random.choice(np.array(field.points), count)
-                elif field.intervals:
-                    column[:, 0] = np.clip(value, *field.span)
-                column[strange, 0] = value[strange]
-            column[random.random(count) < rare, 0] = "" if field.is_text else np.nan
-            feed[field.name] = column
-        return feed
-
-    return made
-
-
-def _marks(model: Model) -> dict[str, set[float]]:
-    found: dict[str, set[float]] = {}
-    for item in walked(model):
-        if isinstance(item, Clusters):
-            for index, name in enumerate(item.fields):
-                found.setdefault(name, set()).update(center[index] for center in item.centers)
-        elif isinstance(item, Test) and isinstance(item.value, float) and item.field:
-            found.setdefault(item.field, set()).add(item.value)
-    return found
 
 
 CONVERTER = PmmlConverter()

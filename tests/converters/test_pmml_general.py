@@ -108,7 +108,7 @@ def test_a_factor_that_is_missing_leaves_no_answer(tmp_path: Path) -> None:
     [
         ('modelType="generalLinear"', 'modelType="CoxRegression"', "type 'CoxRegression' is not converted"),
         ('modelType="generalLinear"', 'modelType="generalLinear" offsetVariable="age"', "offsetVariable"),
-        ('parameterName="p2"/>', 'parameterName="p1"/>', "interactions"),
+        ('parameterName="p2"/>', 'parameterName="p1"/>', "field .age. twice"),
         ('value="2"', 'value="two"', "is no number"),
         ('modelType="generalLinear"', 'modelType="generalizedLinear" linkFunction="probit"', "link 'probit'"),
         ('<Parameter name="p0" label="(Intercept)"/>', "", "'p0' is not in the ParameterList"),
