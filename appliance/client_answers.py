@@ -368,10 +368,12 @@ class NodeLoad(msgspec.Struct):
 
 
 class NodeLink(msgspec.Struct):
-    """The asked node's link to a peer; 0: not measured yet."""
+    """The asked node's link to a peer; 0: not measured yet. `awaited_s`: for how long the peer has not come to the
+    asked node's port for calls and copies, though it was asked to; 0: it came, or was not asked."""
 
     rtt_s: float = 0.0
     bytes_per_s: float = 0.0
+    awaited_s: float = 0.0
 
 
 class WarmModel(msgspec.Struct):

@@ -137,6 +137,12 @@ class Links:
         link = self._links.get(node_id)
         return link.trouble if link is not None and link.wire is None else ""
 
+    def awaited_s(self, node_id: str) -> float:
+        """For how long a node has not come to this one's port for streams, though it was asked to; 0 where it came, or
+        was not asked."""
+        link = self._links.get(node_id)
+        return self._streams.awaited_s(link) if link is not None else 0.0
+
     # Getting a link, and losing it.
 
     def dial(self, introduction: Introduction) -> None:

@@ -268,6 +268,10 @@ class Mesh:
         """Why there is no link to a node, as far as it is known; else empty."""
         return self._links.trouble(node_id)
 
+    def awaited_s(self, node_id: str) -> float:
+        """For how long a node has not come to this one's port for calls and copies, though it was asked to; else 0."""
+        return self._links.awaited_s(node_id)
+
     def introduced(self, introduction: Introduction) -> str:
         """Someone is said to be there: dials it where its credential is good. Else changes nothing, and tells why, as
         the end of a sentence."""

@@ -84,12 +84,13 @@ class StreamsEvents(msgspec.Struct, frozen=True):
 
 
 class _Given(msgspec.Struct, frozen=True):
-    """A ticket that a peer has of this node. `wire`: what it was said on."""
+    """A ticket that a peer has of this node. `wire`: what it was said on; `since_s`: when, by the loop's time."""
 
     link: PeerLink
     wire: AnyWire
     purpose: int
     secret: bytes
+    since_s: float = 0.0
 
 
 class Streams:
@@ -170,9 +171,19 @@ class Streams:
                 del self._given[ticket_id]  # the peer may have lost that connection before it read this
         ticket = Ticket(token_bytes(TICKET_ID_BYTES), token_bytes(SECRET_BYTES), int(purpose), has_aes())
         if link.packer.send(message_parts(ticket)):
-            self._given[ticket.ticket_id] = _Given(link, link.wire, purpose, ticket.secret)
+            self._given[ticket.ticket_id] = _Given(link, link.wire, purpose, ticket.secret, self._loop.time())
         else:
             self._loop.call_later(_AGAIN_S, self._give_ticket, link, purpose)
+
+    def awaited_s(self, link: PeerLink) -> float:
+        """For how long a peer has not opened the stream for copies that it has a ticket for; 0 where there is none.
+        Of those for calls it may do without for a while, since they were lost before."""
+        since_s = [
+            given.since_s
+            for given in self._given.values()
+            if given.link is link and given.wire is link.wire and given.purpose == Purpose.COPIES
+        ]
+        return self._loop.time() - min(since_s) if since_s else 0.0
 
     def _stranger(self) -> AcceptedStream:
         while len(self._strangers) >= MAX_STRANGERS:

@@ -16,6 +16,7 @@ from federation.messages import Introduction
 from federation.multicast_check import Heard
 
 _MAX_NAMED = 8
+_AWAITED_S = 4.0  # one attempt to come in has failed by then
 _JOIN = "'ingle mesh invite' on the one that stays, then 'ingle mesh join CODE' on the other"
 
 
@@ -53,6 +54,7 @@ def _node(facts: Facts, mesh: Address) -> Iterator[Finding]:
         )
     elif not facts.port_faults:
         yield Finding("node", "warn", "none runs on this box, so nobody can meet it: start it with 'ingle serve'")
+    yield from _awaited(facts, mesh)
     for words, fault in facts.port_faults.items():
         yield Finding(
             "ports",
@@ -64,6 +66,23 @@ def _node(facts: Facts, mesh: Address) -> Iterator[Finding]:
             "discovery",
             "warn",
             "it is off (federation.discover): only who names this node with --join, or knows it, meets it",
+        )
+
+
+def _awaited(facts: Facts, mesh: Address) -> Iterator[Finding]:
+    """A port of this box cannot be knocked at from this box: whoever should come there tells of it by staying away."""
+    nodes = facts.told.nodes if facts.told else []
+    linked = [node for node in nodes if node.link is not None and node.standing in ("alive", "draining")]
+    missed = [node.name for node in linked if node.link is not None and node.link.awaited_s >= _AWAITED_S]
+    if missed:
+        port = f"TCP port {mesh.port + 1} of this box" if mesh.port else "this box's second port of the mesh"
+        others = "" if len(missed) == len(linked) else " from there"
+        yield Finding(
+            "calls and copies",
+            "warn",
+            f"{_named(missed)} {'does' if len(missed) == 1 else 'do'} not come to {port}, for calls and copies, though "
+            f"asked to: a firewall on this box drops what is sent to it{others}, or one on the way. Let it in, or "
+            "calls take longer and models are not copied",
         )
 
 

@@ -366,10 +366,12 @@ class NodeLoad(msgspec.Struct):
 
 class NodeLink(msgspec.Struct):
     """The link from this node to a peer: its least round trip of late, and what was measured of its bandwidth. 0 where
-    there was no measurement yet."""
+    there was no measurement yet. `awaited_s`: for how long the peer has not come to this node's port for calls and
+    copies, though it was asked to; 0 where it came, or was not asked."""
 
     rtt_s: float
     bytes_per_s: float
+    awaited_s: float = 0.0
 
 
 class WarmModel(msgspec.Struct):

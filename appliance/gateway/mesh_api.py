@@ -63,7 +63,7 @@ class MeshApi:
             known = [*sight.mesh.peers(), *sight.servers()]
             peers = sorted(known, key=lambda peer: (peer.outside, peer.name, peer.node_id))
             async for peer in paced(peers):
-                told.nodes.append(node := describe_peer(peer, principal, now_s))
+                told.nodes.append(node := describe_peer(peer, principal, now_s, sight.mesh.awaited_s(peer.node_id)))
                 if self._dataplane.programs is not None and peer.hello.program is not None:
                     node.program = self._dataplane.programs.described(peer.hello.program)
             if principal.allows("admin", None):
@@ -97,8 +97,8 @@ class MeshApi:
         return this
 
 
-def describe_peer(peer: Peer, principal: Principal, now_s: float) -> NodeDescription:
-    """A peer as this node knows it; `now_s` on time.monotonic()'s clock."""
+def describe_peer(peer: Peer, principal: Principal, now_s: float, awaited_s: float = 0.0) -> NodeDescription:
+    """A peer as this node knows it; `now_s` on time.monotonic()'s clock, `awaited_s` as in NodeLink."""
     hello, addresses = peer.hello, peer.hello.introduction.addresses
     warm_models, warm = warm_of(peer.models, principal)
     return NodeDescription(
@@ -118,7 +118,7 @@ def describe_peer(peer: Peer, principal: Principal, now_s: float) -> NodeDescrip
         grpc=_front(addresses, hello.grpc),
         mesh=_front(addresses, hello.introduction.mesh_port),
         tags=hello.tags,
-        link=NodeLink(peer.rtt_s, peer.bytes_per_s),
+        link=NodeLink(peer.rtt_s, peer.bytes_per_s, round(awaited_s, 3)),
         load=_load(peer.load) if not peer.outside else None,
         warm_models=warm_models,
         warm=warm,

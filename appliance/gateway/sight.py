@@ -32,6 +32,9 @@ class KnownMesh(Protocol):
     def peers(self) -> list[Peer]:
         """All that are known but this node."""
 
+    def awaited_s(self, node_id: str) -> float:
+        """For how long a node has not come to this one's port for calls and copies, though it was asked to; else 0."""
+
 
 class OwnFigures(Protocol):
     """How this node fares, in the mesh's words."""

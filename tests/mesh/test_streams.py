@@ -21,7 +21,7 @@ from federation.sealed_stream import _RECORD_COSTS_BYTES, _TURN_BYTES, RECORD_BY
 from federation.sealing import SECRET_BYTES, TICKET_ID_BYTES
 from federation.streams import _STEADY_S, Purpose, _Given
 from tests.mesh.meshed import MAX_BODY_BYTES, Shells, shells, until
-from tests.mesh.strangers import Tap, stranger
+from tests.mesh.strangers import StreamEnd, Tap, stranger
 from tests.mesh.test_links import invoke, reply
 
 
@@ -483,6 +483,22 @@ def test_the_memory_of_a_large_message_is_let_go(tmp_path: Path) -> None:
             assert not there._came.is_large
             assert one.send(other.node_id, invoke(2, 10**6), [bytes(10**6)])
             await until(lambda: len(heard) == 2)
+
+    uvloop.run(run())
+
+
+def test_a_peer_that_does_not_come_though_it_was_asked_to_is_awaited_until_it_does(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with shells(tmp_path) as nodes, stranger() as member:
+            mesh = await nodes.start("node")
+            await member.become_member(mesh)
+            tickets = await member.tickets()
+            node_id = member.identity.node_id
+            assert mesh.awaited_s(node_id) > 0
+            end = StreamEnd(node_id, mesh.node_id, tickets[Purpose.COPIES])
+            assert await end.dial(mesh.introduction.bulk_port)
+            assert mesh.awaited_s(node_id) == mesh.awaited_s("nobody") == 0
+            end.stream.end("the test is over")
 
     uvloop.run(run())
 

@@ -140,6 +140,26 @@ def test_why_one_node_is_not_met_is_named(what: Tried, verdict: str, says: str) 
     assert verdict in [each for each, sentence in told if says in sentence]
 
 
+@pytest.mark.parametrize(
+    ("awaited_s", "says"),
+    [
+        ([0.0, 0.0], ""),
+        ([1.0, 0.0], ""),
+        ([9.0, 0.0], "n0 does not come to TCP port 8005 of this box"),
+        ([9.0, 0.0], "a firewall on this box drops what is sent to it from there, or one on the way"),
+        ([9.0, 70.0], "n0, n1 do not come to TCP port 8005 of this box"),
+        ([9.0, 70.0], "a firewall on this box drops what is sent to it, or one on the way"),
+    ],
+)
+def test_whoever_stays_away_from_a_port_of_this_box_tells_of_its_own_firewall(
+    awaited_s: list[float], says: str
+) -> None:
+    others = [MeshNode(f"n{i}", link=NodeLink(0.001, 0.0, each)) for i, each in enumerate(awaited_s)]
+    told = about(found(facts(told=Nodes([MeshNode("here", this=True), *others], KEY.id))), "calls and copies")
+    assert [verdict for verdict, _ in told] == (["warn"] if says else [])
+    assert all(says in sentence for _, sentence in told)
+
+
 @pytest.mark.parametrize("ending", ["closed", "silent", "no way"])
 def test_of_a_port_that_does_not_open_no_more_is_guessed(ending: Ending) -> None:
     assert len(about(found(facts(tried=[tried(Knock(ending), Answer("silent"))]), THERE), "box")) == 1
