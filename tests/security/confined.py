@@ -1,8 +1,9 @@
 """A zygote of the real kind whose forks, in place of serving a model, try one act each; prints what became of it.
 
-Run as a program: `confined.py HELD_BACK FOLDER`, with a JSON list of acts as its input (none: all). HELD_BACK names
-what this kernel is made not to have: "nothing", "landlock" or "seccomp". FOLDER holds what test_confinement.py puts
-there. Prints the layers, and for each act "done", the name of the error it got, or the signal that ended it, as JSON.
+Run as a program: `confined.py HELD_BACK FOLDER ROLE`, with a JSON list of acts as its input (none: all). HELD_BACK
+names what this kernel is made not to have: "nothing", "landlock" or "seccomp". FOLDER holds what test_confinement.py
+puts there. ROLE is the forks': "serve", or "device" for one on a GPU. Prints the layers, and for each act "done", the
+name of the error it got, or the signal that ended it, as JSON.
 """
 
 import ctypes
@@ -23,6 +24,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 from appliance.core.manifest import Manifest
 from appliance.sandbox import syscalls
@@ -35,6 +37,7 @@ NUMBERS = {
     for name, number in syscalls.numbers(table, platform.machine())
 }
 CLONE3 = 435
+Role = Literal["serve", "device"]
 libc = ctypes.CDLL(None, use_errno=True)
 folder = Path()
 
@@ -125,6 +128,25 @@ HOSTILE |= {
     f"call {name}": lambda number=number: call(number)  # type: ignore[misc]
     for name, number in syscalls.numbers(syscalls.FORBIDDEN, platform.machine())
 }
+# On a GPU a model reads /proc, and writes where its own threads' names are.
+ON_GPU: dict[str, Callable[[], object]] = {
+    "name a thread of the zygote": lambda: Path(f"/proc/{os.getppid()}/task/{os.getppid()}/comm").write_text("x"),
+    "map the zygote's users": lambda: Path(f"/proc/{os.getppid()}/uid_map").write_text("0 0 1"),
+    "see where the zygote's memory lies": lambda: Path(f"/proc/{os.getppid()}/maps").read_text(),
+    "read the environment of the first process": lambda: Path("/proc/1/environ").read_bytes(),
+    "go through the zygote's root folder": lambda: os.listdir(f"/proc/{os.getppid()}/root/"),  # noqa: PTH208
+    "go through its own root folder": lambda: _of_thread("root/etc/passwd").read_bytes(),
+    "write by its own root folder": lambda: _of_thread("root/tmp/ingle-was-here").write_bytes(b"x"),
+    "write by its own working folder": lambda: _of_thread("cwd/ingle-was-here").write_bytes(b"x"),
+    "open what it has open anew": lambda: _of_thread("fd/1").open("r+b"),
+    "map its own users": lambda: _of_thread("uid_map").write_text("0 0 1"),
+    "be spared when memory runs out": lambda: _of_thread("oom_score_adj").write_text("-1000"),
+    "set what holds for the kernel": lambda: Path("/proc/sys/kernel/hostname").write_text("x"),
+}
+
+
+def _of_thread(what: str) -> Path:
+    return Path(f"/proc/self/task/{os.getpid()}", what)
 
 
 # What a model and the runtime need.
@@ -199,13 +221,15 @@ NEEDED: dict[str, Callable[[], object]] = {
     "signal itself": lambda: os.kill(os.getpid(), 0),
     "write to its log": lambda: print("a word", file=sys.stderr, flush=True),
 }
+NEEDED_ON_GPU: dict[str, Callable[[], object]] = {"name its thread": lambda: _of_thread("comm").write_text("cuda")}
 ENDS = {"abort": os.abort}
 ACTS = {**HOSTILE, **NEEDED, **ENDS}
+ACTS_ON_GPU = {**HOSTILE, **ON_GPU, **NEEDED_ON_GPU}
 
 
 def outcome_of(act: str) -> str:
     try:
-        ACTS[act]()
+        (ACTS | ACTS_ON_GPU)[act]()
     except OSError as error:
         return errno.errorcode.get(error.errno or 0, str(error))
     except Exception as error:
@@ -213,17 +237,20 @@ def outcome_of(act: str) -> str:
     return "done"
 
 
-def tried(act: str, promised: frozenset[str], ours: socket.socket, theirs: socket.socket, nothing: int) -> str:
+def tried(
+    act: str, role: Role, promised: frozenset[str], ours: socket.socket, theirs: socket.socket, nothing: int
+) -> str:
     """Forks as the zygote does, with the act where the model's code would begin."""
-    from appliance.workers import worker
+    from appliance.workers import device_worker, worker
 
     def run_worker(_spec: WorkerSpec, sock: socket.socket, _region_fd: int) -> None:
         sock.sendall(outcome_of(act).encode())
 
-    worker.run_worker = run_worker
+    worker.run_worker = device_worker.run_device_worker = run_worker
+    provider = "CUDAExecutionProvider" if role == "device" else "CPUExecutionProvider"
     parent, pid = os.getpid(), os.fork()
     if pid == 0:
-        spec = WorkerSpec(1, "serve", str(folder / "own"), Manifest(), 1, 1, ("CPUExecutionProvider",), 2**31)
+        spec = WorkerSpec(1, role, str(folder / "own"), Manifest(), 1, 1, (provider,), 2**31)
         zygote._become_worker(spec, [theirs.fileno(), os.open("/dev/null", os.O_RDWR), nothing], parent, promised)
     _, status = os.waitpid(pid, 0)
     try:
@@ -232,7 +259,7 @@ def tried(act: str, promised: frozenset[str], ours: socket.socket, theirs: socke
         return signal.Signals(os.WTERMSIG(status)).name if os.WIFSIGNALED(status) else f"status {status}"
 
 
-def main(held_back: str, place: str, acts: list[str]) -> None:
+def main(held_back: str, place: str, role: Role, acts: list[str]) -> None:
     global folder
     folder = Path(place)
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)  # a zygote makes none: it is handed them
@@ -243,9 +270,14 @@ def main(held_back: str, place: str, acts: list[str]) -> None:
     layers = zygote.confine_and_warm_up().layers
     promised = frozenset(name for name, active, _ in layers if active)
     nothing = os.open("/dev/null", os.O_RDWR)
-    outcomes = {act: tried(act, promised, ours, theirs, nothing) for act in acts}
+    outcomes = {act: tried(act, role, promised, ours, theirs, nothing) for act in acts}
     print(json.dumps({"layers": layers, "outcomes": outcomes}))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], json.loads(sys.stdin.read()) or list(ACTS))
+    _, lacking, where, forks, *_ = sys.argv
+    asked = json.loads(sys.stdin.read())
+    if forks == "device":
+        main(lacking, where, "device", asked or list(ACTS_ON_GPU))
+    else:
+        main(lacking, where, "serve", asked or list(ACTS))

@@ -25,10 +25,10 @@ class Tried(NamedTuple):
     outcomes: dict[str, str]
 
 
-def trial(folder: Path, held_back: str = "nothing", acts: Sequence[str] = ()) -> Tried:
-    """What became of these acts, or of all that there are."""
+def trial(folder: Path, held_back: str = "nothing", acts: Sequence[str] = (), role: confined.Role = "serve") -> Tried:
+    """What became of these acts, or of all that there are for the role."""
     done = subprocess.run(
-        [sys.executable, "-m", "tests.security.confined", held_back, str(folder)],
+        [sys.executable, "-m", "tests.security.confined", held_back, str(folder), role],
         input=json.dumps(acts),
         capture_output=True,
         text=True,
@@ -65,7 +65,16 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def here(folder: Path) -> Tried:
     """All acts on this kernel, which must have every layer for this test to mean anything."""
-    tried = trial(folder)
+    return _whole(trial(folder))
+
+
+@pytest.fixture(scope="module")
+def on_gpu(folder: Path) -> Tried:
+    """As `here`, in forks that are allowed what a GPU's driver needs; no GPU is needed for that."""
+    return _whole(trial(folder, role="device"))
+
+
+def _whole(tried: Tried) -> Tried:
     missing = [f"{name}: {detail}" for name, (active, detail) in tried.layers.items() if not active]
     if missing:
         pytest.skip(f"this kernel lacks layers of the sandbox: {'; '.join(missing)}")
@@ -75,6 +84,18 @@ def here(folder: Path) -> Tried:
 @pytest.mark.parametrize("act", [act for act in confined.HOSTILE if not act.startswith("call as ")])
 def test_a_model_may_not(here: Tried, act: str) -> None:
     assert here.outcomes[act] in REFUSED
+
+
+@pytest.mark.parametrize(
+    "act", [act for act in (*confined.HOSTILE, *confined.ON_GPU) if not act.startswith("call as ")]
+)
+def test_a_model_on_a_gpu_may_not(on_gpu: Tried, act: str) -> None:
+    assert on_gpu.outcomes[act] in REFUSED
+
+
+@pytest.mark.parametrize("act", confined.NEEDED_ON_GPU)
+def test_a_gpus_driver_may(on_gpu: Tried, act: str) -> None:
+    assert on_gpu.outcomes[act] == "done"
 
 
 @X86
