@@ -130,7 +130,7 @@ HOSTILE |= {
 }
 # On a GPU a model reads /proc, and writes where its own threads' names are.
 ON_GPU: dict[str, Callable[[], object]] = {
-    "name a thread of the zygote": lambda: Path(f"/proc/{os.getppid()}/task/{os.getppid()}/comm").write_text("x"),
+    "name a thread of the zygote": lambda: os.open(f"/proc/{os.getppid()}/task/{os.getppid()}/comm", os.O_WRONLY),
     "map the zygote's users": lambda: Path(f"/proc/{os.getppid()}/uid_map").write_text("0 0 1"),
     "see where the zygote's memory lies": lambda: Path(f"/proc/{os.getppid()}/maps").read_text(),
     "read the environment of the first process": lambda: Path("/proc/1/environ").read_bytes(),
@@ -141,7 +141,7 @@ ON_GPU: dict[str, Callable[[], object]] = {
     "open what it has open anew": lambda: _of_thread("fd/1").open("r+b"),
     "map its own users": lambda: _of_thread("uid_map").write_text("0 0 1"),
     "be spared when memory runs out": lambda: _of_thread("oom_score_adj").write_text("-1000"),
-    "set what holds for the kernel": lambda: Path("/proc/sys/kernel/hostname").write_text("x"),
+    "set what holds for the kernel": lambda: os.open("/proc/sys/kernel/hostname", os.O_WRONLY),
 }
 
 
