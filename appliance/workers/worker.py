@@ -31,6 +31,7 @@ from appliance.core.frames import (
 )
 from appliance.core.state import states_hidden
 from appliance.core.tensors import Signature
+from appliance.core.vectors import Bound
 from appliance.workers import tensors
 from appliance.workers.batch_gain import BatchGain
 from appliance.workers.batching import Form, next_batch
@@ -50,6 +51,10 @@ from appliance.workers.vector_check import check_vectors
 Array = NDArray[Any]
 # An enum's member is looked up by a function of Python's: with the caches cold after a run, that shows.
 _CONTENT, _JSON, _ANSWER = int(Encoding.CONTENT), int(Encoding.JSON), int(Kind.ANSWER)
+
+# TF32 has FP16's mantissa; and so much is a model in FP16 allowed by its converter.
+_TF32 = Bound(absolute=1e-3, relative=1e-2)
+_VECTORS_S = 5.0  # a device's other models wait meanwhile
 
 
 class Pending(NamedTuple):
@@ -137,7 +142,8 @@ class Worker:
     def check_vectors(self) -> None:
         """Has the model answer the test vectors that came with it. Raises RefusedError where it answers otherwise, and
         OutOfMemoryError or another SpentError where the session does not get through them."""
-        check_vectors(Path(self._spec.folder), self._session)
+        bound = _TF32 if self._spec.tf32 else None
+        check_vectors(Path(self._spec.folder), self._session, fp32_bound=bound, most_s=_VECTORS_S)
 
     def close(self) -> None:
         """Gives up the session, and with it all that it held; nothing may be run after that."""

@@ -4,24 +4,29 @@ real session in this process, on the CPU, and real frames."""
 import mmap
 import socket
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, cast
 
+import msgspec
 import numpy as np
 import onnx
 import pytest
 from onnx import parser
 
+from appliance.core.errors import RefusedError
 from appliance.core.frames import Answer, Encoding, Invoke, Kind, TensorHead, decode_answer
 from appliance.core.manifest import parse_manifest
+from appliance.core.vectors import Bound, Vector, Vectors, VectorTensor
 from appliance.workers.batching import Form
 from appliance.workers.devices import CPU
 from appliance.workers.spec import WorkerSpec
 from appliance.workers.steady_rows import SteadyRows
 from appliance.workers.stream import FrameStream
 from appliance.workers.text_session import Model
+from appliance.workers.vector_check import check_vectors
 from appliance.workers.worker import Worker
-from tests.process.models import table
+from tests.process.models import doubling, table
 from tests.text_models import TEXT, model, tokenizer
 
 HEAD = '<ir_version: 8, opset_import: ["" : 17]>\n'
@@ -42,15 +47,16 @@ class AlwaysFour:
 class Device:
     """One model in a device's worker: call() with the rows of one input, or of several callers at once."""
 
-    def __init__(self, folder: Path, manifest: str = "") -> None:
+    def __init__(self, folder: Path, manifest: str = "", *, tf32: bool = False) -> None:
         self._ours, theirs = socket.socketpair()
         self._theirs = theirs
         self._ours.settimeout(10)
-        spec = WorkerSpec(1, "serve", str(folder), parse_manifest(manifest), 1, 64, (CPU,), 0)
+        spec = WorkerSpec(1, "serve", str(folder), parse_manifest(manifest), 1, 64, (CPU,), 0, tf32=tf32)
         self.worker = Worker(spec, theirs, mmap.mmap(-1, 4096), [(CPU, {})], device_fault=lambda: "")
         loaded = self.worker.load()
         assert not loaded.error, loaded.error
         self._session: Model = self.worker._session
+        self.signature = self._session.signature
         self.ran: list[int] = []
         self.worker._session = self  # type: ignore[assignment]
         self._stream = FrameStream(self._ours)
@@ -181,3 +187,33 @@ def test_an_answer_says_whether_its_run_changed_shapes(on_table: Device) -> None
         assert on_table.last is not None
         changed.append(on_table.last.changed)
     assert changed == [True, False, True, False, False]
+
+
+def test_test_vectors_bind_tf32_as_they_would_fp16(folder: Path) -> None:
+    doubling(folder / "model.onnx")
+    (folder / "vectors").mkdir()
+    x = VectorTensor("x", "FP32", (1, 2), np.ones((1, 2), "<f4").tobytes())
+    for answer, holds in ((2.0, True), (2.015, True), (2.05, False)):
+        y = VectorTensor("y", "FP32", (1, 2), np.full((1, 2), answer, "<f4").tobytes())
+        vectors = Vectors((Vector((x,), (y,)),), bounds={"y": Bound(absolute=1e-5, relative=1e-4)})
+        (folder / "vectors" / "parity.json").write_bytes(msgspec.json.encode(vectors))
+        for tf32 in (False, True):
+            device = Device(folder, tf32=tf32)
+            with nullcontext() if holds and (tf32 or answer == 2.0) else pytest.raises(RefusedError, match="differs"):
+                device.worker.check_vectors()
+            device.close()
+
+
+def test_no_more_test_vectors_are_asked_than_there_is_time_for(folder: Path) -> None:
+    doubling(folder / "model.onnx")
+    (folder / "vectors").mkdir()
+    x, y = (
+        VectorTensor(name, "FP32", (1, 2), np.full((1, 2), size, "<f4").tobytes())
+        for name, size in (("x", 1.0), ("y", 2.0))
+    )
+    (folder / "vectors" / "parity.json").write_bytes(msgspec.json.encode(Vectors((Vector((x,), (y,)),) * 3)))
+    device = Device(folder)
+    assert check_vectors(folder, cast(Model, device)) == 3
+    assert check_vectors(folder, cast(Model, device), most_s=0.0) == 1
+    assert device.ran == [1, 1, 1, 1]
+    device.close()
