@@ -12,6 +12,7 @@ from collections.abc import Callable
 from xml.etree import ElementTree
 
 from appliance.core.errors import RefusedError
+from converters.pmml_clusters import read_clusters
 from converters.pmml_derived import Deriving, looked_at, needed
 from converters.pmml_fields import number, read_field, refuse_other_treatment
 from converters.pmml_general import read_general
@@ -38,6 +39,8 @@ Element = ElementTree.Element
 
 
 _MODELS = ("TreeModel", "RegressionModel", "GeneralRegressionModel", "MiningModel", "ClusteringModel")
+_OF_NUMBERS, _OF_CLASSES = ("sum", "weightedSum", "median"), ("majorityVote", "weightedMajorityVote")
+_METHODS = ("average", "weightedAverage", "selectFirst", *_OF_NUMBERS, *_OF_CLASSES)
 _KNOWN_ELSEWHERE = re.compile(r".*Model|Scorecard")
 
 
@@ -141,7 +144,7 @@ class _Reader:
             "RegressionModel": self._regression,
             "GeneralRegressionModel": self._general,
             "MiningModel": self._mining,
-            "ClusteringModel": self._clusters,
+            "ClusteringModel": read_clusters,
         }
         if element.tag not in readers:
             raise RefusedError(
@@ -252,22 +255,31 @@ class _Reader:
     def _ensemble(self, element: Element) -> Ensemble:
         segmentation = element.find("Segmentation")
         method = segmentation.get("multipleModelMethod", "") if segmentation is not None else ""
-        if method not in ("sum", "average", "weightedAverage", "weightedSum", "majorityVote", "weightedMajorityVote"):
-            raise RefusedError(f"an ensemble by '{method}' is not converted: expected sum, average, or a vote")
+        if method not in _METHODS:
+            raise RefusedError(
+                f"an ensemble by '{method[:40]}' is not converted: export its models one by one, or use one of "
+                f"{', '.join(_METHODS)}"
+            )
         classifies = element.get("functionName") == "classification"
-        if (classifies and "um" in method) or (not classifies and "Vote" in method):
+        if method in (_OF_NUMBERS if classifies else _OF_CLASSES):
             raise RefusedError(f"an ensemble by '{method}' is not one of what its functionName says")
         treatment = segmentation.get("missingPredictionTreatment", "continue") if segmentation is not None else ""
         if treatment not in ("continue", "returnMissing") or (treatment == "returnMissing" and "Vote" in method):
             raise RefusedError(f"an ensemble with missingPredictionTreatment '{treatment[:40]}' is not converted")
         members: list[Model] = []
         weights = []
+        tests = []
         for segment, inner in _segments(segmentation):
+            tests.append(tuple(map(self._in_its_type, tests_of(segment))))
             members.append(self._member(inner, classifies=classifies))
             weights.append(float(segment.get("weight", 1.0)))
         if not members:
             raise RefusedError("an ensemble has no Segment")
-        return Ensemble(method, tuple(members), tuple(weights), classifies)
+        if not any(tests) and method != "selectFirst":
+            tests = []
+        if tests and (method == "median" or "Vote" in method):
+            raise RefusedError(f"segments for some rows alone are not converted in an ensemble by '{method}'")
+        return Ensemble(method, tuple(members), tuple(weights), classifies, tuple(tests))
 
     def _chain(self, element: Element) -> Chain:
         segmentation = element.find("Segmentation")
@@ -275,7 +287,10 @@ class _Reader:
             raise RefusedError("a modelChain within another model is not converted")
         if segmentation is not None and segmentation.get("missingPredictionTreatment") == "skipSegment":
             raise RefusedError("a modelChain with missingPredictionTreatment 'skipSegment' is not converted")
-        inners = [inner for _, inner in _segments(segmentation)]
+        found_segments = _segments(segmentation)
+        if any(tests_of(segment) for segment, _ in found_segments):
+            raise RefusedError("a modelChain with a segment for some rows alone is not converted: use selectFirst")
+        inners = [inner for _, inner in found_segments]
         if not inners:
             raise RefusedError("a modelChain has no Segment")
         steps: list[Step] = []
@@ -317,35 +332,11 @@ class _Reader:
             raise RefusedError("an ensemble of models of another functionName than its own is not converted")
         return model
 
-    def _clusters(self, element: Element) -> Clusters:
-        measure = element.find("ComparisonMeasure")
-        kind = measure[0].tag if measure is not None and len(measure) else ""
-        if kind not in ("squaredEuclidean", "euclidean", "cityBlock") or element.get("modelClass") != "centerBased":
-            raise RefusedError(f"clusters by '{kind}' are not converted: expected centres, euclidean or cityBlock")
-        if measure is not None and measure.get("compareFunction", "absDiff") != "absDiff":
-            raise RefusedError("clusters that compare in another way than by differences are not converted")
-        fields = element.findall("ClusteringField")
-        if any(field.get("compareFunction", "absDiff") != "absDiff" for field in fields):
-            raise RefusedError("clusters that compare a field in another way than by differences are not converted")
-        if any(field.get("isCenterField", "true") != "true" for field in fields):
-            raise RefusedError("clusters with fields that are not of their centres are not converted: take them out")
-        if element.find("MissingValueWeights") is not None:
-            raise RefusedError("clusters with MissingValueWeights are not converted: take them out")
-        clusters = element.findall("Cluster")
-        centers = tuple(tuple(map(float, (cluster.findtext("Array") or "").split())) for cluster in clusters)
-        names = tuple(cluster.get("id") or str(index) for index, cluster in enumerate(clusters, 1))
-        if not centers or any(len(center) != len(fields) for center in centers):
-            raise RefusedError("the clusters' centres do not go with the fields")
-        weights = tuple(float(field.get("fieldWeight", 1.0)) for field in fields)
-        return Clusters(kind, tuple(field.get("field", "") for field in fields), weights, names, centers)
-
 
 def _segments(segmentation: Element | None) -> list[tuple[Element, Element]]:
-    """Each segment and its model. Raises RefusedError where one does not hold for all rows."""
+    """Each segment and its model."""
     found = []
     for segment in segmentation.findall("Segment") if segmentation is not None else ():
-        if segment.find("True") is None:
-            raise RefusedError("a segment that holds for some rows alone is not converted")
         inner = next((c for c in segment if c.tag == "Scorecard" or _KNOWN_ELSEWHERE.fullmatch(c.tag)), None)
         if inner is None:
             raise RefusedError("a segment has no model of its own")

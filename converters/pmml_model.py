@@ -60,12 +60,14 @@ class Regression(NamedTuple):
 
 
 class Ensemble(NamedTuple):
-    """`method`: sum, average, weightedAverage, majorityVote, weightedMajorityVote."""
+    """`method`: sum, average, weightedSum, weightedAverage, majorityVote, weightedMajorityVote, median, selectFirst.
+    `tests` of each member: it counts for a row where they hold; none: all count."""
 
     method: str
     members: tuple["Model", ...]
     weights: tuple[float, ...]
     classifies: bool
+    tests: tuple[tuple[Test, ...], ...] = ()
 
 
 class Clusters(NamedTuple):
@@ -133,7 +135,7 @@ def walked(model: Model) -> Iterator[Any]:
         item = stack.pop()
         yield item
         if isinstance(item, Ensemble):
-            stack.extend(item.members)
+            stack.extend((*item.members, *(test for tests in item.tests for test in tests)))
         elif isinstance(item, Chain):
             stack.extend((*(step.model for step in item.steps), item.last))
         elif isinstance(item, Tree):

@@ -28,7 +28,7 @@ def tests_of(element: Element) -> tuple[Test, ...]:
             return tuple(_predicate(child))
         if child.tag == "False":
             return (Test("never"),)
-    raise RefusedError("a Node has no predicate")
+    raise RefusedError(f"a {element.tag} has no predicate")
 
 
 def _predicate(element: Element) -> list[Test]:

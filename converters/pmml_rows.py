@@ -5,7 +5,7 @@ Source: PMML 4.4, dmg.org (TreeModel, RegressionModel).
 
 import math
 
-from converters.pmml_model import LINKS, Equation, Node, Row, Test, Tree
+from converters.pmml_model import LINKS, Ensemble, Equation, Node, Row, Test, Tree
 
 
 def holds(test: Test, row: Row) -> bool | None:
@@ -65,6 +65,13 @@ def reached(tree: Tree, row: Row) -> Node | None:
             return node if tree.last_prediction and node.score else None
         node = node.children[found]
     return node
+
+
+def counted(model: Ensemble, row: Row) -> list[int]:
+    """The places of the members that count for this row; of a selection the first."""
+    tests = model.tests or ((),) * len(model.members)
+    found = [place for place, asked in enumerate(tests) if all(holds(test, row) for test in asked)]
+    return found[:1] if model.method == "selectFirst" else found
 
 
 def linear(equation: Equation, row: Row) -> float:

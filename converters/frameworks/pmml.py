@@ -128,10 +128,15 @@ def _number(model: Model, row: Row) -> float:
     if isinstance(model, Chain):
         return _number(model.last, row)
     assert isinstance(model, Ensemble)
-    values = [_number(member, row) for member in model.members]
+    counted = pmml_rows.counted(model, row)
+    if not counted:
+        return math.nan
+    values = [_number(model.members[place], row) for place in counted]
     if model.method == "sum":
         return math.fsum(values)
-    weights = model.weights if "weighted" in model.method else (1.0,) * len(values)
+    if model.method == "median":
+        return float(np.median(values))
+    weights = [model.weights[place] if "weighted" in model.method else 1.0 for place in counted]
     total = math.fsum(w * v for w, v in zip(weights, values, strict=True))
     return total if model.method == "weightedSum" else total / math.fsum(weights)
 
@@ -145,8 +150,11 @@ def _shares(model: Model, classes: tuple[str, ...], row: Row) -> list[float]:
         return _shares(model.last, classes, row)
     assert isinstance(model, Ensemble)
     says = _says if "Vote" in model.method else _shares
-    found = np.array([says(member, classes, row) for member in model.members])
-    weights = np.array(model.weights if "eighted" in model.method else (1.0,) * len(found))
+    counted = pmml_rows.counted(model, row)
+    if not counted:
+        return [math.nan] * len(classes)
+    found = np.array([says(model.members[place], classes, row) for place in counted])
+    weights = np.array([model.weights[place] if "eighted" in model.method else 1.0 for place in counted])
     total = (weights[:, None] * found).sum(axis=0)
     if "Vote" not in model.method:
         return list(total / weights.sum())
@@ -157,6 +165,10 @@ def _says(model: Model, classes: tuple[str, ...], row: Row) -> list[float]:
     """The vote for a class: of a tree its node's score, of another model its likeliest class. Zeros: no vote."""
     if isinstance(model, Tree):
         return pmml_rows.votes_of(pmml_rows.reached(model, row), classes)
+    if isinstance(model, Chain):
+        return _says(model.last, classes, row)
+    if isinstance(model, Ensemble) and model.method == "selectFirst" and (counted := pmml_rows.counted(model, row)):
+        return _says(model.members[counted[0]], classes, row)
     shares = np.array(_shares(model, classes, row))
     return list(np.zeros(len(shares)) if np.isnan(shares).any() else np.eye(len(shares))[int(shares.argmax())])
 

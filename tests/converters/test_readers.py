@@ -138,7 +138,7 @@ def test_a_damaged_machine_is_refused(old: str, new: str, match: str) -> None:
 def test_what_a_document_has_that_is_not_read_is_refused_by_name() -> None:
     text = (ORIGINALS / "forest.pmml").read_text()
     for old, new, sentence in (
-        ('multipleModelMethod="average"', 'multipleModelMethod="selectFirst"', "selectFirst"),
+        ('multipleModelMethod="average"', 'multipleModelMethod="selectAll"', "selectAll"),
         ('missingValueStrategy="nullPrediction"', 'missingValueStrategy="weightedConfidence"', "weightedConfidence"),
         ("<MiningModel", "<!DOCTYPE x><MiningModel", "entities"),
         ("MiningModel", "NeuralNetworkModel", "NeuralNetworkModel"),
