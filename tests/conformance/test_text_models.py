@@ -55,6 +55,7 @@ def models(node: RunningNode) -> None:
         "fixed": text_bundle(MEAN.replace("[N,T]", "[N,5]")),
         "int32": text_bundle(MEAN.replace("int64[N,T]", "int32[N,T]")),
         "counts": text_bundle(COUNTS, WORDS_OF_TEXT, None),
+        "bare": text_bundle(file=changed(post_processor=None)),
         "sample": text_bundle(manifest=f'sample = {{text = "a good day"}}\n{TEXT}'),
     }.items():
         answer = put(node, name, upload)
@@ -134,6 +135,7 @@ def test_the_python_client_sends_texts_over_both_wires(node: RunningNode) -> Non
 
 def test_calls_share_a_run_where_the_mask_keeps_rows_apart(node: RunningNode) -> None:
     assert told(node, "mean")["batchable"] is True
+    assert told(node, "bare")["batchable"] is True  # its tokenizer makes no token of the empty text
     unmasked = told(node, "unmasked")
     assert (unmasked["batchable"], unmasked["batch_reason"]) == (
         False, "in output 'embedding', a row's answer depends on the other rows",
