@@ -27,13 +27,14 @@ class Model(msgspec.Struct):
 
 
 class Tensor(msgspec.Struct):
-    """One input or output. -1 in `shape`: any size."""
+    """One input or output. -1 in `shape`: any size. `given_as`: how a picture, a row or the like becomes an input."""
 
     name: str
     dtype: str
     shape: list[int]
     optional: bool = False
     description: str = ""
+    given_as: str = ""
 
 
 class VersionRow(msgspec.Struct):

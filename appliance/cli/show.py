@@ -52,12 +52,13 @@ def _show(details: ModelDetails, target: Target) -> None:
             click.echo(f"{word:<12} {value}")
     click.echo()
     print_table(
-        ("", "NAME", "TENSOR", "DESCRIPTION"),
+        ("", "NAME", "TENSOR", "GIVEN AS", "DESCRIPTION"),
         [
             (
                 direction + (", optional" if tensor.optional else ""),
                 tensor.name,
                 shape_words(tensor.dtype, tensor.shape),
+                tensor.given_as,
                 tensor.description,
             )
             for direction, tensors in (("input", details.inputs), ("output", details.outputs))

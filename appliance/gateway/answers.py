@@ -52,13 +52,15 @@ class ModelList(msgspec.Struct, omit_defaults=True):
 
 
 class TensorDescription(msgspec.Struct):
-    """One input or output. -1 in `shape`: any size."""
+    """One input or output. -1 in `shape`: any size. `given_as` says how a picture, a row or the like becomes an input;
+    it is empty where numbers go in as they are."""
 
     name: str
     dtype: str
     shape: list[int]
     optional: bool
     description: str
+    given_as: str = ""
 
 
 class VersionSummary(msgspec.Struct):

@@ -9,7 +9,7 @@ from appliance.catalogue.index import ModelEntry
 from appliance.core.manifest import Manifest
 from appliance.core.models import ModelVersion
 from appliance.core.scale import Scale
-from appliance.core.tensors import TensorSpec
+from appliance.core.tensors import Signature, TensorSpec
 from appliance.gateway.answers import (
     Measured,
     ModelDescription,
@@ -21,6 +21,7 @@ from appliance.gateway.answers import (
 )
 from appliance.gateway.states import ModelState, WorkerState
 from appliance.workers.plain.example import usage
+from appliance.workers.plain.form_words import form_words
 
 
 def summarise(entry: ModelEntry, state: str, workers: Sequence[WorkerState]) -> ModelSummary:
@@ -68,7 +69,7 @@ def describe(
         description=manifest.description,
         tags=list(manifest.tags),
         licence=manifest.licence,
-        inputs=[_input(spec, manifest) for spec in version.signature.inputs],
+        inputs=[_input(spec, version.signature, manifest) for spec in version.signature.inputs],
         outputs=[_tensor(spec, output_words.get(spec.name, "")) for spec in version.signature.outputs],
         labels=list(manifest.labels),
         top_k=manifest.top_k,
@@ -135,8 +136,10 @@ def _version_summary(version: ModelVersion, state: ModelState) -> VersionSummary
     )
 
 
-def _input(spec: TensorSpec, manifest: Manifest) -> TensorDescription:
-    return _tensor(spec, manifest.declaration(spec.name).description)
+def _input(spec: TensorSpec, signature: Signature, manifest: Manifest) -> TensorDescription:
+    told = _tensor(spec, manifest.declaration(spec.name).description)
+    told.given_as = form_words(spec, signature, manifest)
+    return told
 
 
 def _tensor(spec: TensorSpec, description: str) -> TensorDescription:

@@ -104,7 +104,7 @@ def target(kind: Kind, signature: Signature, manifest: Manifest) -> Target | Non
     required = required_inputs(signature)
     if len(required) != 1:
         return None
-    guessed = _guess(kind, required[0], manifest)
+    guessed = guess(kind, required[0], manifest)
     return Target(required[0], guessed) if guessed else None
 
 
@@ -145,7 +145,9 @@ def _alone(found: Target, kind: Kind, signature: Signature) -> Target:
     return found
 
 
-def _guess(kind: Kind, spec: TensorSpec, manifest: Manifest) -> InputDeclaration | None:
+def guess(kind: Kind, spec: TensorSpec, manifest: Manifest) -> InputDeclaration | None:
+    """What the model's one required input is taken to be for a content of `kind`, where the manifest declares nothing
+    of it; None where there is no telling."""
     if not isinstance(manifest.declaration(spec.name), TensorInput):
         return None
     if kind in (Kind.IMAGE, Kind.OTHER) and channels_of(spec.shape) and spec.dtype in ("FP16", "FP32", "FP64", "UINT8"):
@@ -169,9 +171,10 @@ def not_taken(kind: Kind, media_type: str, signature: Signature, manifest: Manif
     declared = [type(manifest.declaration(spec.name)).__struct_config__.tag for spec in signature.inputs]
     said = [str(word) for word in declared if word != "tensor"]
     what = f"an input declared as {' and '.join(said)}" if said else "tensors"
+    send = "text/csv or application/json" if "columns" in said else "application/json"
     return UnsupportedError(
         f"this model takes {what}, not {kind} ({media_type or 'no Content-Type was given'}). {takes(signature)}: "
-        f"send application/json with those values{'' if said else _how_to_declare(kind, signature)}"
+        f"send {send} with those values{'' if said else _how_to_declare(kind, signature)}"
     )
 
 
