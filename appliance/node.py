@@ -26,6 +26,7 @@ from appliance.core.data_lock import lock_data_folder
 from appliance.core.database import drop_snapshots
 from appliance.core.durable import disk_faults, write_durably
 from appliance.core.errors import IngleError, UnavailableError
+from appliance.core.listening import why_not
 from appliance.core.machine import bound_umask, memory_bytes, raise_descriptor_limit
 from appliance.core.names import name_from_stem
 from appliance.core.own_program import one_file_path
@@ -37,6 +38,7 @@ from appliance.gateway.fronts import Fronts
 from appliance.gateway.grpc_front import GrpcFront
 from appliance.gateway.http import HttpFront
 from appliance.gateway.shared_memory import SharedMemory
+from appliance.gateway.vouching import Vouching
 from appliance.gateway.zmq_front import ZmqFront
 from appliance.node_mesh import NodeMesh
 from appliance.observability.logs import set_up_logs
@@ -186,6 +188,8 @@ class Node:
         for name, active, detail in ready.layers:
             if not active:
                 _log.warning("models run without a layer of their sandbox, %s: %s", name, detail)
+        if fault := Vouching(self._settings.gateway.trusted_keys).fault():
+            _log.error("%s", fault)
         await self._optimiser.start(self._catalogue.digests())
         await self._gpu.start(self._catalogue.digests())
         await self._supervisor.start()
@@ -436,6 +440,20 @@ class _Orders:
         self.came.set()
 
 
+def _check_addresses(settings: Settings) -> None:
+    """Raises IngleError for the first address that cannot be had: before minutes of work, and in words that say which
+    of them it is. Who takes one in between makes the front's own start fail."""
+    for front in ("http", "grpc", "zmq", "mesh"):
+        address = parse_address(getattr(settings, front))
+        if address is None:
+            continue
+        if why := why_not(address) or (why_not(address, datagrams=True) if front == "mesh" else ""):
+            raise IngleError(
+                f"the node could not start: it cannot listen on {address}, {why}; end what has it, or name another "
+                f"with --{front} HOST:PORT"
+            )
+
+
 async def serve(settings: Settings, files: Sequence[Path]) -> Trial | None:
     """Runs a node until SIGTERM or SIGINT, and drains it; or until SIGUSR2 where an update was asked for, which is
     returned then, for the caller to become it.
@@ -450,6 +468,7 @@ async def serve(settings: Settings, files: Sequence[Path]) -> Trial | None:
     orders = _Orders(settings.data_dir)
     told = orders.came
     try:
+        _check_addresses(settings)
         try:
             await node.start(files)
         except (ConnectionError, TimeoutError) as error:

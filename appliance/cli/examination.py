@@ -7,7 +7,6 @@ in one too, since it may crash or take its time.
 import json
 import os
 import platform
-import socket
 import subprocess
 import sys
 import tempfile
@@ -21,6 +20,7 @@ from appliance.cli.output import size_words
 from appliance.cli.target import NodeFile, read_node_file
 from appliance.core.addresses import parse_address
 from appliance.core.errors import BadInputError
+from appliance.core.listening import why_not
 from appliance.core.own_program import own_command
 from appliance.security.tls import TLS_BUNDLE, read_tls
 from appliance.settings import Settings
@@ -159,24 +159,19 @@ def _running(data_dir: Path) -> NodeFile:
 
 def _ports(settings: Settings) -> Iterator[Finding]:
     running = _running(settings.data_dir)
-    for front in ("http", "grpc"):
+    for front in ("http", "grpc", "zmq", "mesh"):
         said = getattr(settings, front)
         address = parse_address(said)
         if address is None or address.port == 0:
             continue
-        family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
-        with socket.socket(family, socket.SOCK_STREAM) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((address.host, address.port))
-            except OSError as error:
-                if getattr(running, front, None) is not None:
-                    yield Finding(f"port: {front}", "ok", f"{said}: the node that runs here (pid {running.pid}) has it")
-                    continue
-                sentence = f"{said} cannot be taken ({error.strerror}): does a node run already? Else choose another"
-                yield Finding(f"port: {front}", "warn", f"{sentence}, --{front}")
-            else:
-                yield Finding(f"port: {front}", "ok", f"{said} is free")
+        why = why_not(address)
+        if why and getattr(running, front) is not None:
+            yield Finding(f"port: {front}", "ok", f"{said}: the node that runs here (pid {running.pid}) has it")
+        elif why:
+            words = f"{said} cannot be taken: {why}. Does a node run already? Else choose another, --{front}"
+            yield Finding(f"port: {front}", "warn", words)
+        else:
+            yield Finding(f"port: {front}", "ok", f"{said} is free")
 
 
 def _tls(settings: Settings) -> Iterator[Finding]:

@@ -23,10 +23,12 @@ NODE_FILE = "node.json"
 
 
 class NodeFile(msgspec.Struct):
-    """What the CLI needs of the ready file. `http` or `grpc` is None where that front is off."""
+    """What the CLI needs of the ready file. A front that is off is None."""
 
     http: str | None = None
     grpc: str | None = None
+    zmq: str | None = None
+    mesh: str | None = None
     pid: int = 0
     name: str = ""
     admin_key_file: str = ""

@@ -1,0 +1,25 @@
+"""Why an address cannot be had is said in words, before a front tries and fails in its library's."""
+
+import socket
+
+import pytest
+
+from appliance.core.addresses import Address
+from appliance.core.listening import why_not
+
+
+@pytest.mark.parametrize(("kind", "datagrams"), [(socket.SOCK_STREAM, False), (socket.SOCK_DGRAM, True)])
+def test_a_port_that_another_has_is_said_to_be_anothers(kind: socket.SocketKind, datagrams: bool) -> None:
+    with socket.socket(socket.AF_INET, kind) as other:
+        other.bind(("127.0.0.1", 0))
+        if not datagrams:
+            other.listen()
+        address = Address("127.0.0.1", other.getsockname()[1])
+        assert why_not(address, datagrams=datagrams) == "another program has it"
+    assert why_not(address, datagrams=datagrams) == ""
+
+
+def test_what_no_box_can_have_says_why() -> None:
+    assert why_not(Address("192.0.2.1", 0)) == "this box has no such address"
+    assert why_not(Address("not a host", 0)).startswith("its host is not known: ")
+    assert why_not(Address("127.0.0.1", 0)) == ""
