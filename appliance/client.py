@@ -8,6 +8,7 @@ Every method raises the subclass of core.errors.IngleError that the node named; 
 answers. One connection is kept; a Client is not for several threads at once. AsyncClient is for event loops.
 """
 
+import http.client
 import re
 import ssl
 import time
@@ -497,7 +498,7 @@ class Client:
         except urllib3.exceptions.SSLError as error:
             raise UnavailableError(_distrust(self.url, error)) from None
         except (urllib3.exceptions.HTTPError, OSError) as error:
-            raise BrokenError(f"the connection to {self.url} broke ({_reason(error)}): try again") from None
+            raise BrokenError(f"the connection to {self.url} broke ({_reason(error)}): {_again(self.url)}") from None
 
 
 _JSON = {"Content-Type": "application/json"}
@@ -543,10 +544,16 @@ def _query(trial: TrafficWish | None) -> str:
     return "?" + "&".join(f"{word}={getattr(trial, word)}" for word in words)
 
 
+def _again(url: str) -> str:
+    return "try again" + (", or with https:// if the node speaks TLS" if url.startswith("http://") else "")
+
+
 def _reason(error: Exception) -> str:
     """The system's own words where there are any; urllib3 wraps them in its objects' names."""
     cause: BaseException | None = error
     while cause is not None:
+        if isinstance(cause, http.client.RemoteDisconnected):
+            return "it was closed without an answer"
         if isinstance(cause, OSError) and cause.strerror:
             return cause.strerror
         cause = cause.__cause__ or cause.__context__

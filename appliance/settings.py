@@ -247,9 +247,14 @@ def _value(setting: Setting, source: str, raw: object) -> Any:
         raise BadInputError(f"{source}: {error}") from None
     except msgspec.ValidationError as error:
         sentence = str(error)[:1].lower() + str(error)[1:]
+        for kind, words in _KINDS.items():
+            sentence = sentence.replace(f"expected `{kind}`, got `str`", f"expected {words}")
         if "matching regex" in sentence:  # the description says what is expected
             raise BadInputError(f"{source}: {raw!r} cannot be taken: {setting.description}") from None
         raise BadInputError(f"{source}: {raw!r} cannot be taken: {sentence} ({setting.description})") from None
+
+
+_KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false"}
 
 
 def _path(kind: type, value: object) -> object:

@@ -4,7 +4,7 @@ import click
 
 from appliance.cli.output import print_json, print_table
 from appliance.cli.target import WHOLE_MODEL, Reference, Target, talks_to_a_node
-from appliance.cli.trial_limits import trial_limits
+from appliance.cli.trial_limits import limit_words, trial_limits
 from appliance.client_answers import TrafficWish
 from appliance.core.errors import ConflictError
 
@@ -65,4 +65,5 @@ def command(
             else:
                 click.echo(f"'{made.alias}' of {made.model} means {made.version} now.")
             if judged:
-                click.echo(f"It goes back to {before} by itself; 'ingle traffic {model.name}' shows how it fares.")
+                when = " or ".join(limit_words(trial, before))
+                click.echo(f"It goes back to {before} if {when}; 'ingle traffic {model.name}' shows how it fares.")

@@ -11,6 +11,7 @@ import click
 from appliance.cli.bench_report import Report, Step, show, summed, tell_first
 from appliance.cli.bench_way import OverHttp, OverZmq, Way
 from appliance.cli.output import size_words
+from appliance.cli.quantities import Number
 from appliance.cli.target import MODEL, Reference, Target, talks_to_a_node
 from appliance.client_answers import ModelDetails, Statistics
 from appliance.core.errors import BadInputError, UnavailableError
@@ -46,7 +47,7 @@ class Callers(click.ParamType[list[int]]):
 @click.command("bench", short_help="Measure this node with a model.")
 @click.argument("model", type=MODEL)
 @click.option("-c", "--callers", type=Callers(), default="1,8,32", help="How many at once, step by step. [1,8,32]")
-@click.option("--seconds", type=click.FloatRange(0.1, 60), default=3.0, help="How long each step counts. [3]")
+@click.option("--seconds", type=Number(0.1, 60), default=3.0, help="How long each step counts. [3]")
 @click.option(
     "--http",
     "protocol",

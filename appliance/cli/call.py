@@ -7,10 +7,11 @@ import click
 import orjson
 
 from appliance.cli.output import print_json, print_table
+from appliance.cli.quantities import Seconds
 from appliance.cli.target import MODEL, Reference, Target, talks_to_a_node
 from appliance.client import Client
 from appliance.client_answers import Called
-from appliance.core.errors import ForbiddenError
+from appliance.core.errors import BadInputError, ForbiddenError
 
 OCTETS = "application/octet-stream"
 _TYPE_BY_SUFFIX = {
@@ -23,13 +24,14 @@ _TYPE_BY_SUFFIX = {
     ".wav": "audio/wav",
 }
 _TERMINAL_CHARACTERS = 2000
+_DEADLINE = Seconds(1e6, least_s=0.001)
 
 
 @click.command("call", short_help="Call a model once.")
 @click.argument("model", type=MODEL)
 @click.argument("data", required=False)
 @click.option("--type", "content_type", default="", metavar="TYPE", help="The content's type, such as image/jpeg.")
-@click.option("--deadline", "deadline_s", type=click.FloatRange(min=0.001), default=None, metavar="SECONDS")
+@click.option("--deadline", "deadline_s", type=_DEADLINE, default=None, metavar="SECONDS", help="5, 500ms.")
 @talks_to_a_node
 def command(target: Target, model: Reference, data: str | None, content_type: str, deadline_s: float | None) -> None:
     """Call MODEL once and show its answer.
@@ -43,7 +45,10 @@ def command(target: Target, model: Reference, data: str | None, content_type: st
     content, guessed = _content(data)
     with target.client() as client:
         if not content_type:
-            content_type = as_accepted(guessed, _accepted(client, model))
+            accepted = _accepted(client, model)
+            content_type = as_accepted(guessed, accepted)
+            if content_type == "text/plain" and accepted and content_type not in accepted:
+                refuse_broken_json(content)
         answer = client.call(model.name, content, content_type, version=model.version, deadline_s=deadline_s or 0.0)
     if target.json:
         print_json(answer)
@@ -95,6 +100,16 @@ def guess_type(content: bytes, suffix: str = "") -> str:
 def as_accepted(guessed: str, accepts: list[str]) -> str:
     """The guess, or raw bytes where the model takes those and not what was guessed (a model of files takes any)."""
     return OCTETS if guessed not in accepts and OCTETS in accepts else guessed
+
+
+def refuse_broken_json(content: bytes) -> None:
+    """Raises BadInputError where a content that is no JSON begins as JSON does: who gave it meant it to be."""
+    if content.lstrip()[:1] not in (b"{", b"["):
+        return
+    try:
+        orjson.loads(content)
+    except orjson.JSONDecodeError as error:
+        raise BadInputError(f"DATA begins as JSON, but is none: {error}") from None
 
 
 def _accepted(client: Client, model: Reference) -> list[str]:

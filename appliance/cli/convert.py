@@ -8,6 +8,7 @@ import click
 
 from appliance.cli.conversions import Asked, converted, what_is
 from appliance.cli.output import print_json, print_table
+from appliance.cli.quantities import Number, WholeNumber
 from appliance.core.errors import BadInputError
 from appliance.core.manifest import parse_size
 
@@ -21,10 +22,10 @@ _OPTIONS = (
     click.option("--framework", default="", metavar="NAME", help="The converter (see --list); else it is found out."),
     click.option("--float16", is_flag=True, help="Half precision; the comparison shows what it costs."),
     click.option("--int8", is_flag=True, help="Weights of 8 bits; the comparison shows what it costs."),
-    click.option("--opset", type=click.IntRange(1), default=None, metavar="N", help="The ONNX opset to convert to."),
+    click.option("--opset", type=WholeNumber(1), default=None, metavar="N", help="The ONNX opset to convert to."),
     click.option("--input", "inputs", multiple=True, metavar="NAME=FP32[n,3,8,8]", help="An input."),
     click.option("--weights", type=_FILE, help="Weights, for a model given as module:factory."),
-    click.option("--timeout", "timeout_s", type=click.FloatRange(1), default=900.0, help="Seconds it may take (900)."),
+    click.option("--timeout", "timeout_s", type=Number(1), default=900.0, help="Seconds it may take (900)."),
     click.option("--memory", default="0", metavar="SIZE", help="Memory it may use, such as 8GiB (default: no bound)."),
 )  # fmt: skip
 

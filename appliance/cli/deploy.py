@@ -12,7 +12,7 @@ from appliance.cli.conversions import Asked, ModelSource, converted, owner_table
 from appliance.cli.convert import asked, conversion_options
 from appliance.cli.copies_progress import follow_copies, outcome_words
 from appliance.cli.output import print_json, size_words
-from appliance.cli.quantities import Share, share_words
+from appliance.cli.quantities import Share, WholeNumber, share_words
 from appliance.cli.target import Target, talks_to_a_node
 from appliance.cli.trial_limits import trial_limits
 from appliance.client_answers import Deployed, TrafficWish
@@ -41,7 +41,7 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 @trial_limits("--max-errors", "--max-latency")
 @click.option("--require-signature", is_flag=True, help="Have it refused unless a key that the node trusts signed it.")
 @click.option(
-    "--replicas", type=click.IntRange(0, MAX_REPLICAS), default=0, metavar="N", help="Keep it on N nodes of the mesh."
+    "--replicas", type=WholeNumber(0, MAX_REPLICAS), default=0, metavar="N", help="Keep it on N nodes of the mesh."
 )
 @click.option("--on", "places", default="", metavar="NODE|tag:WORD", help="On which nodes; several with commas.")
 @conversion_options

@@ -6,10 +6,12 @@ from typing import Any
 import click
 
 from appliance.cli.output import print_json, print_table, time_words
+from appliance.cli.quantities import WholeNumber
 from appliance.cli.target import Target, talks_to_a_node
 from appliance.client_answers import Key
 from appliance.core.errors import BadInputError
 from appliance.security.limits import Limits
+from appliance.security.scopes import parse_scopes
 
 
 @click.group("keys", short_help="List, create, limit and revoke keys.")
@@ -31,11 +33,18 @@ def _limits(verb: Callable[..., Any]) -> Callable[..., Any]:
 
     for option in (
         click.option("--quota", callback=none_is_empty, metavar="N/PERIOD", help="Calls a day, say: 100000/day (UTC)."),
-        click.option("--burst", type=click.IntRange(min=0), metavar="N", help="Calls at once within the rate."),
+        click.option("--burst", type=WholeNumber(min=0), metavar="N", help="Calls at once within the rate."),
         click.option("--rate", callback=none_is_empty, metavar="N/UNIT", help="How often the key may call: 50/s."),
     ):
         verb = option(verb)
     return verb
+
+
+def _scopes(_ctx: click.Context, _parameter: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
+    try:
+        return tuple(map(str, parse_scopes(value)))
+    except BadInputError as error:
+        raise click.BadParameter(error.sentence) from None
 
 
 @command.command("list")
@@ -71,6 +80,7 @@ def list_keys(target: Target) -> None:
     "scopes",
     multiple=True,
     default=("call",),
+    callback=_scopes,
     metavar="SCOPE",
     help="call, deploy or admin, for all models or as call:owner/* or call:owner/name; may be given again. [call]",
 )

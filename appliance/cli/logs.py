@@ -26,6 +26,8 @@ def command(target: Target, model: Reference, follow: bool) -> None:
             print_json(lines)
             return
         _print(lines, target)
+        if not lines and not target.json:
+            click.echo(f"The workers of {model.name} have written nothing.", err=True)
         while follow:
             time.sleep(POLL_S)
             later = client.logs(model.name, model.version)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from appliance.cli.output import print_json
+from appliance.cli.quantities import Number
 from appliance.cli.target import Target, talks_to_a_node
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def command() -> None:
 
 @command.command("show", short_help="Show the nodes: also what 'ingle mesh' alone does.")
 @click.option("--watch", "live", is_flag=True, help="Draw it anew each second, until Ctrl-C.")
-@click.option("--interval", "interval_s", type=click.FloatRange(0.1, 60), default=1.0, metavar="SECONDS", help="[1]")
+@click.option("--interval", "interval_s", type=Number(0.1, 60), default=1.0, metavar="SECONDS", help="[1]")
 @talks_to_a_node
 def show(target: Target, live: bool, interval_s: float) -> None:
     """Show the nodes as one of them sees them: how each stands, its link to them, their load, what is warm where."""

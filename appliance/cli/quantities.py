@@ -10,6 +10,18 @@ _TIME = re.compile(r"(\d{1,9}(?:\.\d{1,6})?)(us|ms|s|min)?", re.ASCII)
 _UNIT_S = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0, None: 1.0}
 
 
+class Number(click.FloatRange):
+    """A number within bounds, called so where what was said is none."""
+
+    name = "number"
+
+
+class WholeNumber(click.IntRange):
+    """The same without a fraction."""
+
+    name = "whole number"
+
+
 class Share(click.ParamType[float]):
     """`5%` or `0.05`: a part of a whole, from 0 to 1."""
 
@@ -26,12 +38,12 @@ class Share(click.ParamType[float]):
 
 
 class Seconds(click.ParamType[float]):
-    """`50ms`, `0.5s`, `2min`, or a bare number of seconds; at most `most_s`."""
+    """`50ms`, `0.5s`, `2min`, or a bare number of seconds; from `least_s` to `most_s`."""
 
     name = "time"
 
-    def __init__(self, most_s: float) -> None:
-        self._most_s = most_s
+    def __init__(self, most_s: float, *, least_s: float = 0.0) -> None:
+        self._most_s, self._least_s = most_s, least_s
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         if isinstance(value, float):
@@ -44,6 +56,8 @@ class Seconds(click.ParamType[float]):
         seconds = float(match[1]) * _UNIT_S[match[2]]
         if seconds > self._most_s:
             self.fail(f"'{value}' is more than the {self._most_s:g} seconds that make sense here", param, ctx)
+        if seconds < self._least_s:
+            self.fail(f"'{value}' is too short: expected {self._least_s:g} seconds or more", param, ctx)
         return seconds
 
 

@@ -4,11 +4,11 @@ import click
 import msgspec
 
 from appliance.cli.output import print_json
-from appliance.cli.quantities import Seconds, duration_words
+from appliance.cli.quantities import Seconds, WholeNumber, duration_words
 from appliance.cli.target import WHOLE_MODEL, Reference, Target, talks_to_a_node
 from appliance.client_answers import ModelDetails, Scale
 
-_REPLICAS = click.IntRange(0, 1000)
+_REPLICAS = WholeNumber(0, 1000)
 
 
 @click.command("scale", short_help="Say how many replicas a model has.")

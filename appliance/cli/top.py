@@ -9,6 +9,7 @@ import click
 from appliance.cli.interval import Look, Shown, SortKey, between
 from appliance.cli.mesh import show_mesh
 from appliance.cli.output import print_json
+from appliance.cli.quantities import Number
 from appliance.cli.target import Target, talks_to_a_node
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ _CPU_LOOKS = 5  # over so many looks the processor's share is taken
 @click.command("top", short_help="Show what a node does, live.")
 @click.option("--sort", type=click.Choice(get_args(SortKey)), default="rate", help="What stands first. [rate]")
 @click.option("--model", "pattern", default="*", metavar="PATTERN", help="Only these: me/*, or a part of the name.")
-@click.option("--interval", "interval_s", type=click.FloatRange(0.1, 60), default=1.0, metavar="SECONDS", help="[1]")
+@click.option("--interval", "interval_s", type=Number(0.1, 60), default=1.0, metavar="SECONDS", help="[1]")
 @click.option("--mesh", is_flag=True, help="The nodes of the mesh instead, and what is warm on which.")
 @click.option("--once", is_flag=True, help="One table of one interval, and end.")
 @talks_to_a_node

@@ -5,8 +5,9 @@ from typing import Any
 import click
 
 from appliance.cli.output import print_json, print_table
-from appliance.cli.quantities import Share, duration_words, share_words
+from appliance.cli.quantities import Number, Share, WholeNumber, duration_words, share_words
 from appliance.cli.target import WHOLE_MODEL, Reference, Target, talks_to_a_node
+from appliance.cli.trial_limits import limit_words
 from appliance.client_answers import ShadowReport, Traffic, TrafficWish
 from appliance.core.names import ModelName
 
@@ -24,11 +25,11 @@ _NONE = "none"
 @click.option("--max-errors", type=Share(), metavar="2%", help="The limit on failed calls; 0: none.")
 @click.option(
     "--max-latency",
-    type=click.FloatRange(0, 1e6),
+    type=Number(0, 1e6),
     metavar="1.5",
     help="The limit on the time of calls, in times that of the version beside it; 0: none.",
 )
-@click.option("--least-calls", type=click.IntRange(1, 1_000_000), metavar="N", help="Calls before it is judged. [50]")
+@click.option("--least-calls", type=WholeNumber(1, 1_000_000), metavar="N", help="Calls before it is judged. [50]")
 @click.option("--off", is_flag=True, help="Give all calls to the default version again.")
 @talks_to_a_node
 def command(target: Target, model: Reference, off: bool, **said: Any) -> None:
@@ -143,11 +144,7 @@ def sentences(traffic: Traffic) -> list[str]:
 
 def _limits(traffic: Traffic, beside: str, act: str) -> list[str]:
     """When the version on trial is taken back, as one sentence, or none."""
-    limits = []
-    if traffic.max_error_share:
-        limits.append(f"more than {share_words(traffic.max_error_share)} of its calls fail")
-    if traffic.max_latency_ratio:
-        limits.append(f"they take more than {traffic.max_latency_ratio:.4g} times as long as those of {beside}")
+    limits = limit_words(traffic, beside)
     return [f"{act} if {' or '.join(limits)}, judged from {traffic.least_calls} calls on."] if limits else []
 
 

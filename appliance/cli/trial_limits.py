@@ -6,8 +6,18 @@ from typing import Any
 
 import click
 
-from appliance.cli.quantities import Share
-from appliance.client_answers import TrafficWish
+from appliance.cli.quantities import Number, Share, WholeNumber, share_words
+from appliance.client_answers import Traffic, TrafficWish
+
+
+def limit_words(trial: TrafficWish | Traffic, beside: str) -> list[str]:
+    """What takes the version on trial back, each as a clause; `beside` is the version that it is judged against."""
+    limits = []
+    if trial.max_error_share:
+        limits.append(f"more than {share_words(trial.max_error_share)} of its calls fail")
+    if trial.max_latency_ratio:
+        limits.append(f"they take more than {trial.max_latency_ratio:.4g} times as long as those of {beside}")
+    return limits
 
 
 def trial_limits(errors: str, latency: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -18,14 +28,14 @@ def trial_limits(errors: str, latency: str) -> Callable[[Callable[..., Any]], Ca
         @click.option(
             latency,
             "max_latency",
-            type=click.FloatRange(0, 1e6),
+            type=Number(0, 1e6),
             default=0.0,
             metavar="1.5",
             help="Back if calls take so many times as long as the version's beside it.",
         )
         @click.option(
             "--least-calls",
-            type=click.IntRange(1, 1_000_000),
+            type=WholeNumber(1, 1_000_000),
             default=TrafficWish().least_calls,
             metavar="N",
             help="Calls before it is judged. [50]",

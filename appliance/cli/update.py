@@ -18,6 +18,7 @@ from pathlib import Path
 
 import click
 
+from appliance.cli.quantities import Number
 from appliance.cli.target import NodeFile, find, read_node_file
 from appliance.cli.update_choice import check_newer
 from appliance.core.digests import file_digest
@@ -50,7 +51,7 @@ _LOOK_EVERY_S = 0.05
 @click.option(
     "--limit",
     "limit_s",
-    type=click.FloatRange(1.0, 3600.0),
+    type=Number(1.0, 3600.0),
     default=60.0,
     show_default=True,
     metavar="SECONDS",

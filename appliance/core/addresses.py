@@ -30,7 +30,7 @@ def parse_address(text: str) -> Address | None:
     if not colon or not host or not (port.isascii() and port.isdigit()) or int(port) > 65535:
         raise BadInputError(
             f"'{text[:80]}' is no address: expected HOST:PORT such as 0.0.0.0:8000, or off "
-            "(port 0: the system's choice)"
+            "(ports go to 65535; 0: the system's choice)"
         )
     return Address(host, int(port))
 

@@ -4,10 +4,11 @@ Every field may be left out. What the ONNX file itself tells (names, dtypes, sha
 declaration narrows it: how a picture, a text, a row or a recording becomes the input's tensor.
 """
 
+import difflib
 import math
 import re
 import tomllib
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import msgspec
 
@@ -184,6 +185,15 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
         return next((one for one in self.input if isinstance(one, TextInput) and one.becomes_tokens), None)
 
 
+_KINDS = tuple(str(kind.__struct_config__.tag) for kind in get_args(InputDeclaration))
+_FIELDS = sorted(
+    {
+        field
+        for struct in (Manifest, Limits, OutputDeclaration, StateDeclaration, WordRule, *get_args(InputDeclaration))
+        for field in struct.__struct_fields__
+    }
+    | {"memory", "run_seconds"}
+)
 _BYTES = {"": 1, "B": 1, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "KB": 10**3, "MB": 10**6, "GB": 10**9}
 
 _SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,9})?) ?([A-Z]*)", re.ASCII)
@@ -221,10 +231,21 @@ def manifest_from_table(table: dict[str, Any]) -> Manifest:
     try:
         manifest = msgspec.convert(table, Manifest)
     except msgspec.ValidationError as error:
-        raise BadInputError(f"the manifest is wrong: {error}") from None
+        raise BadInputError(f"the manifest is wrong: {_readable(str(error))}") from None
     if manifest.top_k < 1 or min(msgspec.structs.astuple(manifest.limits)) < 0:
         raise BadInputError("the manifest is wrong: top_k must be 1 or more, and limits must not be negative")
     return manifest
+
+
+def _readable(fault: str) -> str:
+    """msgspec's words, with what was expected where they leave that out."""
+    if unknown := re.match(r"Object contains unknown field `([^`]{1,80})`", fault):
+        near = difflib.get_close_matches(unknown[1], _FIELDS, n=1, cutoff=0.5)
+        nearest = f"; the nearest is '{near[0]}'" if near else ""
+        return f"'{unknown[1]}' is no field of it{fault[unknown.end() :]}{nearest}"
+    if fault.endswith(".as`"):
+        return f"{fault}: expected one of {', '.join(_KINDS)}"
+    return fault
 
 
 def parse_manifest(text: str) -> Manifest:

@@ -156,4 +156,12 @@ async def asked_json(request: web.Request, kind: type[Request]) -> Request:
     try:
         return msgspec.json.decode(body, type=kind)
     except (msgspec.ValidationError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise BadInputError(f"the body is not the JSON that was expected: {error}") from None
+        raise BadInputError(f"the body is not the JSON that was expected: {_readable(str(error))}") from None
+
+
+def _readable(fault: str) -> str:
+    """msgspec's words without the regular expression that a text must match, which the API's document has."""
+    return _PATTERN.sub("a text is not of the form that /openapi.json says for it", fault)
+
+
+_PATTERN = re.compile(r"Expected `str` matching regex '.*'(?= - at |$)")

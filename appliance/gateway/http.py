@@ -21,7 +21,7 @@ from appliance.gateway.fast_calls import FastFront
 from appliance.gateway.hang_up import DroppingHandler
 from appliance.gateway.held import HeldBytes
 from appliance.gateway.http_answer import error_content, error_headers
-from appliance.gateway.http_body import HELD, HeldBody
+from appliance.gateway.http_body import HELD, HeldBody, too_large_words
 from appliance.gateway.http_head import MAX_HEADERS
 from appliance.gateway.http_listener import KEEPALIVE_S, listen, look
 from appliance.gateway.introduction import Introducing
@@ -90,7 +90,7 @@ def _from_aiohttp(request: web.Request, error: web.HTTPException) -> web.StreamR
         405: f"{request.method} is not for {request.path[:200]}: it takes {error.headers.get('Allow', 'others')}",
     }
     if isinstance(error, web.HTTPRequestEntityTooLarge):
-        sentences[413] = f"the body is larger than the {request.client_max_size} bytes that this node takes for a call"
+        sentences[413] = too_large_words(request.client_max_size)
     response = error_response(
         error.status, sentences.get(error.status, error.text or error.reason), _WORDS.get(error.status, "refused")
     )

@@ -95,4 +95,9 @@ def unpacked(body: bytes, encoding: str, limit_bytes: int) -> bytes:
 
 
 def _too_large(limit_bytes: int) -> TooLargeError:
-    return TooLargeError(f"the body is larger than the {limit_bytes} bytes that this node takes for a call")
+    return TooLargeError(too_large_words(limit_bytes))
+
+
+def too_large_words(limit_bytes: int) -> str:
+    """What is said to a call of more than `limit_bytes`."""
+    return f"the body is larger than the {limit_bytes} bytes that this node takes for a call (gateway.max_body)"

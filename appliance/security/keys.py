@@ -191,7 +191,7 @@ class KeyRing:
     def _find(self, key_id: str) -> KeyRecord:
         record = next((record for record in self.list() if record.id == key_id), None)
         if record is None:
-            raise NotFoundError(f"there is no key '{key_id[:80]}'; `ingle keys` lists those there are")
+            raise NotFoundError(f"there is no key '{key_id[:80]}'; `ingle keys list` shows those there are")
         return record
 
     def revoke(self, key_id: str) -> KeyRecord:

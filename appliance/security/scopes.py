@@ -79,7 +79,7 @@ class Principal(msgspec.Struct, frozen=True):
         raise ForbiddenError(f"the key '{self.label}' may not {what}: it may {has}; an admin can make another key")
 
 
-KEY_HINT = "send the header `Authorization: Bearer KEY`; `ingle keys` on the node makes one"
+KEY_HINT = "send the header `Authorization: Bearer KEY`; `ingle keys create` on the node makes one"
 ANONYMOUS = Principal("", "anonymous", (Scope("call"),))  # anyone at all, where the node was started with --open
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import requests
 
 from appliance.cli.main import run
 from tests.conftest import RunningNode
@@ -102,6 +103,9 @@ def test_a_wrong_call_is_a_sentence_and_status_1(ingle: Ingle, tmp_path: Path) -
     wrong = ingle("call", "cli/wrong", "[1, 2]")
     assert (wrong.status, wrong.out) == (1, "")
     assert wrong.err.count("\n") == 1
+    unfinished = ingle("call", "cli/wrong", '{"x": [1, 2')
+    assert (unfinished.status, unfinished.out) == (1, "")
+    assert unfinished.err.startswith("DATA begins as JSON, but is none: ")
 
 
 def test_deleting_asks_first(ingle: Ingle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -128,14 +132,23 @@ def test_keys_are_made_used_and_revoked(ingle: Ingle, node: RunningNode, tmp_pat
     assert ingle("keys", "revoke", made["id"]).status == 0
     assert ingle("call", "cli/keyed", "[1, 2, 3]", *asked).status == 4
     assert ingle("models", "--node", node.url).status == 4
-    assert ingle("keys", "create", "wrong", "--scope", "everything").status == 1
+    wrong = ingle("keys", "create", "wrong", "--scope", "everything")
+    assert wrong.status == 2
+    assert "'everything' is no scope: expected call, deploy or admin" in wrong.err
+    asked_wrongly = requests.post(
+        f"{node.url}/v1/keys", json={"label": "wrong", "scopes": ["everything"]}, headers=node.headers, timeout=30
+    )
+    assert asked_wrongly.status_code == 400
+    assert "not of the form that /openapi.json says for it - at `$.scopes[0]`" in asked_wrongly.json()["error"]
     assert ingle("keys", "revoke", "no-such-key").status == 3
 
 
 def test_logs_are_read(ingle: Ingle, tmp_path: Path) -> None:
     ingle("deploy", plus(tmp_path / "plus.onnx", 1.0), "--name", "cli/logged")
     assert isinstance(ingle("logs", "cli/logged", "--json").json, list)
-    assert ingle("logs", "cli/logged").status == 0
+    silent = ingle("logs", "cli/logged")
+    assert (silent.status, silent.out) == (0, "")
+    assert silent.err == "The workers of cli/logged have written nothing.\n"
     assert ingle("logs", "cli/nothing").status == 3
 
 
@@ -211,7 +224,8 @@ def test_a_second_node_on_the_same_data_folder_is_told_so(node: RunningNode, tmp
     )
     assert taken.returncode == 1
     assert "Traceback" not in taken.stderr
-    assert node.http in taken.stderr
+    assert f"cannot listen on {node.http}, another program has it" in taken.stderr
+    assert "--http HOST:PORT" in taken.stderr
 
 
 def test_why_says_what_became_of_a_call(ingle: Ingle, tmp_path: Path) -> None:

@@ -1,7 +1,9 @@
 """The pure parts of the command line: exit codes, guesses, what is new in a log; and that help costs little."""
 
+import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import msgspec
@@ -82,6 +84,25 @@ def test_a_wrong_command_line_is_one_sentence_and_status_2(
     assert shown.out == ""
     assert shown.err.count("\n") == 1
     assert "Traceback" not in shown.err
+
+
+def test_a_connection_that_ends_without_an_answer_makes_one_think_of_tls(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        monkeypatch.setenv("INGLE_NODE", f"http://127.0.0.1:{server.getsockname()[1]}")
+        monkeypatch.setenv("INGLE_KEY", "any")
+
+        def hang_up() -> None:  # after it has read, as a server does that finds no TLS there
+            caller, _ = server.accept()
+            with caller:
+                caller.recv(4096)
+
+        ending = threading.Thread(target=hang_up)
+        ending.start()
+        assert run(["models"]) == 5
+        ending.join()
+    assert "broke (it was closed without an answer): try again, or with https:// if" in capsys.readouterr().err
 
 
 def test_no_node_is_status_5_with_what_to_do(

@@ -115,6 +115,8 @@ def test_the_file_in_the_data_folder_is_read_only_when_no_other_is_named(tmp_pat
         ("http = 8000", "expected HOST:PORT"),
         ("open = 'perhaps'", "open: 'perhaps' cannot be taken"),
         ("fronts = 0", ">= 1"),
+        ("fronts = 'many'", "fronts: 'many' cannot be taken: expected a whole number (processes"),
+        ("workers.idle_s = 'long'", "expected a number (a worker"),
         ("federation.suspect_s = 0.01", ">= 0.1"),
         ("federation.suspect_s = inf", "<= 3600"),
         ("federation.heartbeat_s = nan", "federation.heartbeat_s"),

@@ -3,7 +3,7 @@
 import click
 import pytest
 
-from appliance.cli.quantities import Seconds, Share, duration_words, rate_words, share_words
+from appliance.cli.quantities import Number, Seconds, Share, WholeNumber, duration_words, rate_words, share_words
 from appliance.cli.scale import changed as rescaled
 from appliance.cli.scale import scale_words
 from appliance.cli.traffic import changed, sentences
@@ -35,6 +35,17 @@ def test_a_time_has_its_unit_or_is_in_seconds(said: str, seconds: float) -> None
 def test_what_is_no_time_or_too_long_is_refused(said: str) -> None:
     with pytest.raises(click.BadParameter):
         Seconds(3600).convert(said, None, None)
+
+
+def test_a_time_that_is_too_short_is_refused_with_the_least() -> None:
+    with pytest.raises(click.BadParameter, match=r"expected 0\.5 seconds or more"):
+        Seconds(3600, least_s=0.5).convert("0", None, None)
+
+
+@pytest.mark.parametrize(("kind", "word"), [(Number(0, 1), "number"), (WholeNumber(0, 1), "whole number")])
+def test_what_is_no_number_is_called_so(kind: click.ParamType[float], word: str) -> None:
+    with pytest.raises(click.BadParameter, match=f"'many' is not a valid {word}"):
+        kind.convert("many", None, None)
 
 
 def test_quantities_are_shown_with_three_figures_in_the_unit_that_suits() -> None:
