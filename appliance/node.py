@@ -449,8 +449,8 @@ def _check_addresses(settings: Settings) -> None:
             continue
         if why := why_not(address) or (why_not(address, datagrams=True) if front == "mesh" else ""):
             raise IngleError(
-                f"the node could not start: it cannot listen on {address}, {why}; end what has it, or name another "
-                f"with --{front} HOST:PORT"
+                f"the node could not start: it cannot listen on {address}, {why}; name another address with "
+                f"--{front} HOST:PORT"
             )
 
 
