@@ -41,6 +41,7 @@ class DeviceHost(LinkedChild):
         self.tenants: dict[int, Tenant] = {}
         self._calls: dict[int, Tenant] = {}
         self._blamed: Tenant | None = None
+        self._given_up: set[int] = set()  # tenants that were unloaded while they were loaded
         self._is_explained = False  # it said itself why it ends, and who is to blame has had what follows
         self._outbox: list[bytes] = []
         self._on_held = on_held
@@ -68,6 +69,8 @@ class DeviceHost(LinkedChild):
 
     def unload(self, tenant: Tenant) -> None:
         """Frames are read in order: what is loaded after this finds the memory free."""
+        if not tenant.ready_s and tenant.is_asked_for:
+            self._given_up.add(tenant.number)
         self._forget(tenant)
         self._say(frame_start(Kind.UNLOAD, Unload(tenant.number), 0))
 
@@ -83,6 +86,10 @@ class DeviceHost(LinkedChild):
     def kill_for(self, tenant: Tenant, reason: str) -> bool:
         """Ends the process for what one tenant did. Where another is loaded or run, this one only waits, and begins
         anew: the other's own limit holds."""
+        if self._turn() in self._given_up:
+            self._is_explained = True  # for whom nobody's limit holds any more
+            self.kill(f"it loaded a model that nobody wants any more, and {reason}")
+            return True
         running = self._running()
         if running is not None and running is not tenant:
             tenant.started_s = now_s = time.monotonic()
@@ -92,9 +99,12 @@ class DeviceHost(LinkedChild):
         self.kill(f"{reason} (with all models on this device)" if len(self.tenants) > 1 else reason)
         return True
 
+    def _turn(self) -> int:
+        return read_turn(self.region.end(TURN_BYTES))
+
     def _running(self) -> Tenant | None:
         """Whose turn it is, as far as it has something to do."""
-        tenant = self.tenants.get(read_turn(self.region.end(TURN_BYTES)))
+        tenant = self.tenants.get(self._turn())
         return tenant if tenant is not None and _is_busy(tenant) else None
 
     # What it says.
@@ -114,6 +124,8 @@ class DeviceHost(LinkedChild):
                 tenant.on_frame(head, body)
         elif isinstance(head, Held):
             self._held(head)
+        elif head.tenant in self._given_up:
+            self._given_up.remove(head.tenant)
         elif not head.tenant:
             self.ledger.set_free(head.free_bytes)
             if not self.tried.done():

@@ -161,3 +161,32 @@ def test_nobody_is_blamed_for_an_end_that_the_worker_has_explained() -> None:
         assert [tenant.blameless for tenant in (guilty, waiting)] == [False, True]
 
     in_loop(scenario)
+
+
+def test_who_waits_for_a_load_that_was_given_up_ends_it_and_is_not_blamed() -> None:
+    def scenario(device: Device) -> None:
+        waiting, loading = device.busy(1), device.expect(2)
+        device.load(loading)
+        device.turn(loading)
+        loading.retire()
+        waiting.kill("it ran too long")
+        assert device.host.end_reason == "it loaded a model that nobody wants any more, and it ran too long"
+        device.end()
+        assert device.suspects == []
+        assert waiting.blameless
+
+    in_loop(scenario)
+
+
+def test_a_load_that_was_given_up_and_is_over_excuses_nobody() -> None:
+    def scenario(device: Device) -> None:
+        hanging, loading = device.busy(1), device.expect(2)
+        device.load(loading)
+        loading.retire()
+        device.host.on_frame(Loaded(["CUDAExecutionProvider"], 1, tenant=2), b"")
+        device.turn(loading)  # which only the one that hangs can have written
+        hanging.kill("it ran too long")
+        device.end()
+        assert device.suspects == [hanging]
+
+    in_loop(scenario)
