@@ -164,8 +164,13 @@ class Restored(msgspec.Struct):
 
 
 class Deleted(msgspec.Struct):
+    """`later`: versions that nodes out of reach hold, with the nodes' names: they go once these are back. `unknown`:
+    names of nodes out of reach of which the asked one does not know what they hold; that stays."""
+
     model: str
     deleted: list[str] = []
+    later: dict[str, list[str]] = {}
+    unknown: list[str] = []
 
 
 class Alias(msgspec.Struct):

@@ -76,7 +76,7 @@ class MeshCatalogue:
 
     def write(self, kind: str, name: str, key: str, value: str) -> Register:
         """Raises BadInputError where the register is beyond its bounds, or there are too many."""
-        register = self._registers.write(kind, name, key, value, least_ms=self._removal_ms(kind, name, value))
+        register = self._registers.write(kind, name, key, value, least_ms=self._removal_ms(kind, name, key, value))
         if not self._merge([register]):
             raise BadInputError(
                 f"the {kind} of '{name[:200]}' cannot be kept in the mesh: it is too long, or there are too many"
@@ -230,11 +230,13 @@ class MeshCatalogue:
             self._outbox.names_changed(name)
         self._outbox.put(StoreRegisters(news, gone))
 
-    def _removal_ms(self, kind: str, name: str, value: str) -> int:
+    def _removal_ms(self, kind: str, name: str, key: str, value: str) -> int:
         """A removal is not before what it removes was deployed, whatever the clocks say."""
         if kind != "removed" or not value:
             return 0
-        created_s = (record.created_s for record in self.view.records(name) if record.digest == value)
+        away = (holdings.records.get(f"{name}:{key}") for holdings in self._heard.values())  # some of them
+        known = (record for record in (*self.view.records(name), *away) if record is not None)
+        created_s = (record.created_s for record in known if record.digest == value)
         return math.ceil(max(created_s, default=0.0) * 1000)
 
     # Giving.

@@ -238,9 +238,15 @@ class CopyList(msgspec.Struct):
     copies: list[VersionCopies]
 
 
-class DeletedVersions(msgspec.Struct):
+class DeletedVersions(msgspec.Struct, omit_defaults=True):
+    """`deleted`: versions that are gone from every node in reach. `later`: those that nodes out of reach hold, with the
+    nodes' names: they go once these are back. `unknown`: names of nodes out of reach of which it is not known here what
+    they hold; that stays."""
+
     model: str
     deleted: list[str]
+    later: dict[str, list[str]] = {}
+    unknown: list[str] = []
 
 
 class AliasRequest(msgspec.Struct, forbid_unknown_fields=True):

@@ -30,7 +30,7 @@ from appliance.core.names import ModelName, parse_name
 from appliance.core.requests import Buffer
 from appliance.gateway.copy_states import CopyState, Wished, copy_states
 from appliance.gateway.copying import Copier, CopyFolders, Copying, held_in
-from appliance.gateway.deletions import Deletions, DeletionsMesh
+from appliance.gateway.deletions import Deleted, Deletions, DeletionsMesh
 from appliance.gateway.disk_room import DiskRoom
 from appliance.gateway.mesh_catalogue import version_of
 from appliance.gateway.pacing import paced
@@ -58,7 +58,6 @@ _log = logging.getLogger("ingle.copies")
 class CopiesMesh(DeletionsMesh, Protocol):
     """What is asked of federation.mesh.Mesh."""
 
-    def peers(self) -> list[Peer]: ...
     def peer(self, node_id: str) -> Peer | None: ...
     def send_copy(self, node_id: str, head: Head, body: Sequence[Buffer] = ()) -> bool: ...
 
@@ -200,10 +199,19 @@ class Copies:
 
     # Deletions.
 
-    async def delete(self, name: ModelName, version: str | None) -> list[ModelVersion]:
+    async def delete(self, name: ModelName, version: str | None) -> Deleted:
         """Deletes a version, or the model, wherever it lies, and what is wished of it; what was deleted. Raises
         NotFoundError, BadInputError, ConflictError for what lies on no node."""
-        doomed = self._catalogue.meant(name, version)
+        doomed: list[ModelVersion] = []
+        try:
+            doomed = self._catalogue.meant(name, version)
+        except NotFoundError:
+            if not (away := self.deletions.out_of_reach(name, version)):
+                raise
+        else:
+            away = self.deletions.out_of_reach(name, version and str(doomed[0].version))
+            if version is not None:  # of a version that was named, the content that is known by it
+                away = [(holder, record) for holder, record in away if record.digest == doomed[0].digest]
         if outside := [model for model in doomed if model.source == OUTSIDE]:
             raise ConflictError(
                 f"{outside[0]} lies on a Triton server, whose models are not deleted from here: unload it there, or "
@@ -214,10 +222,10 @@ class Copies:
                 raise ConflictError(conflict)  # which of them is meant, only a node that holds one can say
         for model in doomed:
             await self._cancel(model.digest)
-        await self.deletions.delete(doomed)
+        deleted = await self.deletions.delete(doomed, away)
         if version is None and self.wish(name) != NO_WISH:
             self.set_wish(name, NO_WISH)
-        return doomed
+        return deleted
 
     async def _on_remove(self, node_id: str, order: Order) -> None:
         await self.deletions.on_order(node_id, order, self._is_needed)

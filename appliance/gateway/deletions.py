@@ -1,7 +1,8 @@
 """What was deleted on one node is deleted on all: on those in reach at once, on others when they are back.
 
 Runs in the gateway's event loop. A register says for each digest that a version had that it was removed; whoever still
-holds it deletes it. An order asks those in reach to do so before the deleter is answered.
+holds it deletes it. An order asks those in reach to do so before the deleter is answered. Of those out of reach counts
+what they told when they last were in reach.
 """
 
 import asyncio
@@ -10,12 +11,15 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import suppress
 from typing import Protocol
 
+import msgspec
+
 from appliance.catalogue.catalogue import Catalogue
 from appliance.core.errors import BadInputError, ConflictError, IngleError, NotFoundError
 from appliance.core.models import ModelVersion
 from appliance.core.names import ModelName, parse_name
 from appliance.gateway.mesh_catalogue import version_of
-from federation.messages import Order, Register, removal_key
+from federation.messages import Order, Record, Register, removal_key
+from federation.peer import Peer
 from federation.view import MeshModel, MeshView
 
 ORDER_TIMEOUT_S = 10.0
@@ -32,7 +36,18 @@ class DeletionsMesh(Protocol):
     def view(self) -> MeshView: ...
     @property
     def registers(self) -> list[Register]: ...
+    def peers(self) -> list[Peer]: ...
     def write_register(self, *, kind: str, name: str, key: str, value: str) -> None: ...
+
+
+class Deleted(msgspec.Struct, frozen=True):
+    """`versions` are gone from all nodes in reach. `later`: what nodes out of reach hold, by version, with their names:
+    it goes once they are back. `unknown`: names of nodes out of reach of which this one has never heard what they hold;
+    it stays."""
+
+    versions: tuple[ModelVersion, ...]
+    later: dict[str, tuple[str, ...]]
+    unknown: tuple[str, ...]
 
 
 class Deletions:
@@ -50,8 +65,25 @@ class Deletions:
         self._order = order
         self._forget = forget
 
-    async def delete(self, doomed: Sequence[ModelVersion]) -> None:
-        """Deletes these wherever they lie."""
+    def out_of_reach(self, name: ModelName, version: str | None) -> list[tuple[str, Record]]:
+        """What nodes without a link hold of a model, or of one version, and was not removed: with the nodes' names."""
+        removed = {(one.name, one.key, one.value) for one in self._mesh.registers if one.kind == "removed"}
+        return [
+            (peer.name, record)
+            for peer in self._mesh.peers()
+            if not _in_reach(peer)
+            for record in peer.holdings.values()
+            if record.name == str(name)
+            and version in (None, record.version)
+            and (record.name, removal_key(record.version, record.digest), record.digest) not in removed
+        ]
+
+    async def delete(self, doomed: Sequence[ModelVersion], away: Sequence[tuple[str, Record]]) -> Deleted:
+        """Deletes these wherever they lie; `away` is out_of_reach()."""
+        later: dict[str, tuple[str, ...]] = {}
+        for holder, record in away:
+            self.announce(version_of(record))
+            later[record.version] = (*later.get(record.version, ()), holder)
         orders = []
         for model in doomed:
             for node_id in self._catalogue.holders(model):
@@ -63,6 +95,8 @@ class Deletions:
         for outcome in await asyncio.gather(*orders, return_exceptions=True):
             if isinstance(outcome, Exception):
                 _log.warning("a node deletes its copy of %s later: %s", doomed[0].name, outcome)
+        unknown = [peer.name for peer in self._mesh.peers() if not _in_reach(peer) and not peer.hello.protocol]
+        return Deleted(tuple(doomed), later, tuple(unknown))
 
     def announce(self, model: ModelVersion) -> None:
         """Whoever holds this version with this content is to delete it."""
@@ -118,3 +152,8 @@ def own_version(catalogue: Catalogue, order: Order) -> ModelVersion | None:
             if str(version.version) == order.version and order.digest in ("", version.digest):
                 return version
     return None
+
+
+def _in_reach(peer: Peer) -> bool:
+    """What it holds is in the catalogue then."""
+    return peer.standing not in ("joining", "dead")

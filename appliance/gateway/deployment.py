@@ -21,6 +21,7 @@ from appliance.core.names import ModelName, parse_name
 from appliance.core.traffic import Traffic
 from appliance.core.versions import Version, parse_version
 from appliance.gateway.copies import Copies
+from appliance.gateway.deletions import Deleted
 from appliance.gateway.states import DeployResult
 from appliance.gateway.trial import NONE, Trial
 from appliance.gateway.vouching import Vouching
@@ -192,7 +193,7 @@ class Deployer:
             return self._catalogue.resolve(str(name), str(ordinal), by_ordinal=True)
         return None
 
-    async def delete(self, name: ModelName, version: str | None, principal: Principal) -> list[ModelVersion]:
+    async def delete(self, name: ModelName, version: str | None, principal: Principal) -> Deleted:
         """Deletes a version, or the model, on every node of the mesh; what was deleted. Raises NotFoundError,
         ForbiddenError."""
         principal.require("deploy", name)
@@ -201,7 +202,7 @@ class Deployer:
         gone = await asyncio.to_thread(self._catalogue.delete, name, version)
         for model in gone:
             self._forget(model, None)
-        return gone
+        return Deleted(tuple(gone), {}, ())
 
     async def load(self, model: str, files: Mapping[str, bytes], config: str | None, principal: Principal) -> None:
         """V2's load. With `file:N/...` overrides, version N.0.0 is made of them (to which `deploy` is needed); then

@@ -168,7 +168,9 @@ class Models:
         principal = who(request, self._dataplane)
         name, asked = asked_model(request)
         deleted = await self._deployer.delete(name, asked or None, principal)
-        return json_reply(DeletedVersions(str(name), [str(version.version) for version in deleted]))
+        gone = [str(version.version) for version in deleted.versions]
+        later = {version: list(holders) for version, holders in deleted.later.items()}
+        return json_reply(DeletedVersions(str(name), gone, later, list(deleted.unknown)))
 
     async def set_alias(self, request: web.Request) -> web.Response:
         principal = who(request, self._dataplane)

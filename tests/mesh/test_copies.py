@@ -103,11 +103,16 @@ def _damage(path: Path) -> None:
 
 def test_what_is_deleted_at_one_node_is_gone_from_a_node_that_was_away(mesh: Mesh) -> None:
     a, b = mesh.nodes["a"], mesh.nodes["b"]
+    b.deploy("acme/alone", _model(4))
+    until(lambda: a.ask("GET", "/v1/models/acme/alone").status == 200, "it is known", PATIENCE_S)
     b.kill()
     until(lambda: "b" not in a.sees(), "the kill is seen", PATIENCE_S)
-    assert a.ask("DELETE", "/v1/models/acme/first").status == 200
+    assert a.ask("DELETE", "/v1/models/acme/first").json["deleted"] == ["1.0.0"]
+    told = a.ask("DELETE", "/v1/models/acme/alone").json
+    assert told == {"model": "acme/alone", "deleted": [], "later": {"1.0.0": ["b"]}}
     b.restart()
     mesh.wait_all_see_all()
-    until(lambda: b.ask("GET", "/v1/models/acme/first").status == 404, "the copy is deleted", PATIENCE_S)
+    for model in ("acme/first", "acme/alone"):
+        until(lambda model=model: b.ask("GET", f"/v1/models/{model}").status == 404, "it is deleted", PATIENCE_S)  # type: ignore[misc]
     artifacts = b.folder / "data" / "artifacts"
     until(lambda: len(list(artifacts.glob("*/*"))) == 2, "its bytes are gone", PATIENCE_S)

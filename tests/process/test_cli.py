@@ -32,7 +32,7 @@ def test_a_model_is_deployed_listed_shown_called_and_removed(ingle: Ingle, tmp_p
     assert answer.json["outputs"]["y"] == [[2.0, 3.0, 4.0]]
     assert "2.0,3.0,4.0" in ingle("call", "cli/whole", "[1, 2, 3]").out
     gone = ingle("rm", "cli/whole", "--yes", "--json")
-    assert gone.json == {"model": "cli/whole", "deleted": ["1.0.0"]}
+    assert gone.json == {"model": "cli/whole", "deleted": ["1.0.0"], "later": {}, "unknown": []}
     assert ingle("show", "cli/whole").status == 3
 
 

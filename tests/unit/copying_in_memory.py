@@ -189,6 +189,7 @@ class Lan:
             standing="dead" if name in self.away else "alive",
             since_s=0.0,
             hello=Hello(1, "0", introduction, 1, tags=list(self.nodes[name].mesh.tags)),
+            holdings=self.nodes[name].mesh.held,  # as it last told
         )
 
     def leave(self, name: str) -> None:

@@ -148,13 +148,61 @@ def test_what_is_deleted_anywhere_is_gone_everywhere(tmp_path: Path) -> None:
             known = lan[lacking].catalogue
             await until(lambda: len(known.holders(known.resolve(str(NAME)))) == 2)
             deleted = await lan[lacking].copies.delete(NAME, None)
-            assert [str(model.version) for model in deleted] == ["1.0.0"]
+            assert [str(model.version) for model in deleted.versions] == ["1.0.0"]
+            assert deleted.later == {"1.0.0": (away,)}
             assert [name for name, node in lan.nodes.items() if node.holds()] == [away]
             lan.unix_s += 60
             lan.come_back(away)
             await until(lambda: bool(lan[away].forgotten))
             assert not lan[away].holds()
             assert all(node.copies.wish(NAME) == CopyWish() for node in lan.nodes.values())
+
+    run(scenario)
+
+
+def versions_at(lan: Lan, name: str) -> int:
+    """How many of the model a node knows, wherever they lie."""
+    known = lan[name].catalogue
+    return len(known.entry(NAME).versions) if known.has_model(NAME) else 0
+
+
+@pytest.mark.parametrize(("version", "is_left"), [(None, False), ("1.1.0", False), ("1.0.0", True)])
+def test_what_lies_on_a_node_out_of_reach_alone_is_deleted_once_that_is_back(
+    tmp_path: Path, version: str | None, is_left: bool
+) -> None:
+    async def scenario() -> None:
+        async with lan_of(tmp_path, "abc") as lan:
+            lan["a"].deploy(CONTENT)
+            lan["c"].deploy(b"other bytes", "1.1.0")
+            await until(lambda: versions_at(lan, "b") == 2)
+            lan.leave("c")
+            await until(lambda: versions_at(lan, "b") == 1)
+            lan.unix_s += 60
+            deleted = await lan["b"].copies.delete(NAME, version)
+            assert deleted.later == ({} if is_left else {"1.1.0": ("c",)})
+            assert [str(model.version) for model in deleted.versions] == ([] if version == "1.1.0" else ["1.0.0"])
+            if not is_left:
+                with pytest.raises(NotFoundError):  # it was said already
+                    await lan["b"].copies.delete(NAME, "1.1.0")
+            lan.come_back("c")
+            await until(lambda: lan["c"].holds("1.1.0") == is_left)
+            assert lan["a"].holds() == (version == "1.1.0")
+
+    run(scenario)
+
+
+def test_a_node_out_of_reach_that_holds_other_content_by_a_versions_name_keeps_it(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with lan_of(tmp_path, "abc") as lan:
+            lan.leave("c")
+            lan["a"].deploy(CONTENT)
+            lan["c"].deploy(b"other bytes")
+            await until(lambda: versions_at(lan, "b") == 1 and bool(lan["c"].mesh.held))
+            deleted = await lan["b"].copies.delete(NAME, "1.0.0")
+            assert deleted.later == {}
+            lan.come_back("c")
+            await until(lambda: versions_at(lan, "b") == 1)
+            assert lan["c"].holds()
 
     run(scenario)
 
