@@ -278,7 +278,8 @@ class Node:
                 upload, incoming, _OWNER, name=package.manifest.name or name_from_stem(package.stem), version=""
             )
         except IngleError as error:
-            raise type(error)(f"{file}: {error.sentence}") from None
+            said = error.sentence.removeprefix(f"{file.name} ")  # some name the file themselves, without its folder
+            raise type(error)(f"{file}{' ' if said != error.sentence else ': '}{said}") from None
         finally:
             await asyncio.to_thread(self._catalogue.discard, incoming)
         _log.info("%s serves %s", file, result.model)

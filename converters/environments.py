@@ -14,7 +14,7 @@ from pathlib import Path
 
 import appliance
 import converters
-from appliance.core.errors import RefusedError, UnsupportedError
+from appliance.core.errors import UnavailableError, UnsupportedError
 from appliance.core.own_program import is_one_file
 from converters.converter import Converter
 from converters.isolation import Environment
@@ -28,7 +28,7 @@ _NEEDED = ("msgspec>=0.19", "numpy>=2.1", "onnxruntime>=1.31", "pillow>=11.1", "
 def environment(converter: Converter) -> Iterator[Environment]:
     """The environment, gone afterwards; it lies outside the conversion's workplace, which is watched and bounded.
 
-    Raises UnsupportedError where uv is not there, RefusedError where it cannot be made.
+    Raises UnsupportedError where uv is not there, UnavailableError where it cannot be made.
     """
     if is_one_file():
         raise UnsupportedError(
@@ -42,7 +42,7 @@ def environment(converter: Converter) -> Iterator[Environment]:
     try:
         folder = Path(tempfile.mkdtemp(prefix="ingle-environment-"))
     except OSError as error:
-        raise RefusedError(f"the environment could not be made: {error}") from None
+        raise UnavailableError(f"the environment could not be made: {error}") from None
     try:
         yield _made(uv, (*wanted, *_NEEDED), folder)
     finally:
@@ -58,7 +58,7 @@ def _made(uv: str, packages: Sequence[str], folder: Path) -> Environment:
             source = Path(package.__path__[0])
             shutil.copytree(source, code / source.name, ignore=shutil.ignore_patterns("__pycache__"))
     except OSError as error:  # a disk that is full, a uv that does not run
-        raise RefusedError(f"the environment could not be made: {error}") from None
+        raise UnavailableError(f"the environment could not be made: {error}") from None
     return Environment(str(python), str(code))
 
 
@@ -82,11 +82,12 @@ def find_uv() -> str:
 
 
 def _run(command: Sequence[str]) -> str:
-    """uv's last words where it failed, and nothing else. Raises RefusedError where it takes too long."""
+    """uv's last words where it failed, and nothing else. Raises UnavailableError where it takes too long."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=INSTALL_S, check=False)
     except subprocess.TimeoutExpired:
-        raise RefusedError(f"the environment was not made within {INSTALL_S:.0f} s: {' '.join(command[:3])}") from None
+        words = f"the environment was not made within {INSTALL_S:.0f} s: {' '.join(command[:3])}"
+        raise UnavailableError(words) from None
     if not done.returncode:
         return ""
     return " ".join(done.stderr.split())[-600:] or f"{' '.join(command[:3])} ended with status {done.returncode}"
@@ -94,4 +95,4 @@ def _run(command: Sequence[str]) -> str:
 
 def _require(last_words: str) -> None:
     if last_words:
-        raise RefusedError(f"the environment could not be made: {last_words}")
+        raise UnavailableError(f"the environment could not be made: {last_words}")

@@ -46,8 +46,11 @@ def read_key(path: Path) -> Ed25519PrivateKey:
     """Raises BadInputError where the file holds no Ed25519 private key."""
     try:
         key = serialization.load_pem_private_key(path.read_bytes(), password=None)
-    except (ValueError, TypeError) as error:
-        raise BadInputError(f"{path} holds no private key in PEM form without a passphrase: {error}") from None
+    except (ValueError, TypeError):
+        raise BadInputError(
+            f"{path} holds no private key in PEM form without a passphrase: expected such as 'ingle pack --new-key "
+            "FILE' makes"
+        ) from None
     if not isinstance(key, Ed25519PrivateKey):
         raise BadInputError(f"{path} holds another kind of key: expected Ed25519, as 'ingle pack --new-key FILE' makes")
     return key

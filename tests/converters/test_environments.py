@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from appliance.core.errors import RefusedError, UnsupportedError
+from appliance.core.errors import UnavailableError, UnsupportedError
 from converters import environments
 from converters.frameworks.glm import CONVERTER as GLM
 from converters.frameworks.keras import CONVERTER as KERAS
@@ -56,7 +56,7 @@ def test_an_environment_that_cannot_be_made_is_a_sentence_with_uvs_own_words(
     monkeypatch.setenv("UV_OFFLINE", "1")
     monkeypatch.setenv("UV_NO_CACHE", "1")
     with (
-        pytest.raises(RefusedError, match=r"the environment could not be made: .*keras"),
+        pytest.raises(UnavailableError, match=r"the environment could not be made: .*keras"),
         environments.environment(KERAS),
     ):
         pass
@@ -68,6 +68,9 @@ def test_a_uv_that_does_not_run_is_a_sentence(places: Path, monkeypatch: pytest.
     broken.write_text("#!/nowhere\n")
     broken.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(places.parent / "python"))
-    with pytest.raises(RefusedError, match=r"the environment could not be made: .*uv"), environments.environment(GLM):
+    with (
+        pytest.raises(UnavailableError, match=r"the environment could not be made: .*uv"),
+        environments.environment(GLM),
+    ):
         pass
     assert list(places.iterdir()) == []

@@ -228,6 +228,16 @@ def test_a_second_node_on_the_same_data_folder_is_told_so(node: RunningNode, tmp
     assert "--http HOST:PORT" in taken.stderr
 
 
+def test_a_node_that_is_started_with_what_is_no_model_says_which_file_once(tmp_path: Path) -> None:
+    page = tmp_path / "page.onnx"
+    page.write_text("<!DOCTYPE html><html></html>")
+    command = [sys.executable, "-m", "appliance.cli.main", "serve", page, "--data-dir", tmp_path / "data"]
+    fronts = ["--http", "127.0.0.1:0", "--grpc", "off", "--zmq", "off", "--mesh", "off"]
+    refused = subprocess.run([*command, *fronts], capture_output=True, text=True, check=False)
+    assert refused.returncode == 6
+    assert refused.stderr.count("page.onnx") == 1
+
+
 def test_why_says_what_became_of_a_call(ingle: Ingle, tmp_path: Path) -> None:
     ingle("deploy", plus(tmp_path / "plus.onnx", 1.0), "--name", "cli/why")
     called = ingle("call", "cli/why", "[1, 2, 3]", "--json").json

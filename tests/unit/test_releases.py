@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from appliance.cli.update_choice import check_newer
-from appliance.core.errors import RefusedError
+from appliance.core.errors import BadInputError, RefusedError
 from appliance.core.release import Build
 from appliance.security.releases import MAGIC, SEAL, SEAL_MAGIC, TRAILER, sign, verified
 from appliance.security.signatures import new_key, public_key, read_key
@@ -106,3 +106,11 @@ def test_an_older_one_is_taken_only_where_that_is_asked_for(
     else:
         with pytest.raises(RefusedError, match="--allow-downgrade"):
             check_newer(Build(*old), *new, allow_downgrade=False)
+
+
+def test_a_file_that_is_no_key_is_told_how_one_is_made(tmp_path: Path) -> None:
+    (tmp_path / "page").write_text("no key\n")
+    with pytest.raises(
+        BadInputError, match=r"page holds no private key .*: expected such as 'ingle pack --new-key FILE' makes"
+    ):
+        read_key(tmp_path / "page")
