@@ -554,6 +554,8 @@ def _reason(error: Exception) -> str:
     while cause is not None:
         if isinstance(cause, http.client.RemoteDisconnected):
             return "it was closed without an answer"
+        if isinstance(cause, http.client.BadStatusLine):
+            return "what came back is no HTTP: gRPC and ZeroMQ have ports of their own"
         if isinstance(cause, OSError) and cause.strerror:
             return cause.strerror
         cause = cause.__cause__ or cause.__context__

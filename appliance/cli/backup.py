@@ -27,7 +27,7 @@ def command(target: Target, file: Path) -> None:
     file = file.absolute()
     partial = file.with_name(f".{file.name}.{os.getpid()}.part")
     try:
-        with disk_faults(file.parent):
+        with disk_faults(file.parent, file=file):
             size_bytes = _write(target, partial)
             partial.rename(file)
             sync_folder(file.parent)

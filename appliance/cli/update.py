@@ -235,7 +235,7 @@ def _alone(old: Path) -> Iterator[None]:
 def stage(file: Path, old: Path) -> Path:
     """A copy of the file beside the old one, on the disk."""
     staged = old.with_name(f".{old.name}{STAGED_SUFFIX}")
-    with disk_faults(old.parent):
+    with disk_faults(old.parent, file=old):
         staged.unlink(missing_ok=True)
         try:
             shutil.copyfile(file, staged)

@@ -13,13 +13,18 @@ from appliance.core.errors import IngleError, UnavailableError
 
 
 @contextmanager
-def disk_faults(folder: Path) -> Iterator[None]:
-    """Says what the disk with `folder` cannot do: UnavailableError where it is full, IngleError for the rest."""
+def disk_faults(folder: Path, *, file: Path | None = None) -> Iterator[None]:
+    """Says what the disk with `folder` cannot do: UnavailableError where it is full, IngleError for the rest. `file` is
+    the one that its user named, where it is that and not the data folder which is written."""
     try:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise UnavailableError(f"the disk with {folder} is full: make room and try again") from error
+        if file is not None:
+            raise IngleError(
+                f"{file} cannot be written ({error.strerror}): expected a folder that is there and may be written"
+            ) from error
         where = error.filename or folder
         raise IngleError(f"the data folder failed at {where} ({error.strerror}): check its owner and disk") from error
 

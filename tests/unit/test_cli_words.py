@@ -86,8 +86,15 @@ def test_a_wrong_command_line_is_one_sentence_and_status_2(
     assert "Traceback" not in shown.err
 
 
-def test_a_connection_that_ends_without_an_answer_makes_one_think_of_tls(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (b"", "broke (it was closed without an answer): try again, or with https:// if"),
+        (b"\0\0\x1e\4\0\0\r\n", "broke (what came back is no HTTP: gRPC and ZeroMQ have ports of their own)"),
+    ],
+)
+def test_what_answers_in_another_protocol_makes_one_think_of_scheme_and_port(
+    answer: bytes, words: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         monkeypatch.setenv("INGLE_NODE", f"http://127.0.0.1:{server.getsockname()[1]}")
@@ -97,12 +104,21 @@ def test_a_connection_that_ends_without_an_answer_makes_one_think_of_tls(
             caller, _ = server.accept()
             with caller:
                 caller.recv(4096)
+                caller.sendall(answer)
 
         ending = threading.Thread(target=hang_up)
         ending.start()
         assert run(["models"]) == 5
         ending.join()
-    assert "broke (it was closed without an answer): try again, or with https:// if" in capsys.readouterr().err
+    assert words in capsys.readouterr().err
+
+
+def test_a_backup_to_where_nothing_can_be_written_is_not_blamed_on_the_data_folder(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("INGLE_NODE", "http://127.0.0.1:9")
+    assert run(["backup", str(tmp_path / "nowhere" / "all.tar")]) == 1
+    assert f"{tmp_path}/nowhere/all.tar cannot be written (No such file or directory): " in capsys.readouterr().err
 
 
 def test_no_node_is_status_5_with_what_to_do(
