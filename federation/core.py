@@ -52,6 +52,7 @@ WIDTH_S = 3600.0
 WIDTH_PROBES = 3  # one alone may have met others on its way
 WIDTH_APART_S = 1.0  # so that many new peers are not measured at once
 _STATE_ASKED_S = 0.5
+_STEADY_S = 1.0  # a link that ends sooner is sought at the next tick: so often at most, whatever ends it
 _WHOLE_STATE_S = 0.1
 
 
@@ -147,7 +148,10 @@ class MeshCore:
         """The link ended, whoever ended it."""
         member = self._membership.get(node_id)
         if member is not None and member.linked:
+            was_steady = now_s - member.linked_s >= _STEADY_S
             self._lose(member, now_s)
+            if was_steady and not member.leaving:
+                self._seek(member, now_s)  # it may live: callers of what it alone has wait for no tick
 
     # Events: messages.
 

@@ -74,6 +74,7 @@ class Member:
         self.leaving = False
         self.heard_s = now_s  # when it said something, or, without a link, when that ended
         self.owes_since_s: float | None = None  # when it was asked first what it has not answered
+        self.linked_s = now_s  # when the link began, or the last one did
         self.called_s = now_s  # when a call last went to it or came from it
         self.dials = 0
         self.dial_s = now_s
@@ -140,6 +141,8 @@ class Membership:
         verdict = compare_incarnations(member.incarnation, hello.incarnation, dead_s=member.unlinked_s(now_s))
         if verdict == "lower":
             return verdict
+        if not member.linked:
+            member.linked_s = now_s
         member.linked, member.heard_s, member.dials = True, now_s, 0
         member.owes_since_s, member.called_s = None, now_s
         member.incarnation = hello.incarnation

@@ -5,7 +5,7 @@ import pytest
 from federation.actions import Action, Cut, Dial, Fault, PeerChanged, Send
 from federation.core import TICK_S, MeshCore
 from federation.membership import MAX_PEERS, compare_incarnations, dial_again_s, standing_by_silence
-from federation.messages import PROTOCOL, Drain, Head, Hello, Introduction, Probe, Probed, Program
+from federation.messages import PROTOCOL, Drain, Head, Hello, Introduction, Probe, Probed, Program, StateAsked
 from federation.peer import PeerStanding
 from federation.settings import MeshSettings
 from tests.unit.mesh_network import UNIX_S, hello_of, introduction_of
@@ -232,6 +232,16 @@ def test_a_links_end_is_death_at_once(linked: Alone) -> None:
     linked.core.link_down(B, "reset", linked.now_s)
     assert linked.standing() == "dead"
     assert PeerChanged(B) in linked.core.take_actions()
+
+
+@pytest.mark.parametrize(("lived_s", "at_once"), [(5.0, True), (0.5, False)])
+def test_a_link_that_lived_is_sought_again_at_once(linked: Alone, lived_s: float, at_once: bool) -> None:
+    """What the peer alone has is not to be had meanwhile; a link that ends again and again is sought no more often."""
+    for _ in range(round(lived_s / 0.1)):
+        linked.pass_time(0.1)
+        linked.hear(B, StateAsked())
+    linked.core.link_down(B, "reset", linked.now_s)
+    assert any(isinstance(action, Dial) for action in linked.core.take_actions()) == at_once
 
 
 def test_a_draining_peer_is_told_so_and_forgotten_if_it_leaves(linked: Alone) -> None:
