@@ -49,12 +49,18 @@ def convert(job: Job, say: Callable[[str], None]) -> ConversionRecord:
             f"the model draws random numbers ({', '.join(drawn)}), so that no two of its answers are alike: take the "
         )
         notes = (*notes, words + "step out, or put the module into eval mode before it is exported")
+    opset = _opset(made.model)
+    if job.options.opset and opset != job.options.opset:
+        notes = (
+            *notes,
+            f"opset {job.options.opset} was asked for, and {converter.title} models come out in {opset} alone",
+        )
     record = ConversionRecord(
         format=job.detected.format,
         framework=converter.name,
         source_digest=source_digest(source),
         model_digest=file_digest(made.model),
-        opset=_opset(made.model),
+        opset=opset,
         libraries=_versions(converter),
         parity=checked.report,
         seconds=seconds,

@@ -155,7 +155,9 @@ def output_fault(output: OutputParity) -> str:
     rows = ", ".join(
         f"row {row.row} of run {row.run} ({row.original} became {row.converted})" for row in output.worst[:3]
     )
-    share = f"{output.rows_differ} of {output.rows} rows differ, by up to {output.max_absolute:.3g}"
+    share = f"{output.rows_differ} of {output.rows} rows differ"
+    if output.max_absolute:  # words differ by no number
+        share += f", by up to {output.max_absolute:.3g}"
     return f"output '{output.name}': {share}: {rows}"
 
 

@@ -43,6 +43,16 @@ def test_an_onnx_model_comes_out_with_a_newer_opset_and_the_same_answers(model: 
     assert not work.exists()
 
 
+def test_an_opset_that_a_converter_does_not_write_is_not_passed_over_in_silence(tmp_path: Path) -> None:
+    source = tmp_path / "model.csv"
+    source.write_text("# glm family=binomial link=logit\nterm,estimate\n(Intercept),-1\nage,0.5\n")
+    with isolation.workplace() as work:
+        folder = str(work / "bundle")
+        job = Job(source=str(source), detected=detect(source), framework="glm", folder=folder, options=Options(opset=9))
+        done = isolation.run(job, Limits(seconds=60))
+    assert any(note.startswith("opset 9 was asked for, and GLM models come out in ") for note in done.record.notes)
+
+
 def test_operators_that_changed_answer_alike_in_a_newer_opset(tmp_path: Path) -> None:
     """Softmax had another meaning then, and a sum's axes were an attribute."""
     x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["rows", 4, 6])

@@ -11,12 +11,14 @@ import pytest
 
 from appliance import client_answers as client
 from appliance.cli.call import OCTETS, as_accepted, guess_type
+from appliance.cli.conversions import output_fault
 from appliance.cli.logs import lines_since
 from appliance.cli.main import EXIT_CODES, VERBS, exit_code, run
 from appliance.cli.output import shape_words, size_words
 from appliance.cli.target import find, url_of
 from appliance.core.errors import ERRORS, UnavailableError
 from appliance.gateway import answers
+from converters.report import OutputParity, RowDifference
 
 README = Path(__file__).parents[2] / "README.md"
 
@@ -111,6 +113,15 @@ def test_what_answers_in_another_protocol_makes_one_think_of_scheme_and_port(
         assert run(["models"]) == 5
         ending.join()
     assert words in capsys.readouterr().err
+
+
+def test_rows_that_differ_in_a_word_differ_by_no_number() -> None:
+    worst = (RowDifference(run=0, row=19, error=0.0, original="pos", converted="neg"),)
+    label = OutputParity(name="label", dtype="BYTES", rows=75, labels_differ=1, rows_differ=1, worst=worst)
+    words = "output 'label': 1 of 75 rows differ"
+    assert output_fault(label) == f"{words}: row 19 of run 0 (pos became neg)"
+    number = msgspec.structs.replace(label, max_absolute=0.25)
+    assert output_fault(number) == f"{words}, by up to 0.25: row 19 of run 0 (pos became neg)"
 
 
 def test_a_backup_to_where_nothing_can_be_written_is_not_blamed_on_the_data_folder(

@@ -35,3 +35,8 @@ def test_an_input_is_told_as_it_is_declared_or_taken(
 ) -> None:
     manifest = declares({"name": "x", **declaration}) if declaration else declares()
     assert form_words(signature.inputs[0], signature, manifest) == words
+
+
+def test_a_state_is_told_to_be_one() -> None:
+    manifest = declares(state=[{"input": "x", "output": "y"}])
+    assert form_words(ROWS.inputs[0], ROWS, manifest) == "the sequence's state, from call to call"

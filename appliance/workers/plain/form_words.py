@@ -18,6 +18,8 @@ _COLUMNS = 20
 
 def form_words(spec: TensorSpec, signature: Signature, manifest: Manifest) -> str:
     """Such as `picture: RGB, stretched; a value is 0-255`; empty for numbers that go in as they are."""
+    if any(state.input == spec.name for state in manifest.state):
+        return "the sequence's state, from call to call"
     alone = [one.name for one in required_inputs(signature)] == [spec.name]
     guessed = guess(Kind.IMAGE, spec, manifest) if alone else None
     declared = guessed or manifest.declaration(spec.name)
