@@ -17,6 +17,8 @@ from converters.sklearn_targets import inverse
 if TYPE_CHECKING:
     from converters.sklearn_graph import Writer
 
+LEAST_SHARE = 1e-12  # what sklearn.calibration adds to a probability before its logarithm
+
 
 def _transformed_target(writer: "Writer", model: Any, table: Table) -> Outputs:
     value = writer.outputs(model.regressor_, table)["variable"]
@@ -112,15 +114,21 @@ def _calibrated_classifier(writer: "Writer", model: Any, table: Table) -> Output
 
 
 def _calibrated(writer: "Writer", one: Any, table: Table) -> str:
-    require(one.method in ("sigmoid", "isotonic"), f"CalibratedClassifierCV(method={one.method!r}) around such a "
-            "model is not converted: use 'sigmoid' or 'isotonic'")  # fmt: skip
+    require(one.method in ("sigmoid", "isotonic", "temperature"), f"CalibratedClassifierCV(method={one.method!r}) is "
+            "not known: use 'sigmoid' or 'isotonic'")  # fmt: skip
     graph, count = table.graph, len(one.classes)
     require(len(one.estimator.classes_) == count, "a calibrated classifier did not see all classes in each fold")
     if hasattr(one.estimator, "decision_function"):
         scores = writer.decision(one.estimator, table)
     else:
         scores = writer.probabilities(one.estimator, table)
+        if one.method == "temperature":
+            least = graph.constant(np.array(LEAST_SHARE))
+            return _tempered(one, graph.node("Log", graph.node("Add", scores, least)), table)
         scores = scores if count > 2 else writer.last(table, scores)
+    if one.method == "temperature":
+        logits = graph.node("Concat", graph.node("Neg", scores), scores, axis=1) if count == 2 else scores
+        return _tempered(one, logits, table)
     made = []
     for at, calibrator in enumerate(one.calibrators):
         score = graph.node("Gather", scores, graph.constant(np.array([at], np.int64)), axis=1)
@@ -132,6 +140,11 @@ def _calibrated(writer: "Writer", one: Any, table: Table) -> str:
     nothing = graph.node("Equal", total, graph.constant(np.array(0.0)))
     least = graph.node("Where", nothing, graph.constant(np.array(1.0)), total)
     return graph.node("Where", nothing, graph.constant(np.array(1 / count)), graph.node("Div", wide, least))
+
+
+def _tempered(one: Any, logits: str, table: Table) -> str:
+    scaled = table.graph.node("Mul", logits, table.graph.constant(np.array(float(one.calibrators[0].beta_))))
+    return table.graph.node("Softmax", scaled, axis=1)
 
 
 def _calibration(calibrator: Any, score: str, table: Table) -> str:

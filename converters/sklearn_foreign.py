@@ -72,6 +72,8 @@ def _round_thresholds(model: Any) -> None:
             for predictor in stage:
                 predictor.nodes["num_threshold"] = single_below(predictor.nodes["num_threshold"])
         if hasattr(part, "flatten_transform"):
+            if isinstance(part.weights, list):
+                part.weights = np.array(part.weights)  # which skl2onnx sums by their method
             part.flatten_transform = False  # it concerns transform() alone, and skl2onnx refuses it
         if type(part).__name__ == "KBinsDiscretizer" and part.encode == "onehot":
             part.encode = "onehot-dense"  # the same numbers, which ONNX has no sparse form of

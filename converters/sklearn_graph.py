@@ -21,8 +21,9 @@ from converters import (
 from converters.converter import require
 from converters.sklearn_boosters import Outputs
 from converters.sklearn_composed import COMPOSED
+from converters.sklearn_imputers import is_missing
 from converters.sklearn_inputs import parts
-from converters.sklearn_steps import frequencies, is_missing, places_of, writer_of
+from converters.sklearn_steps import frequencies, places_of, writer_of
 from converters.sklearn_table import Block, Table
 
 SINGLE = ("Forest", "ExtraTree", "DecisionTree", "GradientBoosting")  # of scikit-learn's: they read single precision
@@ -112,6 +113,8 @@ class Writer:
             return self._imputed(part, table)
         if hasattr(part, "best_estimator_"):
             return self.transformed(part.best_estimator_, table)
+        if name == "FrozenEstimator":
+            return self.transformed(part.estimator, table)
         writer = writer_of(part)
         return writer(part, table) if writer is not None else self._foreign_table(part, table)
 
@@ -198,6 +201,8 @@ class Writer:
                 for _, step in model.steps[:-1]:
                     table = self.transformed(step, table)
                 model = model.steps[-1][1]
+            elif type(model).__name__ == "FrozenEstimator":
+                model = model.estimator
             else:
                 return model, table
 

@@ -122,6 +122,8 @@ def _fronts(model: Any) -> Iterator[Any]:
         inner = [step for _, step in model.steps if step is not None and not isinstance(step, str)][:1]
     elif hasattr(model, "best_estimator_"):
         inner = [model.best_estimator_]
+    elif name == "FrozenEstimator":
+        inner = [model.estimator]
     elif hasattr(model, "transformer_list"):
         inner = [step for _, step in model.transformer_list if not isinstance(step, str)]
     elif any(word in name for word in AROUND):

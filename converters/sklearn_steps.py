@@ -3,16 +3,16 @@
 In the process of a conversion alone. What is not here skl2onnx writes (sklearn_foreign.py).
 """
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from converters import sklearn_maps
+from converters import sklearn_imputers, sklearn_maps, sklearn_splines
 from converters.converter import require
-from converters.sklearn_table import Block, Table, code_of, interpolated, looked_up, ones_like
+from converters.sklearn_imputers import is_missing_word
+from converters.sklearn_table import Block, Table, code_of, interpolated, looked_up, ones_like, reached
 
 Writer = Callable[[Any, Table], Table]
 
@@ -105,40 +105,6 @@ def _binarizer(part: Any, table: Table) -> Table:
     return _wide(table, table.graph.cast(above, np.float64), table.width)
 
 
-def is_missing_word(value: Any) -> bool:
-    return value is None or value != value
-
-
-def is_missing(table: Table, column: Block, missing: Any) -> str:
-    """[rows, 1]: whether a cell is what stands for a missing one."""
-    graph = table.graph
-    if column.is_text:
-        word = "" if is_missing_word(missing) else str(missing)
-        return graph.node("Equal", column.value, graph.constant(np.array([word], object)))
-    if is_missing_word(missing):
-        return graph.node("IsNaN", column.value)
-    return graph.node("Equal", column.value, _constant(table, float(missing)))
-
-
-def _simple_imputer(part: Any, table: Table) -> Table:
-    made = []
-    for column, fill in zip(table.columns(), part.statistics_, strict=True):
-        if is_missing_word(fill) and not (part.strategy == "constant" or part.keep_empty_features):
-            continue  # a column that had nothing to learn of is dropped
-        number = fill if column.is_text or not is_missing_word(fill) else 0.0
-        value = table.graph.constant(np.array([str(fill)], object)) if column.is_text else _constant(table, number)
-        filled = table.graph.node("Where", is_missing(table, column, part.missing_values), value, column.value)
-        made.append(Block(filled, 1, column.is_text))
-    indicated = _missing_indicator(part.indicator_, table).blocks if part.add_indicator else ()
-    return table.of(*made, *indicated)
-
-
-def _missing_indicator(part: Any, table: Table) -> Table:
-    columns = [table.column(int(place)) for place in part.features_]
-    flags = [table.graph.cast(is_missing(table, column, part.missing_values), np.float64) for column in columns]
-    return table.of(*(Block(flag, 1) for flag in flags))
-
-
 def _one_hot(part: Any, table: Table) -> Table:
     made = []
     for at, (column, categories) in enumerate(zip(table.columns(), part.categories_, strict=True)):
@@ -193,7 +159,7 @@ def _target(part: Any, table: Table) -> Table:
 def _bins(part: Any, table: Table) -> Table:
     graph, made = table.graph, []
     for column, edges, count in zip(table.columns(), part.bin_edges_, part.n_bins_, strict=True):
-        place = graph.cast(_reached(table, column.value, np.asarray(edges[1:-1], np.float64)), np.float64)
+        place = graph.cast(reached(table, column.value, np.asarray(edges[1:-1], np.float64)), np.float64)
         if part.encode != "ordinal":
             numbers = _constant(table, np.arange(int(count)).reshape(1, -1))
             place = graph.cast(graph.node("Equal", place, numbers), np.float64)
@@ -270,40 +236,6 @@ def _horner(table: Table, x: str, coefficients: Sequence[float]) -> str:
     return value
 
 
-def _spline(part: Any, table: Table) -> Table:
-    """Each piece between two knots is a polynomial; beyond the last ones the first and last pieces, or their ends."""
-    require(part.extrapolation in ("constant", "continue", "error"),
-            f"SplineTransformer(extrapolation={part.extrapolation!r}) is not converted: use 'constant'")  # fmt: skip
-    graph, made = table.graph, []
-    for column, spline in zip(table.columns(), part.bsplines_, strict=True):
-        degree, knots = spline.k, np.asarray(spline.t, np.float64)
-        low, high = knots[degree], knots[-degree - 1]
-        inner = np.unique(knots[(knots >= low) & (knots <= high)])
-        x = column.value
-        if part.extrapolation != "continue":
-            x = graph.node("Max", graph.node("Min", x, _constant(table, high)), _constant(table, low))
-        piece = _reached(table, x, inner[1:-1])
-        along = graph.node("Sub", x, looked_up(graph, piece, inner[:-1]))
-        flat = graph.node("Squeeze", piece, graph.constant(np.array([1], np.int64)))
-        width = spline.c.shape[1] - (0 if part.include_bias else 1)
-        value = _constant(table, np.zeros((1, width)))
-        for power in range(degree, -1, -1):
-            coefficients = spline(inner[:-1], nu=power)[:, :width] / math.factorial(power)
-            rows = graph.node("Gather", _constant(table, coefficients), flat, axis=0)
-            value = graph.node("Add", graph.node("Mul", value, along), rows)
-        made.append(Block(value, width))
-    return table.of(*made)
-
-
-def _reached(table: Table, x: str, edges: NDArray[np.float64]) -> str:
-    """[rows, 1]: how many of the edges a number is at or beyond."""
-    graph = table.graph
-    if not len(edges):
-        return graph.cast(graph.node("Mul", ones_like(graph, x, np.float64), _constant(table, 0.0)), np.int64)
-    reached = graph.cast(graph.node("GreaterOrEqual", x, _constant(table, edges.reshape(1, -1))), np.int64)
-    return graph.node("ReduceSum", reached, graph.constant(np.array([1], np.int64)), keepdims=1)
-
-
 def _polynomial(part: Any, table: Table) -> Table:
     """Each output is a product of as many columns as the degree, ones among them."""
     graph, width = table.graph, table.width
@@ -370,9 +302,10 @@ def _selection(part: Any, table: Table) -> Table:
 
 WRITERS: dict[str, Writer] = {
     "StandardScaler": _standard, "RobustScaler": _robust, "MinMaxScaler": _min_max, "MaxAbsScaler": _max_abs,
-    "Binarizer": _binarizer, "SimpleImputer": _simple_imputer, "MissingIndicator": _missing_indicator,
+    "Binarizer": _binarizer, "SimpleImputer": sklearn_imputers.simple,
+    "MissingIndicator": sklearn_imputers.indicated, "KNNImputer": sklearn_imputers.by_neighbours,
     "OneHotEncoder": _one_hot, "OrdinalEncoder": _ordinal, "TargetEncoder": _target, "KBinsDiscretizer": _bins,
-    "QuantileTransformer": _quantiles, "SplineTransformer": _spline, "PowerTransformer": _power,
+    "QuantileTransformer": _quantiles, "SplineTransformer": sklearn_splines.written, "PowerTransformer": _power,
     "FunctionTransformer": _function, "PolynomialFeatures": _polynomial,
     "TfidfTransformer": frequencies,
 }  # fmt: skip

@@ -142,3 +142,13 @@ def interpolated(graph: Graph, x: str, known: NDArray[np.float64], values: NDArr
     finite = graph.node("Not", graph.node("IsNaN", x))
     still = graph.node("Where", graph.node("And", flat, finite), graph.constant(np.array(0.0)), beyond)
     return graph.node("Add", graph.node("Mul", looked_up(graph, count, rises), still), looked_up(graph, count, heights))
+
+
+def reached(table: Table, x: str, edges: NDArray[np.float64]) -> str:
+    """[rows, 1]: how many of the edges a number is at or beyond."""
+    graph = table.graph
+    if not len(edges):
+        zero = graph.node("Mul", ones_like(graph, x, np.float64), graph.constant(np.array(0.0)))
+        return graph.cast(zero, np.int64)
+    beyond = graph.cast(graph.node("GreaterOrEqual", x, graph.constant(edges.reshape(1, -1))), np.int64)
+    return graph.node("ReduceSum", beyond, graph.constant(np.array([1], np.int64)), keepdims=1)

@@ -38,7 +38,11 @@ UNKNOWN = {
     "DictVectorizer": "give the columns as a table, and use OneHotEncoder within a ColumnTransformer",
     "GaussianProcessClassifier": "use SVC(probability=True), or a GaussianProcessRegressor",
     "RadiusNeighborsClassifier": "use KNeighborsClassifier",
-    "KNNImputer": "use SimpleImputer, or IterativeImputer",
+    "FeatureHasher": "give the columns as a table, and use OneHotEncoder within a ColumnTransformer",
+    "NMF": "its transform() searches for each row's factors: use TruncatedSVD or PCA, or do it in front of the model",
+    "MiniBatchNMF": "its transform() searches for each row's factors: use TruncatedSVD or PCA, or do it in front",
+    "LatentDirichletAllocation": "its transform() iterates until a text's topics are steady: use TruncatedSVD behind a "
+    "TfidfVectorizer, or do it in front",
 }
 
 

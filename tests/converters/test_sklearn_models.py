@@ -34,6 +34,7 @@ from sklearn import (  # noqa: E402
     kernel_ridge,
     linear_model,
     multiclass,
+    naive_bayes,
     neighbors,
     neural_network,
     preprocessing,
@@ -66,6 +67,10 @@ MODELS: dict[str, tuple[Any, str]] = {
     "neighbours in a sparse matrix": (
         make_pipeline(make_union(preprocessing.StandardScaler(), preprocessing.KBinsDiscretizer(4)),
                       neighbors.KNeighborsRegressor(3)), "number"),
+    "a soft vote with weights": (
+        ensemble.VotingClassifier([("a", LOGISTIC), ("b", naive_bayes.GaussianNB())], voting="soft", weights=[2, 1]),
+        "words"),
+    "calibration by temperature": (calibration.CalibratedClassifierCV(LOGISTIC, method="temperature"), "two"),
     "the nearest centroid": (neighbors.NearestCentroid(), "words"),
     "mean shift": (cluster.MeanShift(bandwidth=2.0, bin_seeding=True), "none"),
     "affinity propagation": (cluster.AffinityPropagation(random_state=0), "none"),
@@ -204,7 +209,6 @@ def test_a_model_that_keeps_a_sparse_matrix_answers_alike(last: Any, tmp_path: P
         (gaussian_process.GaussianProcessClassifier(), "SVC"),
         (neighbors.RadiusNeighborsClassifier(9.0), "KNeighborsClassifier"),
         (dummy.DummyClassifier(strategy="stratified"), "prior"),
-        (calibration.CalibratedClassifierCV(linear_model.LogisticRegression(), method="temperature"), "sigmoid"),
         (neighbors.NearestCentroid(metric="manhattan"), "LinearDiscriminantAnalysis"),
         (make_pipeline(kernel_approximation.Nystroem("laplacian", n_components=9), LOGISTIC), "rbf"),
     ],

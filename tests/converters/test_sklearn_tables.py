@@ -20,9 +20,11 @@ joblib = pytest.importorskip("joblib", reason=reason)
 from sklearn import (  # noqa: E402
     calibration,
     compose,
+    decomposition,
     ensemble,
     feature_extraction,
     feature_selection,
+    frozen,
     impute,
     linear_model,
     model_selection,
@@ -131,6 +133,31 @@ STEPS = {
     ),
     "bins": columns(make_pipeline(impute.SimpleImputer(), preprocessing.KBinsDiscretizer(5))),
     "splines": columns(make_pipeline(impute.SimpleImputer(), preprocessing.SplineTransformer(n_knots=4))),
+    "splines, straight on": columns(
+        make_pipeline(impute.SimpleImputer(), preprocessing.SplineTransformer(extrapolation="linear"))
+    ),
+    "splines, again and again": columns(
+        make_pipeline(impute.SimpleImputer(), preprocessing.SplineTransformer(extrapolation="periodic"))
+    ),
+    "missing values of neighbours": compose.ColumnTransformer(
+        [
+            (
+                "numbers",
+                make_pipeline(preprocessing.StandardScaler(), impute.KNNImputer(n_neighbors=3, add_indicator=True)),
+                ["age", "spent", "since"],
+            )
+        ]
+    ),
+    "missing values of neighbours by distance": compose.ColumnTransformer(
+        [
+            (
+                "numbers",
+                make_pipeline(preprocessing.StandardScaler(), impute.KNNImputer(weights="distance")),
+                ["age", "spent", "since"],
+            )
+        ]
+    ),
+    "frozen": frozen.FrozenEstimator(columns().fit(customers())),
     "products": columns(make_pipeline(NUMBERS, preprocessing.PolynomialFeatures(3))),
     "logarithms": columns(make_pipeline(impute.SimpleImputer(), preprocessing.FunctionTransformer(np.log1p))),
     "powers": columns(make_pipeline(impute.SimpleImputer(), preprocessing.PowerTransformer())),
@@ -206,6 +233,13 @@ OF_MODELS: dict[str, tuple[Any, str]] = {
     ),
     "calibration, isotonic": (
         calibration.CalibratedClassifierCV(make_pipeline(columns(), FOREST), method="isotonic", cv=2), "words"
+    ),
+    "calibration, temperature": (
+        calibration.CalibratedClassifierCV(make_pipeline(columns(), svm.LinearSVC()), method="temperature", cv=2),
+        "words",
+    ),
+    "calibration, temperature of a forest": (
+        calibration.CalibratedClassifierCV(make_pipeline(columns(), FOREST), method="temperature", cv=2), "class"
     ),
     "a threshold that was tuned": (
         model_selection.TunedThresholdClassifierCV(make_pipeline(columns(), LOGISTIC), cv=2), "class"
@@ -378,7 +412,9 @@ def test_quantiles_of_a_sparse_matrix_are_refused_with_a_way_out(tmp_path: Path)
 @pytest.mark.parametrize(
     ("step", "way_out"),
     [
-        (impute.KNNImputer(), "SimpleImputer"),
+        (decomposition.NMF(2), "TruncatedSVD"),
+        (decomposition.LatentDirichletAllocation(2), "TruncatedSVD"),
+        (feature_extraction.FeatureHasher(4), "OneHotEncoder"),
         (preprocessing.FunctionTransformer(np.deg2rad), "log1p"),
     ],
     ids=lambda part: type(part).__name__,
