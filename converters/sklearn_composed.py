@@ -259,6 +259,32 @@ def _one_vs_rest(writer: "Writer", model: Any, table: Table) -> Outputs:
     return {"label": chosen(table, model.classes_, sure), "probabilities": shown}
 
 
+def _one_vs_one(writer: "Writer", model: Any, table: Table) -> Outputs:
+    """Each pair's model has a vote; how sure all are of a class decides between as many votes."""
+    graph, count = table.graph, len(model.classes_)
+    votes, sums = [""] * count, [""] * count
+    pairs = [(i, j) for i in range(count) for j in range(i + 1, count)]
+    subsets = getattr(model, "pairwise_indices_", None)
+    require(subsets is None, "OneVsOneClassifier over a kernel matrix that is given (precomputed) is not converted")
+    for (first, second), one in zip(pairs, model.estimators_, strict=True):
+        label = graph.node("Reshape", writer.outputs(one, table)["label"], graph.constant(np.array([-1, 1], np.int64)))
+        for_second, sure = graph.cast(label, np.float64), _of_second(writer, one, table)
+        for_first = graph.node("Sub", graph.constant(np.array(1.0)), for_second)
+        for at, vote, by in ((first, for_first, graph.node("Neg", sure)), (second, for_second, sure)):
+            votes[at] = graph.node("Add", votes[at], vote) if votes[at] else vote
+            sums[at] = graph.node("Add", sums[at], by) if sums[at] else by
+    total = graph.node("Concat", *sums, axis=1)
+    most = graph.node("Mul", graph.constant(np.array(3.0)), graph.node("Add", graph.node("Abs", total), graph.constant(
+        np.array(1.0))))  # fmt: skip
+    shown = graph.node("Add", graph.node("Concat", *votes, axis=1), graph.node("Div", total, most))
+    if count > 2:
+        return {"label": chosen(table, model.classes_, shown), "probabilities": shown}
+    raw = writer.last(table, shown)
+    least = graph.constant(np.array(0.0 if hasattr(model.estimators_[0], "decision_function") else 0.5))
+    label = by_sign(table, model.classes_, graph.node("Sub", raw, least), "Greater")
+    return {"label": label, "probabilities": graph.node("Concat", graph.node("Neg", raw), raw, axis=1)}
+
+
 def _output_code(writer: "Writer", model: Any, table: Table) -> Outputs:
     """Each model says one bit of a class's code; the nearest code is the class."""
     said = table.graph.node("Concat", *(_of_second(writer, one, table) for one in model.estimators_), axis=1)
@@ -283,5 +309,6 @@ COMPOSED: dict[str, Callable[["Writer", Any, Table], Outputs]] = {
     "BaggingRegressor": _bagging_regressor,
     "SelfTrainingClassifier": _self_training,
     "OneVsRestClassifier": _one_vs_rest,
+    "OneVsOneClassifier": _one_vs_one,
     "OutputCodeClassifier": _output_code,
 }

@@ -37,6 +37,7 @@ ALWAYS = (
     "ColumnTransformer", "IterativeImputer", "TransformedTargetRegressor", "FixedThresholdClassifier",
     "TunedThresholdClassifierCV", "MultiOutputClassifier", "ClassifierChain", "RegressorChain", "BaggingClassifier",
     "BaggingRegressor", "SelfTrainingClassifier", "OutputCodeClassifier", "OneVsRestClassifier",
+    "OneVsOneClassifier",
 )  # fmt: skip
 
 

@@ -82,6 +82,36 @@ def _fourier(part: Any, table: Table) -> Table:
     return table.of(Block(waves, part.n_components))
 
 
+def _skewed(part: Any, table: Table) -> Table:
+    graph = table.graph
+    logs = graph.node("Log", graph.node("Add", table.matrix(), number(graph, part.skewedness)))
+    turned = graph.node("Add", products(graph, logs, part.random_weights_.T), number(
+        graph, part.random_offset_ + np.pi / 2))  # fmt: skip
+    waves = graph.node("Mul", graph.node("Sin", turned), number(graph, (2.0 / part.n_components) ** 0.5))
+    return table.of(Block(waves, part.n_components))
+
+
+def _additive(part: Any, table: Table) -> Table:
+    graph, x, zero = table.graph, table.matrix(), number(table.graph, 0.0)
+    interval = part.sample_interval or {1: 0.8, 2: 0.5, 3: 0.4}[part.sample_steps]
+    none = graph.node("Equal", x, zero)
+    log = graph.node("Log", graph.node("Where", none, number(graph, 1.0), x))
+    made = [graph.node("Sqrt", graph.node("Mul", x, number(graph, interval)))]
+    for step in range(1, part.sample_steps):
+        share = 2 * interval / np.cosh(np.pi * step * interval)
+        size = graph.node("Sqrt", graph.node("Mul", x, number(graph, share)))
+        for shift in (np.pi / 2, 0.0):  # the cosine, the sine
+            angle = graph.node("Add", graph.node("Mul", log, number(graph, step * interval)), number(graph, shift))
+            made.append(graph.node("Mul", size, graph.node("Sin", angle)))
+    return table.of(*(Block(value, table.width) for value in made))
+
+
+def _hidden(part: Any, table: Table) -> Table:
+    graph, weights = table.graph, np.asarray(part.components_, np.float64)
+    sums = graph.node("Add", products(graph, table.matrix(), weights), number(graph, part.intercept_hidden_))
+    return table.of(Block(graph.node("Sigmoid", sums), len(weights)))
+
+
 def _normalizer(part: Any, table: Table) -> Table:
     least = 0.0 if table.is_sparse else np.nextafter(TINY, 0.0)
     return table.of(Block(of_length_one(table.graph, table.matrix(), part.norm, least), table.width))
@@ -92,4 +122,5 @@ WRITERS = {
     "GaussianRandomProjection": _projection, "SparseRandomProjection": _projection,
     "FeatureAgglomeration": _agglomerated, "Nystroem": _nystroem, "RBFSampler": _fourier, "Normalizer": _normalizer,
     "KernelPCA": _kernel_components, "KMeans": _distances, "MiniBatchKMeans": _distances,
+    "SkewedChi2Sampler": _skewed, "AdditiveChi2Sampler": _additive, "BernoulliRBM": _hidden,
 }  # fmt: skip

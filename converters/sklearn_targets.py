@@ -15,6 +15,10 @@ from converters.sklearn_table import Block, Table, interpolated
 
 def inverse(part: Any, table: Table) -> Table:
     """What the transformer of a target undoes."""
+    if hasattr(part, "steps"):
+        for _, step in reversed(part.steps):
+            table = table if step is None or isinstance(step, str) else inverse(step, table)
+        return table
     graph, name, value = table.graph, type(part).__name__, table.matrix()
     if name == "FunctionTransformer":
         func = part.inverse_func

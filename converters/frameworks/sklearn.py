@@ -41,6 +41,8 @@ UNKNOWN = {
     "FeatureHasher": "give the columns as a table, and use OneHotEncoder within a ColumnTransformer",
     "NMF": "its transform() searches for each row's factors: use TruncatedSVD or PCA, or do it in front of the model",
     "MiniBatchNMF": "its transform() searches for each row's factors: use TruncatedSVD or PCA, or do it in front",
+    "SparsePCA": "scikit-learn's own does not answer a single row: use PCA",
+    "MiniBatchSparsePCA": "scikit-learn's own does not answer a single row: use PCA",
     "LatentDirichletAllocation": "its transform() iterates until a text's topics are steady: use TruncatedSVD behind a "
     "TfidfVectorizer, or do it in front",
 }

@@ -70,6 +70,12 @@ MODELS: dict[str, tuple[Any, str]] = {
     "a soft vote with weights": (
         ensemble.VotingClassifier([("a", LOGISTIC), ("b", naive_bayes.GaussianNB())], voting="soft", weights=[2, 1]),
         "words"),
+    "one against one, lines": (multiclass.OneVsOneClassifier(LOGISTIC), "words"),
+    "one against one, trees": (multiclass.OneVsOneClassifier(tree.DecisionTreeClassifier(max_depth=3)), "four"),
+    "one against one, two classes": (multiclass.OneVsOneClassifier(naive_bayes.GaussianNB()), "two"),
+    "a target, scaled twice": (
+        compose.TransformedTargetRegressor(linear_model.Ridge(), transformer=make_pipeline(
+            preprocessing.StandardScaler(), preprocessing.PowerTransformer())), "number"),
     "calibration by temperature": (calibration.CalibratedClassifierCV(LOGISTIC, method="temperature"), "two"),
     "the nearest centroid": (neighbors.NearestCentroid(), "words"),
     "mean shift": (cluster.MeanShift(bandwidth=2.0, bin_seeding=True), "none"),
@@ -176,6 +182,18 @@ def test_a_map_in_front_of_a_model_answers_alike(step: Any, tmp_path: Path) -> N
     answers_alike(model, made_of(model, tmp_path, f"{step} → LogisticRegression").run({"input": ROWS}), ROWS)
 
 
+POSITIVE_MAPS = [
+    kernel_approximation.AdditiveChi2Sampler(sample_steps=3), neural_network.BernoulliRBM(4, random_state=0),
+    kernel_approximation.SkewedChi2Sampler(n_components=9, random_state=0),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("step", POSITIVE_MAPS, ids=str)
+def test_a_map_of_positive_numbers_answers_alike(step: Any, tmp_path: Path) -> None:
+    model = make_pipeline(preprocessing.MinMaxScaler(clip=True), step, LOGISTIC).fit(TABLE, CLASSES)
+    answers_alike(model, made_of(model, tmp_path, f"{step} → LogisticRegression").run({"input": ROWS}), ROWS)
+
+
 def test_an_isotonic_regression_answers_alike_within_and_beyond(tmp_path: Path) -> None:
     for beyond in ("clip", "nan"):
         model = isotonic.IsotonicRegression(out_of_bounds=beyond).fit(TABLE[:, 0], NUMBERS)
@@ -209,6 +227,7 @@ def test_a_model_that_keeps_a_sparse_matrix_answers_alike(last: Any, tmp_path: P
         (gaussian_process.GaussianProcessClassifier(), "SVC"),
         (neighbors.RadiusNeighborsClassifier(9.0), "KNeighborsClassifier"),
         (dummy.DummyClassifier(strategy="stratified"), "prior"),
+        (make_pipeline(decomposition.SparsePCA(2, max_iter=9), LOGISTIC), "PCA"),
         (neighbors.NearestCentroid(metric="manhattan"), "LinearDiscriminantAnalysis"),
         (make_pipeline(kernel_approximation.Nystroem("laplacian", n_components=9), LOGISTIC), "rbf"),
     ],
