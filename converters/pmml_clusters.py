@@ -6,6 +6,7 @@ Source: PMML 4.4, dmg.org (ClusteringModel).
 from xml.etree import ElementTree
 
 from appliance.core.errors import RefusedError
+from converters.pmml_fields import number
 from converters.pmml_model import Clusters
 
 Element = ElementTree.Element
@@ -27,9 +28,11 @@ def read_clusters(element: Element) -> Clusters:
     if element.find("MissingValueWeights") is not None:
         raise RefusedError("clusters with MissingValueWeights are not converted: take them out")
     clusters = element.findall("Cluster")
-    centers = tuple(tuple(map(float, (cluster.findtext("Array") or "").split())) for cluster in clusters)
+    centers = tuple(
+        tuple(number(text, "Array") for text in (cluster.findtext("Array") or "").split()) for cluster in clusters
+    )
     names = tuple(cluster.get("id") or str(index) for index, cluster in enumerate(clusters, 1))
     if not centers or any(len(center) != len(fields) for center in centers):
         raise RefusedError("the clusters' centres do not go with the fields")
-    weights = tuple(float(field.get("fieldWeight", 1.0)) for field in fields)
+    weights = tuple(number(field.get("fieldWeight", "1"), "fieldWeight") for field in fields)
     return Clusters(kind, tuple(field.get("field", "") for field in fields), weights, names, centers)

@@ -52,11 +52,13 @@ class Expression(NamedTuple):
 
 
 class Derived(NamedTuple):
-    """A field that is made of others; `kind`: integer, float, double or text. A truth is the text `true` or `false`."""
+    """A field that is made of others (`of`); `kind`: integer, float, double or text. A truth is the text `true` or
+    `false`."""
 
     name: str
     kind: str
     expression: Expression
+    of: frozenset[str]
 
 
 def walked_expression(expression: Expression) -> Iterator[Expression]:
@@ -67,17 +69,12 @@ def walked_expression(expression: Expression) -> Iterator[Expression]:
         stack.extend(item.parts)
 
 
-def looked_at(derived: Derived) -> set[str]:
-    """The fields that it is made of."""
-    return {item.field for item in walked_expression(derived.expression) if item.operation == "field"}
-
-
 def needed(derived: Sequence[Derived], names: set[str]) -> tuple[Derived, ...]:
     """Those that `names` are, or are made of; in their order, in which one comes after what it is made of."""
     wanted = set(names)
     for one in reversed(derived):
         if one.name in wanted:
-            wanted |= looked_at(one)
+            wanted |= one.of
     return tuple(one for one in derived if one.name in wanted)
 
 
@@ -89,6 +86,7 @@ class Deriving:
         self.derived: dict[str, Derived] = {}
         self._functions = functions
         self._parts = 0
+        self._sizes: dict[int, tuple[Expression, int]] = {}
 
     def add(self, element: Element) -> None:
         """A DerivedField. Raises RefusedError where it is made in a way that is not converted."""
@@ -97,9 +95,11 @@ class Deriving:
         if not name or len(body) != 1:
             raise RefusedError(f"the derived field '{name[:60]}' is not made by one expression")
         try:
-            found = Derived(name, *self._cast(self._read(body[0], {}, dtype), dtype))
+            kind, expression = self._cast(self._read(body[0], {}, dtype), dtype)
         except RefusedError as error:
             raise RefusedError(f"the derived field '{name[:60]}': {error}") from None
+        of = frozenset(item.field for item in walked_expression(expression) if item.operation == "field")
+        found = Derived(name, kind, expression, of)
         if self.derived.get(name, found) != found or (name in self.kinds and name not in self.derived):
             raise RefusedError(f"two fields have the name '{name[:60]}': give the derived one another")
         self.derived[name], self.kinds[name] = found, found.kind
@@ -117,9 +117,18 @@ class Deriving:
 
     def _read(self, element: Element, given: Mapping[str, Expression], dtype: str = "", depth: int = 0) -> Expression:
         """`given`: the parameters of the function that the expression is in."""
+        if depth > MAX_DEPTH:
+            raise RefusedError(f"expressions more than {MAX_DEPTH} deep are not converted")
+        found = self._read_one(element, given, dtype, depth)
+        # Parameters stand in several places: what is small as it is written may be large.
+        size = 1 + sum(self._sizes.get(id(part), (None, 1))[1] for part in found.parts)
+        self._sizes[id(found)] = found, size
         self._parts += 1
-        if depth > MAX_DEPTH or self._parts > MAX_PARTS:
-            raise RefusedError(f"expressions of more than {MAX_PARTS} parts, or {MAX_DEPTH} deep, are not converted")
+        if max(self._parts, size) > MAX_PARTS:
+            raise RefusedError(f"expressions of more than {MAX_PARTS} parts are not converted")
+        return found
+
+    def _read_one(self, element: Element, given: Mapping[str, Expression], dtype: str, depth: int) -> Expression:
         readers: dict[str, Any] = {
             "FieldRef": self._field, "NormContinuous": self._norm, "NormDiscrete": self._indicator,
             "Discretize": self._discretize, "MapValues": self._map,
@@ -269,6 +278,8 @@ def _typed_surely(text: str, kind: str) -> Value:
     if kind == "truth":
         return float(text == "true")
     found = text if kind == "text" else number(text, "value")
+    if found != found:
+        raise RefusedError("NaN stands for a number, which is not converted: write a missing value as one")
     if kind == "integer" and not float(found).is_integer():
         raise RefusedError(f"'{text[:40]}' is no whole number")
     return found

@@ -7,7 +7,7 @@ import math
 from typing import NamedTuple
 
 from converters.column_graph import ColumnGraph
-from converters.pmml_derived import Derived, Expression, Value, looked_at
+from converters.pmml_derived import Derived, Expression, Value
 
 _OPERATORS = {
     "+": "Add", "-": "Sub", "*": "Mul", "/": "Div", "pow": "Pow", "abs": "Abs", "exp": "Exp", "sqrt": "Sqrt",
@@ -40,7 +40,7 @@ class DerivedGraph:
             value = g.node("Where", g.node("IsNaN", value), g.value("", "BYTES"), text)
         elif derived.kind == "float":
             value = self._single(value)
-        self._named[derived.name] = value if looked_at(derived) else self._column(value)
+        self._named[derived.name] = value if derived.of else self._column(value)
         if invalid:
             self.invalid[derived.name] = invalid
 

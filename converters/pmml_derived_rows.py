@@ -7,7 +7,7 @@ from typing import Final
 
 import numpy as np
 
-from converters.pmml_derived import Derived, Expression, Value, looked_at
+from converters.pmml_derived import Derived, Expression, Value
 from converters.pmml_fields import InvalidValueError
 
 
@@ -22,7 +22,7 @@ Found = dict[str, Value | Invalid | None]
 def settle(derived: Sequence[Derived], row: Found) -> None:
     """Puts into `row` what can be worked out of what it holds."""
     for one in derived:
-        if one.name in row or not looked_at(one) <= set(row):
+        if one.name in row or not one.of <= row.keys():
             continue
         try:
             value = worked_out(one.expression, row)

@@ -13,7 +13,7 @@ from xml.etree import ElementTree
 
 from appliance.core.errors import RefusedError
 from converters.pmml_clusters import read_clusters
-from converters.pmml_derived import Deriving, looked_at, needed
+from converters.pmml_derived import Deriving, needed
 from converters.pmml_fields import number, read_field, refuse_other_treatment
 from converters.pmml_general import read_general
 from converters.pmml_model import (
@@ -50,7 +50,7 @@ def read_pmml(text: bytes) -> Document:
         raise RefusedError("the document declares entities, which no model needs: take its DOCTYPE out")
     try:
         root = ElementTree.fromstring(text)  # noqa: S314
-    except ElementTree.ParseError as error:
+    except (ElementTree.ParseError, LookupError) as error:  # an encoding that is not known
         raise RefusedError(f"the document is no sound XML: {error}") from None
     for count, element in enumerate(root.iter()):
         if count > MAX_ELEMENTS:
@@ -76,6 +76,9 @@ class _Reader:
         if schema is None:
             raise RefusedError("the model has no MiningSchema")
         used = [field for field in schema if field.get("usageType", "active") == "active"]
+        names = [field.get("name", "") for field in used]
+        if len(set(names)) != len(names):
+            raise RefusedError("the MiningSchema has two fields of one name")
         target = next((f.get("name", "") for f in schema if f.get("usageType") in ("target", "predicted")), "")
         fields = tuple(read_field(field, self._dictionary.get(field.get("name", ""))) for field in used)
         self._deriving = Deriving(
@@ -92,7 +95,7 @@ class _Reader:
         seen = _fields_within(model)
         derived = needed(tuple(self._deriving.derived.values()), seen)
         direct = frozenset(seen & {one.name for one in derived})
-        seen |= {name for one in derived for name in looked_at(one)}
+        seen |= {name for one in derived for name in one.of}
         fields = tuple(
             field if field.name in seen else field._replace(bounded=False, missing_is_invalid=False) for field in fields
         )
@@ -272,7 +275,7 @@ class _Reader:
         for segment, inner in _segments(segmentation):
             tests.append(tuple(map(self._in_its_type, tests_of(segment))))
             members.append(self._member(inner, classifies=classifies))
-            weights.append(float(segment.get("weight", 1.0)))
+            weights.append(number(segment.get("weight", "1"), "Segment"))
         if not members:
             raise RefusedError("an ensemble has no Segment")
         if not any(tests) and method != "selectFirst":
@@ -352,16 +355,16 @@ def _equation(element: Element) -> Equation:
             raise RefusedError("a PredictorTerm needs fields, without mapMissingTo: make it a field of its own")
         products.append((tuple(named), number(term.get("coefficient", ""), "PredictorTerm")))
     numbers = [
-        (p.get("name", ""), int(p.get("exponent", 1)), float(p.get("coefficient", 0)))
+        (p.get("name", ""), number(p.get("exponent", "1"), "exponent"), number(p.get("coefficient", ""), "coefficient"))
         for p in element.findall("NumericPredictor")
     ]
     categories = [
-        (p.get("name", ""), p.get("value", ""), float(p.get("coefficient", 0)))
+        (p.get("name", ""), p.get("value", ""), number(p.get("coefficient", ""), "coefficient"))
         for p in element.findall("CategoricalPredictor")
     ]
+    intercept = number(element.get("intercept", "0"), "intercept")
     return Equation(
-        element.get("targetCategory", ""), float(element.get("intercept", 0)), tuple(numbers), tuple(categories),
-        products=tuple(products),
+        element.get("targetCategory", ""), intercept, tuple(numbers), tuple(categories), products=tuple(products),
     )  # fmt: skip
 
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from xml.etree import ElementTree
 
 from appliance.core.errors import RefusedError
+from converters.pmml_fields import number
 
 Element = ElementTree.Element
 _BINARY_LINKS = ("logit", "cloglog", "loglog")
@@ -49,7 +50,7 @@ def read_general(element: Element, values: Mapping[str, tuple[str, ...]]) -> Gen
     link = element.get("linkFunction", "identity") if kind == "generalizedLinear" else "identity"
     if link not in _LINKS:
         raise RefusedError(f"the link '{link}' is not converted: expected {', '.join(_LINKS)}")
-    offset = float(element.get("offsetValue", 0.0)) if kind == "generalizedLinear" else 0.0
+    offset = number(element.get("offsetValue", "0"), "offsetValue") if kind == "generalizedLinear" else 0.0
     found = _coefficients(element, _parameters(element, factors))
     if classifies:
         classes = values.get(element.get("targetVariableName") or _target(element), ())
@@ -85,7 +86,7 @@ def _coefficients(element: Element, parameters: Mapping[str, Parameters]) -> dic
         parameter = parameters.get(cell.get("parameterName", ""))
         if parameter is None:
             raise RefusedError(f"parameter '{cell.get('parameterName', '')[:60]}' is not in the ParameterList")
-        found.setdefault(cell.get("targetCategory", ""), []).append((parameter, float(cell.get("beta", "nan"))))
+        found.setdefault(cell.get("targetCategory", ""), []).append((parameter, number(cell.get("beta", ""), "beta")))
     if not found:
         raise RefusedError("a GeneralRegressionModel has no ParamMatrix")
     return found

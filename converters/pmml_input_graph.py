@@ -4,7 +4,6 @@ import numpy as np
 
 from appliance.core.errors import RefusedError
 from converters.column_graph import ColumnGraph
-from converters.pmml_derived import looked_at
 from converters.pmml_derived_graph import DerivedGraph
 from converters.pmml_field_graph import FieldGraph
 from converters.pmml_model import Document, Ensemble, Test
@@ -35,7 +34,7 @@ class Inputs:
     def settle(self) -> None:
         """Adds the derived fields that can be worked out of what there is."""
         for one in self._document.derived:
-            if one.name not in self.named and looked_at(one) <= set(self.named):
+            if one.name not in self.named and one.of <= self.named.keys():
                 self._derived.settle(one)
 
     def without_answer(self) -> str:

@@ -168,8 +168,13 @@ def test_what_would_change_a_derived_field_is_refused(text: str, match: str) -> 
         pmml_file.read_pmml(text.encode())
 
 
-def test_functions_that_call_each_other_for_ever_are_refused() -> None:
+def test_functions_that_grow_without_end_are_refused() -> None:
     for body in (apply("f", "p"), apply("+", apply("f", "p"), apply("f", "p"))):
         text = regression(derived(apply("f", "x")), functions=defined("f", body))
-        with pytest.raises(RefusedError, match="deep, are not converted"):
+        with pytest.raises(RefusedError, match="deep are not converted"):
             pmml_file.read_pmml(text.encode())
+    doubled = "x"
+    for _ in range(50):
+        doubled = apply("f", doubled)
+    with pytest.raises(RefusedError, match="parts are not converted"):
+        pmml_file.read_pmml(regression(derived(doubled), functions=defined("f", apply("+", "p", "p"))).encode())
