@@ -13,6 +13,7 @@ import onnx.inliner
 from numpy.typing import NDArray
 from onnx import TensorProto, compose, helper, numpy_helper
 
+from appliance.core.errors import RefusedError
 from converters import onnx_model
 
 OPSET, ML_OPSET, IR_VERSION = 18, 5, 10
@@ -34,6 +35,7 @@ class Graph:
 
     def __init__(self, *, prefix: str = "", opset: int = OPSET, ml_opset: int = ML_OPSET) -> None:
         """`prefix` of the names that are made up: a graph within another has names of its own."""
+        prefix = f"{prefix}~"  # an input may be called v0, or c1
         self._prefix, self._opset, self.ml_opset = prefix, opset, ml_opset
         self._merged = 0
         self._foreign_opsets: dict[str, int] = {}
@@ -69,6 +71,8 @@ class Graph:
         return self.node("Cast", value, to=_TYPES[np.dtype(dtype)])
 
     def output(self, name: str, value: str, dtype: Any, shape: list[str | int]) -> None:
+        if any(entry.name == name for entry in self._inputs):
+            raise RefusedError(f"a column is called '{name}', as the model's answer is: give the column another name")
         self._nodes.append(helper.make_node("Identity", [value], [name]))
         self._outputs.append(helper.make_tensor_value_info(name, _TYPES[np.dtype(dtype)], shape))
 

@@ -11,7 +11,7 @@ from converters.pmml_derived_rows import settle
 from converters.pmml_model import Clusters, Document, Model, Regression, Test, walked
 
 _EXACT = {"constant", "field", "+", "-", "*", "/", "abs", "min", "max", "if", "call", "discretize", "map", "indicator"}
-MAX_MARKS = 12
+MAX_MARKS = 6
 Marks = dict[str, set[float]]
 Levels = dict[str, set[str]]
 
@@ -107,7 +107,7 @@ def _inverted(one: Derived, name: str, constants: set[float], wanted: set[float]
     """Where `one`, made of the number `name` alone, crosses what is wanted; and where it may bend."""
     bases, steps = sorted(constants | {0.0})[:MAX_MARKS], sorted({abs(c) for c in constants} | {1.0})[:MAX_MARKS]
     grid = sorted({b + s * t for b in bases for s in steps for t in (-3, -1.5, -0.5, 0, 0.5, 1.5, 3)})
-    grid = grid[:: max(1, len(grid) // 100)]
+    grid = grid[:: max(1, len(grid) // 60)]
 
     def at(x: float) -> float:
         row = {name: x}

@@ -65,7 +65,11 @@ def answers(text: str, folder: Path, x: list[float], c: list[str], z: float = 0.
     (folder / "model.pmml").write_text(text)
     made = conversion(CONVERTER, folder / "model.pmml", "pmml", folder / "to")
     assert compared(made, CONVERTER, "as the standard says").within
-    feed = {"x": np.array(x)[:, None], "z": np.full((len(x), 1), z), "c": np.array(c, object)[:, None]}
+    feed = {
+        "x": np.array(x)[:, None],
+        **dict.fromkeys(("z", "v0"), np.full((len(x), 1), z)),
+        "c": np.array(c, object)[:, None],
+    }
     session = Session(made.model)
     return session.run({spec.name: feed[spec.name] for spec in session.signature.inputs})
 
@@ -288,3 +292,11 @@ INNER, PLAIN = tree(LESS), '<MiningField name="x" />'
 def test_what_would_change_an_answer_is_refused(text: str, match: str) -> None:
     with pytest.raises(RefusedError, match=match):
         pmml_file.read_pmml(text.encode())
+
+
+def test_a_field_may_have_a_name_that_a_graph_makes_up_but_not_the_answers(tmp_path: Path) -> None:
+    found = answers(regression().replace('"z"', '"v0"'), tmp_path, [1.0], ["a"])
+    assert found["value"].tolist() == [3.5]
+    (tmp_path / "model.pmml").write_text(regression().replace('"z"', '"value"'))
+    with pytest.raises(RefusedError, match="a column is called 'value'"):
+        conversion(CONVERTER, tmp_path / "model.pmml", "pmml", tmp_path / "again")
