@@ -97,7 +97,9 @@ class Deriving:
         try:
             kind, expression = self._cast(self._read(body[0], {}, dtype), dtype)
         except RefusedError as error:
-            raise RefusedError(f"the derived field '{name[:60]}': {error}") from None
+            raise RefusedError(
+                f"the derived field '{name[:60]}': {error}; or work the field out in front of the model"
+            ) from None
         of = frozenset(item.field for item in walked_expression(expression) if item.operation == "field")
         found = Derived(name, kind, expression, of)
         if self.derived.get(name, found) != found or (name in self.kinds and name not in self.derived):
