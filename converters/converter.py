@@ -39,6 +39,8 @@ class Conversion(NamedTuple):
     `notes` are sentences for the report: what was repaired, what is approximate.
     `continuous`: a small change of what it is given changes its answers little, as of a net and not of trees. Made rows
     of which that is not true may then be left out of the comparison.
+    `undecided` says which rows of a feed the original gives a label by so little that it hangs on how a sum was
+    rounded. Where labels alone differ, made rows of that kind may be left out likewise.
     `precision`: `float16` or `bfloat16` where the original computes in it, whatever it answers in.
     """
 
@@ -48,6 +50,7 @@ class Conversion(NamedTuple):
     manifest: dict[str, Any] = {}  # noqa: RUF012
     notes: tuple[str, ...] = ()
     continuous: bool = False
+    undecided: Callable[[Feed], NDArray[np.bool_]] | None = None
     precision: str = ""
 
 

@@ -3,9 +3,11 @@
 Runs in the process of a conversion. What "the same" means is comparison.py's.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from appliance.core.errors import RefusedError
 from appliance.core.tensors import Signature, TensorSpec
@@ -50,9 +52,14 @@ def check(
         feeds = [part for feed in sample for part in _pieces(feed, limit)]
     source = "made" if sample is None else "sample"
     checked = _checked(conversion, session, feeds, source, precision)
-    if checked.report.within or sample is not None or not conversion.continuous or precision:
+    if checked.report.within or sample is not None or precision:
         return checked
-    steady = _steady(conversion, session.signature, feeds, seed)
+    if conversion.continuous:
+        steady = _steady(conversion, session.signature, feeds, seed)
+    elif conversion.undecided is not None and _only_labels_differ(checked.report):
+        steady = [_decided(conversion.undecided, feed) for feed in feeds]
+    else:
+        return checked
     rows, left = (sum(max(1, row_count(feed)) for feed in some) for some in (feeds, steady))
     if not rows / 2 <= left < rows:
         return checked
@@ -67,6 +74,17 @@ def check(
         "digit changes, as numbers cancel in them or scores are equal"
     )
     return again._replace(notes=(note,))
+
+
+def _only_labels_differ(report: ParityReport) -> bool:
+    return all(
+        output.tolerance is None and not output.fault for output in report.outputs if output.rows_differ or output.fault
+    )
+
+
+def _decided(undecided: Callable[[Feed], NDArray[np.bool_]], feed: Feed) -> Feed:
+    kept = ~undecided(feed)
+    return {name: array[kept] for name, array in feed.items()}
 
 
 def _steady(conversion: Conversion, signature: Signature, feeds: list[Feed], seed: int) -> list[Feed]:

@@ -27,6 +27,8 @@ HARMLESS = (
     "scipy.stats.", "scipy._lib.array_api_compat.numpy.", "scipy.sparse._csr.", "scipy.sparse._csc.",
     "numpy.mean",
 )  # fmt: skip
+# A linear classifier's margin of less is a rounding of its sum, in single precision as in double.
+_ROUNDED = 1e-6
 # Of ai.onnx.ml: the newest first; the older one for graphs with trees of skl2onnx's, which the newest does not take.
 ML_OPSETS = (5, 3)
 # What reads single precision, whatever it is given, and what is made of nothing else.
@@ -161,7 +163,13 @@ def _written(model: Any, inputs: "Inputs", dtype: Any, path: Path, *, here: bool
     shapes = {name: array.shape for name, array in session.run(rows(2, np.random.default_rng(0))).items()}
     if here:
         _tell_widths(path, shapes)
-    conversion = Conversion(path, _answers_of(model, inputs, shapes), rows, _manifest(model, inputs, kind))
+    conversion = Conversion(
+        path,
+        _answers_of(model, inputs, shapes),
+        rows,
+        _manifest(model, inputs, kind),
+        undecided=_undecided_of(model, inputs),
+    )
     near = check(conversion, session, sample=None, rows=128, seed=1).report.within
     return _Candidate(path.read_bytes(), conversion, near)
 
@@ -313,6 +321,24 @@ def _answers_of(model: Any, inputs: "Inputs", shapes: dict[str, tuple[int, ...]]
         return answers
 
     return answer
+
+
+def _undecided_of(model: Any, inputs: "Inputs") -> Callable[[Feed], Any] | None:
+    """Of a linear classifier: by its own margins. Words that weigh alike for both sides cancel, but for a last bit."""
+    last = model
+    while hasattr(last, "steps"):
+        last = last.steps[-1][1]
+    if not hasattr(last, "coef_") or not hasattr(last, "classes_") or not hasattr(model, "decision_function"):
+        return None
+
+    def undecided(feed: Feed) -> Any:
+        margins = np.asarray(model.decision_function(_table(inputs, feed)), np.float64)
+        if margins.ndim == 1:
+            return np.abs(margins) < _ROUNDED
+        second, best = np.partition(margins, -2, axis=1)[:, -2:].T
+        return best - second < _ROUNDED
+
+    return undecided
 
 
 def _shaped(array: Any, shape: tuple[int, ...], rows: int) -> Any:

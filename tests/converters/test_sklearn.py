@@ -264,6 +264,19 @@ def test_texts_before_other_models_answer_alike(last: Any, tmp_path: Path) -> No
     answers_alike(model.fit(TEXTS * 4, [0, 1] * 12), tmp_path, f"{family_of(model)}, sublinear")
 
 
+def test_texts_whose_words_weigh_alike_for_both_sides_say_nothing_of_the_label(tmp_path: Path) -> None:
+    good, bad = ["good", "great", "nice", "fine"], ["bad", "poor", "awful", "sad"]
+    texts = [f"{word} {about}" for word in (*good, *bad) for about in ("film", "story", "work")]
+    model = make_pipeline(feature_extraction.text.TfidfVectorizer(), linear_model.LogisticRegression())
+    skops.dump(model.fit(texts, [1] * 12 + [0] * 12), tmp_path / "model.skops")
+    made = conversion(CONVERTER, tmp_path / "model.skops", "skops", tmp_path / "out")
+    assert made.undecided is not None
+    feed = {"text": np.array(["good bad film", "good film", "bad story"], object)}
+    assert made.undecided(feed).tolist() == [True, False, False]
+    report = compared(made, CONVERTER, f"{family_of(model)}, balanced")
+    assert report.within, report
+
+
 def test_two_vectorizers_of_one_text_answer_alike(tmp_path: Path) -> None:
     words = feature_extraction.text
     union = make_union(words.TfidfVectorizer(), words.CountVectorizer(ngram_range=(2, 2)))
