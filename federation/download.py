@@ -19,7 +19,7 @@ import msgspec
 from appliance.core.requests import Buffer
 from federation.artifact_list import ArtifactList, Piece
 from federation.messages import Fetch
-from federation.window import Window
+from federation.window import MIN_BLOCK_BYTES, Window
 
 MAX_SOURCES = 8  # asked at once
 MAX_OPEN_BYTES = 32 * 2**20  # of pieces that have begun and are not on the disk
@@ -112,6 +112,7 @@ class Download:
         self.done: set[int] = set()
         self.done_bytes = 0
         self.banned: dict[str, str] = {}  # node to why
+        self.least_block_bytes = MIN_BLOCK_BYTES
         self._random = random
         self._sources: dict[str, _Source] = {}
         self._pieces: list[Piece] = []
@@ -368,7 +369,7 @@ class Download:
 
     def _fill(self, source: _Source, now_s: float) -> Iterator[Ask]:
         """Asks a peer for as much as its window has room for."""
-        block_bytes = source.window.block_bytes
+        block_bytes = source.window.block_bytes(self.least_block_bytes)
         while True:
             attempt = next((a for a in source.attempts if a.asked_bytes < a.piece.size_bytes), None)
             if attempt is None:

@@ -19,7 +19,9 @@ from federation.artifact_list import ArtifactList, read_list
 from federation.download import Ask, Download, ListCame, PieceCame
 from federation.landing import forget_list, keep, prepare, read_kept_list, seal
 from federation.messages import Have, NoChunk
+from federation.processors import Processors
 from federation.serving import Send
+from federation.window import least_block_bytes
 
 TICK_S = 0.05
 HAVE_S = 0.25  # between two words to those who fetch it too
@@ -69,6 +71,7 @@ class Fetching:
         self._moved_s = time.monotonic()
         self._rates: list[tuple[float, int]] = []
         self._bytes_per_s = 0.0
+        self._processors = Processors()
 
     # What came.
 
@@ -128,7 +131,9 @@ class Fetching:
                 if files := await self._verified():
                     return files
                 continue
-            self._send_asks(self.download.poll(time.monotonic()))
+            now_s = time.monotonic()
+            self.download.least_block_bytes = least_block_bytes(self._processors.busy_share(now_s))
+            self._send_asks(self.download.poll(now_s))
             self._tell_all()
             self._report()
             self._log_blame()

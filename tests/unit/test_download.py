@@ -5,7 +5,7 @@ import random
 
 from federation.download import Download, ListCame, PieceCame
 from federation.messages import Fetch
-from federation.window import MIN_BLOCK_BYTES, Window
+from federation.window import MIN_BLOCK_BYTES, MIN_BLOCK_OF_BUSY_BYTES, Window, least_block_bytes
 from tests.unit.wires_in_memory import MBIT, Switch, artifact
 
 SIZE_BYTES = 25_000_000
@@ -203,9 +203,24 @@ def test_a_peer_that_says_no_is_left_alone_for_a_while() -> None:
 def test_a_window_shrinks_where_what_is_asked_takes_longer() -> None:
     window = Window()
     for step in range(50):
-        window.arrived(step / 100, 0.001, window.block_bytes, window.size_bytes)
+        window.arrived(step / 100, 0.001, window.block_bytes(), window.size_bytes)
     grown = window.size_bytes
     assert grown > 16 * MIN_BLOCK_BYTES
     for step in range(3000):
-        window.arrived(0.5 + step / 1000, 0.05, window.block_bytes, window.size_bytes)
+        window.arrived(0.5 + step / 1000, 0.05, window.block_bytes(), window.size_bytes)
     assert window.size_bytes == MIN_BLOCK_BYTES
+
+
+def test_blocks_are_larger_where_processors_are_short() -> None:
+    window = Window()
+    window.stalled()
+    assert window.block_bytes(least_block_bytes(0.5)) == MIN_BLOCK_BYTES
+    assert window.block_bytes(least_block_bytes(0.9)) == MIN_BLOCK_OF_BUSY_BYTES
+
+
+def test_a_download_asks_for_blocks_as_large_as_it_is_told_to() -> None:
+    for least_bytes, asked_bytes in ((MIN_BLOCK_BYTES, 2 * MIN_BLOCK_BYTES), (MIN_BLOCK_OF_BUSY_BYTES,) * 2):
+        download = _downloading("a")
+        _list_from(download)
+        download.least_block_bytes = least_bytes
+        assert max(ask.fetch.size_bytes for ask in download.poll(1.0)) == asked_bytes
