@@ -12,7 +12,7 @@ MAX_BLOCK_BYTES = 256 * 2**10
 # Where it is processors that are short and not the wire, blocks of this at least: four times as many cost them two
 # thirds more, and have small calls wait for them.
 MIN_BLOCK_OF_BUSY_BYTES = 64 * 2**10
-BUSY_SHARE = 0.8
+BUSY_SHARE = 0.6  # larger blocks make them less busy, which must not make blocks small again
 TARGET_S = 0.005  # of queueing
 MAX_WINDOW_BYTES = 8 * 2**20
 BASE_S = 5.0  # how long the quickest arrival is remembered, and once more as long
