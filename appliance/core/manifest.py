@@ -241,7 +241,8 @@ def _readable(fault: str) -> str:
     """msgspec's words, with what was expected where they leave that out."""
     if unknown := re.match(r"Object contains unknown field `([^`]{1,80})`", fault):
         near = difflib.get_close_matches(unknown[1], _FIELDS, n=1, cutoff=0.5)
-        nearest = f"; the nearest is '{near[0]}'" if near else ""
+        # One of that name may be a field of another table.
+        nearest = f"; the nearest is '{near[0]}'" if near and near[0] != unknown[1] else ""
         return f"'{unknown[1]}' is no field of it{fault[unknown.end() :]}{nearest}"
     if fault.endswith(".as`"):
         return f"{fault}: expected one of {', '.join(_KINDS)}"

@@ -175,7 +175,15 @@ def test_a_model_says_what_it_wants_what_there_is_of_it_and_how_it_fares(node: R
     deploy(node, "told/model", bundle(PLUS_ONE, manifest_toml=FLOWERS, labels_txt="a\nb\nc\n"))
     deploy(node, "told/model:2.0.0-rc.1", PLUS_TWO)
     told = ask("GET", "/v1/models/told/model").json()
-    assert told["inputs"] == [{"name": "x", "dtype": "FP32", "shape": [-1, 3], "optional": False, "description": ""}]
+    (told_input,) = told["inputs"]
+    assert told_input == {
+        "name": "x",
+        "dtype": "FP32",
+        "shape": [-1, 3],
+        "optional": False,
+        "description": "",
+        "given_as": "",
+    }
     assert [output["name"] for output in told["outputs"]] == ["y"]
     assert told["labels"] == ["a", "b", "c"]
     assert [(row["version"], row["ordinal"]) for row in told["versions"]] == [("1.0.0", 1), ("2.0.0-rc.1", 2)]

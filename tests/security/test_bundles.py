@@ -266,7 +266,7 @@ def test_every_changed_byte_of_a_bundle_gives_an_artifact_or_a_sentence(upload: 
     ("manifest", "sentence"),
     [
         (b"= nonsense", "no TOML"),
-        (b"colour = 'blue'", "unknown field"),
+        (b"colour = 'blue'", "'colour' is no field of it"),
         (b"labels = 'gone.txt'", "not in the bundle"),
         (b"labels = '../../etc/passwd'", "not in the bundle"),
         (b"labels = [1]", "manifest is wrong"),
