@@ -6,7 +6,6 @@ whose batch limit is 1. Nothing is pinned.
 
 import io
 import tempfile
-import urllib.request
 import zipfile
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from benchmarks.calls import call_of
 from benchmarks.http_load import http_load
 from benchmarks.measured import Measured
 from benchmarks.models import mlp
-from benchmarks.processes import Node, node
+from benchmarks.processes import Node, deploy, node
 from benchmarks.report import Section, verdict, write_section
 from benchmarks.throughput import COLUMNS, SECONDS, compare, rows_of
 
@@ -28,14 +27,7 @@ def _deploy_without_batching(model: Path, served: Node) -> None:
     with zipfile.ZipFile(bundle, "w") as archive:
         archive.write(model, "model.onnx")
         archive.writestr("manifest.toml", "[limits]\nbatch = 1\n")
-    request = urllib.request.Request(
-        f"http://{served.http}/v1/models/local/{_SINGLE}",
-        data=bundle.getvalue(),
-        method="PUT",
-        headers={"Authorization": f"Bearer {served.admin_key}", "Content-Type": "application/zip"},
-    )
-    with urllib.request.urlopen(request, timeout=60) as answer:
-        answer.read()
+    deploy(served, _SINGLE, bundle.getvalue(), "application/zip")
 
 
 def measure() -> Section:

@@ -9,7 +9,6 @@ import http.client
 import statistics
 import tempfile
 import time
-import urllib.request
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -22,7 +21,7 @@ from benchmarks.calls import Call, call_of
 from benchmarks.http_load import http_load
 from benchmarks.measured import Measured, Ratio, interleave, median_of
 from benchmarks.models import BenchmarkModel, convnet, mlp, residual
-from benchmarks.processes import Node, bare_session, node, unload
+from benchmarks.processes import Node, bare_session, deploy, node, unload
 from benchmarks.report import Section, microseconds, verdict, write_section
 
 _ROUNDS = 3
@@ -100,10 +99,7 @@ def _share(file: Path, call: Call, served: Node) -> int:
     before = _used_bytes()
     for number in range(_MODELS):
         name = f"beside-{number}"
-        headers = {"Authorization": f"Bearer {served.admin_key}", "Content-Type": "application/octet-stream"}
-        url = f"http://{served.http}/v1/models/local/{name}"
-        with urllib.request.urlopen(urllib.request.Request(url, file.read_bytes(), headers, method="PUT")) as answer:
-            answer.read()
+        deploy(served, name, file.read_bytes())
         _post(served, replace(call, name=name))
     return _used_bytes() - before
 

@@ -123,6 +123,16 @@ def node(
             raise LoadError(f"the node ended by itself: {(folder / 'node.log').read_text(errors='replace')[-2000:]}")
 
 
+def deploy(served: Node, model: str, content: bytes, kind: str = "application/octet-stream") -> None:
+    """Deploys a model's file, or a bundle (`kind` application/zip), as `local/MODEL`."""
+    headers = {"Authorization": f"Bearer {served.admin_key}", "Content-Type": kind}
+    url = f"http://{served.http}/v1/models/local/{model}"
+    with urllib.request.urlopen(
+        urllib.request.Request(url, content, headers, method="PUT"), timeout=_START_S
+    ) as answer:
+        answer.read()
+
+
 def unload(served: Node, model: str) -> None:
     """Ends the workers of a model and returns once they are gone: its next call finds it cold."""
     headers = {"Authorization": f"Bearer {served.admin_key}"}

@@ -19,7 +19,6 @@ from federation.artifact_list import ArtifactList, read_list
 from federation.download import Ask, Download, ListCame, PieceCame
 from federation.landing import forget_list, keep, prepare, read_kept_list, seal
 from federation.messages import Have, NoChunk
-from federation.processors import Processors
 from federation.serving import Send
 from federation.window import least_block_bytes
 
@@ -53,6 +52,7 @@ class Fetching:
         size_bytes: int,
         folder: Path,
         on_progress: Callable[[Progress], None],
+        busy_share: Callable[[], float],
     ) -> None:
         self.folder = folder
         # Which pieces are asked for first must differ between nodes, not be hard to guess.
@@ -61,6 +61,7 @@ class Fetching:
         self._digest = digest
         self._size_bytes = size_bytes
         self._on_progress = on_progress
+        self._busy_share = busy_share
         self._changed = asyncio.Event()
         self._lists: asyncio.Queue[ListCame] = asyncio.Queue()
         self._checks: set[asyncio.Task[None]] = set()
@@ -71,7 +72,6 @@ class Fetching:
         self._moved_s = time.monotonic()
         self._rates: list[tuple[float, int]] = []
         self._bytes_per_s = 0.0
-        self._processors = Processors()
 
     # What came.
 
@@ -131,9 +131,8 @@ class Fetching:
                 if files := await self._verified():
                     return files
                 continue
-            now_s = time.monotonic()
-            self.download.least_block_bytes = least_block_bytes(self._processors.busy_share(now_s))
-            self._send_asks(self.download.poll(now_s))
+            self.download.least_block_bytes = least_block_bytes(self._busy_share())
+            self._send_asks(self.download.poll(time.monotonic()))
             self._tell_all()
             self._report()
             self._log_blame()

@@ -24,11 +24,19 @@ HEARD_S = 10.0
 class Transfers:
     """One for the node. `held` finds artifacts that lie here (called in threads); `peers` says which nodes are alive.
 
-    on_copy() is fed with what comes on the streams for copies; `send` is the mesh's send_copy().
+    on_copy() is fed with what comes on the streams for copies; `send` is the mesh's send_copy(). `busy_share`: of the
+    box's processors, lately.
     """
 
-    def __init__(self, send: Send, held: Callable[[str], Held | None], peers: Callable[[], Collection[str]]) -> None:
+    def __init__(
+        self,
+        send: Send,
+        held: Callable[[str], Held | None],
+        peers: Callable[[], Collection[str]],
+        busy_share: Callable[[], float],
+    ) -> None:
         self._send = send
+        self._busy_share = busy_share
         self._peers = peers
         self._fetches: dict[str, Fetching] = {}
         self._numbers = itertools.count(1)
@@ -103,7 +111,7 @@ class Transfers:
         disk has no room; what came stays in the folder then. One fetch of a digest at a time.
         """
         assert digest not in self._fetches
-        fetch = Fetching(self._send, self._numbers, digest, size_bytes, folder, on_progress)
+        fetch = Fetching(self._send, self._numbers, digest, size_bytes, folder, on_progress, self._busy_share)
         self._fetches[digest] = fetch
         try:
             return await fetch.run(holders, self._peers)

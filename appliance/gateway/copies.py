@@ -78,17 +78,18 @@ class Copies:
         warm: Callable[[ModelVersion], Awaitable[None]],
         use: Callable[[ModelVersion], tuple[bool, float]],
         keep_free_bytes: int,
+        busy_share: Callable[[], float],
     ) -> None:
         """`name` and `tags` are this node's. `order` has a peer carry one out, `forget` ends what runs of a version
         that is gone, `warm` has one warm here, `use` says how one is used here (DataPlane.use()). `keep_free_bytes`: of
-        the disk, what copies that nobody wished for leave free."""
+        the disk, what copies that nobody wished for leave free. `busy_share`: of the box's processors, lately."""
         self._catalogue = catalogue
         self._mesh = mesh
         self._name = name
         self._tags = tuple(tags)
         self._warm = warm
         self.deletions = Deletions(catalogue, mesh, order=order, forget=forget)
-        self.transfers = Transfers(mesh.send_copy, held_in(catalogue), self._alive)
+        self.transfers = Transfers(mesh.send_copy, held_in(catalogue), self._alive, busy_share)
         self._folders = CopyFolders(catalogue.folder / FOLDER)
         self._copier = Copier(catalogue, inspector, self.transfers, self._folders)
         self.disk_room = DiskRoom(

@@ -92,6 +92,7 @@ class Meshed:
             warm=dataplane.warm,
             use=dataplane.use,
             keep_free_bytes=settings.keep_free_bytes,
+            busy_share=lambda: own_state.load().cpu_share,
         )
         self.loads = BackgroundLoads(
             catalogue,

@@ -1,8 +1,8 @@
 """The inputs of runs on a device, gathered in memory that stays while shapes do: in a worker's own process.
 
-A large batch made anew for each run costs its pages each time; a very large one is, since a model that idles would keep
-it. Rows that nobody wants are what was there before: of
-other calls, whose answers were given, and to models of which it is known that rows do not see each other.
+A large batch made anew for each run costs its pages each time; a very large one is made anew all the same, since a
+model that idles would keep it. Rows that nobody wants are what was there before: of other calls, whose answers were
+given, and to models of which it is known that rows do not see each other.
 """
 
 from collections.abc import Sequence

@@ -13,9 +13,8 @@ from appliance.workers.batching import Form
 
 # Below this a change is no matter: the noise of a run, and what an MLP's change was seen to take.
 LITTLE_S = 0.5e-3
-_WEIGHT = (
-    0.5  # of the newest change in the mean: some, as the first of a kernel's kind, cost what they never will again
-)
+# Of the newest change in the mean: some, as the first of a kernel's kind, cost what they never will again.
+_WEIGHT = 0.5
 _RUN_WEIGHT = 0.2
 _MOST_PATIENCE = 64
 

@@ -130,6 +130,7 @@ class Node:
             warm=self._warm,
             use=lambda _: self.used,
             keep_free_bytes=0,
+            busy_share=lambda: 0.0,
         )
         self.mesh.on_copy = self.copies.on_copy
         self.mesh_catalogue.on_change = self.copies.on_change

@@ -22,7 +22,10 @@ class Node:
         self.folder = folder
         self.holds: dict[str, Held] = {}
         self.transfers = Transfers(
-            lambda to, head, body: network.send(node_id, to, head, body), self.holds.get, lambda: network.alive(node_id)
+            lambda to, head, body: network.send(node_id, to, head, body),
+            self.holds.get,
+            lambda: network.alive(node_id),
+            lambda: 0.0,
         )
 
     def put(self, files: dict[str, bytes]) -> str:
