@@ -144,8 +144,9 @@ def test_what_is_deleted_anywhere_is_gone_everywhere(tmp_path: Path) -> None:
             await until(lambda: sum(node.holds() for node in lan.nodes.values()) == 3)
             lacking = next(name for name, node in lan.nodes.items() if not node.holds())
             away = next(name for name, node in lan.nodes.items() if name != "a" and node.holds())
-            lan.leave(away)
             known = lan[lacking].catalogue
+            await until(lambda: len(known.holders(known.resolve(str(NAME)))) == 3)  # it told of its copy, too
+            lan.leave(away)
             await until(lambda: len(known.holders(known.resolve(str(NAME)))) == 2)
             deleted = await lan[lacking].copies.delete(NAME, None)
             assert [str(model.version) for model in deleted.versions] == ["1.0.0"]
