@@ -333,7 +333,8 @@ class Node:
 
 
 def _tls(settings: Settings) -> Tls | None:
-    """What the fronts speak TLS with, where they shall. Raises BadInputError where the files are not fit for it."""
+    """What the fronts speak TLS with, where they shall. Raises NotFoundError, BadInputError where a file is not there
+    or not fit for it."""
     if settings.tls:
         # Only here: the library that makes certificates is large, and most nodes make none.
         from appliance.security.certificates import self_made

@@ -11,7 +11,7 @@ from typing import Any
 
 from appliance.catalogue.catalogue import Catalogue
 from appliance.core.addresses import Address, parse_address
-from appliance.core.errors import BadInputError
+from appliance.core.errors import BadInputError, NotFoundError
 from appliance.core.release import this_build
 from appliance.gateway.dataplane import DataPlane
 from appliance.gateway.meshed import Meshed
@@ -176,11 +176,14 @@ def joined(text: str) -> list[Address]:
 
 
 def given_key(settings: Settings) -> str:
-    """The mesh's key as the owner gave it, or empty. Raises BadInputError where the file cannot be read."""
+    """The mesh's key as the owner gave it, or empty. Raises NotFoundError, BadInputError where the file is not there or
+    cannot be read."""
     if settings.mesh_key_file is None:
         return os.environ.get(KEY_VARIABLE, "")
     try:
         return settings.mesh_key_file.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise NotFoundError(f"--mesh-key-file: {settings.mesh_key_file} is not there") from None
     except OSError as error:
         raise BadInputError(f"--mesh-key-file: {settings.mesh_key_file} cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:

@@ -26,7 +26,7 @@ import msgspec
 from msgspec import Meta
 
 from appliance.core.addresses import OFF, parse_address
-from appliance.core.errors import BadInputError
+from appliance.core.errors import BadInputError, NotFoundError
 from appliance.core.manifest import parse_size
 from appliance.gateway.settings import GatewaySettings
 from appliance.routing.settings import RoutingSettings
@@ -157,7 +157,7 @@ def load_settings(
     """The settings as said. `flags` maps a setting's key to its value, None where the flag was not given.
 
     `config` is the TOML file to read; without it INGLE_CONFIG, then `ingle.toml` in the data folder where there is
-    one. Raises BadInputError naming the flag, variable or key that is wrong.
+    one. Raises BadInputError naming the flag, variable or key that is wrong, NotFoundError where there is no such file.
     """
     said: dict[str, tuple[str, object]] = {
         s.key: (s.variable, environ[s.variable]) for s in SETTINGS if s.variable in environ
@@ -206,9 +206,11 @@ def _host_name() -> str:
 
 
 def _read_toml(path: Path) -> dict[str, tuple[str, object]]:
-    """Each key that the file sets, dotted, with where it was said. Raises BadInputError."""
+    """Each key that the file sets, dotted, with where it was said. Raises BadInputError, NotFoundError."""
     try:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise NotFoundError(f"{path} is not there: expected a TOML file of settings") from None
     except OSError as error:
         raise BadInputError(f"{path} cannot be read: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

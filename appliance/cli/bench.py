@@ -11,6 +11,7 @@ import click
 from appliance.cli.bench_report import Report, Step, show, summed, tell_first
 from appliance.cli.bench_way import OverHttp, OverZmq, Way
 from appliance.cli.output import size_words
+from appliance.cli.paths import EXISTING_FILE
 from appliance.cli.quantities import Number
 from appliance.cli.target import MODEL, Reference, Target, talks_to_a_node
 from appliance.client_answers import ModelDetails, Statistics
@@ -58,7 +59,7 @@ class Callers(click.ParamType[list[int]]):
 @click.option(
     "--input",
     "file",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=EXISTING_FILE,
     help="Send this file's content: a picture, a text, JSON (V2's or plain).",
 )
 @click.option("--type", "content_type", default="", metavar="TYPE", help="The file's type, such as image/jpeg.")
@@ -127,7 +128,8 @@ def _request(details: ModelDetails, protocol: str, file: Path | None, content_ty
         with file.open("rb") as opened:
             content = opened.read(bench_request.MAX_BYTES + 1)
     except OSError as error:
-        raise click.FileError(str(file), error.strerror or str(error)) from None
+        sentence = f"{file} cannot be read: {error.strerror or error}"
+        raise click.UsageError(sentence, click.get_current_context()) from None
     if len(content) > bench_request.MAX_BYTES:
         raise BadInputError(f"{file} is larger than the {size_words(bench_request.MAX_BYTES)} that this sends")
     guessed = guess_type(content, file.suffix)

@@ -11,7 +11,7 @@ from appliance.cli.quantities import Seconds
 from appliance.cli.target import MODEL, Reference, Target, talks_to_a_node
 from appliance.client import Client
 from appliance.client_answers import Called
-from appliance.core.errors import BadInputError, ForbiddenError
+from appliance.core.errors import BadInputError, ForbiddenError, NotFoundError
 
 OCTETS = "application/octet-stream"
 _TYPE_BY_SUFFIX = {
@@ -66,8 +66,11 @@ def _content(data: str | None) -> tuple[bytes, str]:
         try:
             with open(data[1:], "rb") as file:  # noqa: PTH123 - a path as the user typed it, named so in the error
                 content = file.read()
+        except FileNotFoundError:
+            raise NotFoundError(f"{data[1:]} is not there: expected a file") from None
         except OSError as error:
-            raise click.FileError(data[1:], error.strerror or str(error)) from None
+            sentence = f"{data[1:]} cannot be read: {error.strerror or error}"
+            raise click.UsageError(sentence, click.get_current_context()) from None
         return content, guess_type(content, PurePath(data[1:]).suffix)
     return data.encode(), guess_type(data.encode())
 

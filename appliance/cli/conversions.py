@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import click
 
 from appliance.cli.output import print_table
+from appliance.cli.paths import ExistingPath
 from appliance.core.errors import BadInputError, RefusedError
 from converters.detected import Detected
 from converters.job import Done
@@ -53,7 +54,7 @@ def what_is(model: str) -> Detected:
     return detect(Path(model))
 
 
-class ModelSource(click.Path):
+class ModelSource(ExistingPath):
     """A file or folder that is there, or `module:factory`."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:

@@ -8,15 +8,13 @@ import click
 
 from appliance.cli.conversions import Asked, converted, what_is
 from appliance.cli.output import print_json, print_table
+from appliance.cli.paths import EXISTING_FILE, EXISTING_PATH
 from appliance.cli.quantities import Number, WholeNumber
 from appliance.core.errors import BadInputError
 from appliance.core.manifest import parse_size
 
-_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
-_SAMPLE = click.Path(exists=True, path_type=Path)
-
 _OPTIONS = (
-    click.option("--sample", type=_SAMPLE, help="Rows to compare on: CSV, NPZ, Parquet, pictures."),
+    click.option("--sample", type=EXISTING_PATH, help="Rows to compare on: CSV, NPZ, Parquet, pictures."),
     click.option("--trust", is_flag=True, help="Convert even what runs code when opened, in the sandbox."),
     click.option("--isolate", is_flag=True, help="Make a throw-away environment with the framework, by uv."),
     click.option("--framework", default="", metavar="NAME", help="The converter (see --list); else it is found out."),
@@ -24,7 +22,7 @@ _OPTIONS = (
     click.option("--int8", is_flag=True, help="Weights of 8 bits; the comparison shows what it costs."),
     click.option("--opset", type=WholeNumber(1), default=None, metavar="N", help="The ONNX opset to convert to."),
     click.option("--input", "inputs", multiple=True, metavar="NAME=FP32[n,3,8,8]", help="An input."),
-    click.option("--weights", type=_FILE, help="Weights, for a model given as module:factory."),
+    click.option("--weights", type=EXISTING_FILE, help="Weights, for a model given as module:factory."),
     click.option("--timeout", "timeout_s", type=Number(1), default=900.0, help="Seconds it may take (900)."),
     click.option("--memory", default="0", metavar="SIZE", help="Memory it may use, such as 8GiB (default: no bound)."),
 )  # fmt: skip

@@ -12,6 +12,7 @@ from appliance.cli.conversions import Asked, ModelSource, converted, owner_table
 from appliance.cli.convert import asked, conversion_options
 from appliance.cli.copies_progress import follow_copies, outcome_words
 from appliance.cli.output import print_json, size_words
+from appliance.cli.paths import EXISTING_FILE
 from appliance.cli.quantities import Share, WholeNumber, share_words
 from appliance.cli.target import Target, talks_to_a_node
 from appliance.cli.trial_limits import trial_limits
@@ -25,15 +26,13 @@ from appliance.core.versions import check_alias, parse_version
 if TYPE_CHECKING:
     from appliance.catalogue.packing import Package
 
-_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
-
 
 @click.command("deploy", short_help="Send a model to a node.")
-@click.argument("source", metavar="MODEL", type=ModelSource(exists=True, path_type=Path))
+@click.argument("source", metavar="MODEL", type=ModelSource())
 @click.option("--name", default="", metavar="OWNER/NAME", help="Its name (default: the manifest's, else the file's).")
 @click.option("--version", default="", metavar="1.2.3", help="Its version (default: the manifest's, else the next).")
-@click.option("--manifest", type=_FILE, help="What the model wants and is, in TOML.")
-@click.option("--labels", type=_FILE, help="Its labels, one a line.")
+@click.option("--manifest", type=EXISTING_FILE, help="What the model wants and is, in TOML.")
+@click.option("--labels", type=EXISTING_FILE, help="Its labels, one a line.")
 @click.option("--alias", "aliases", multiple=True, metavar="WORD", help="Let this alias mean it; may be given again.")
 @click.option(
     "--canary", type=Share(), default=0.0, metavar="5%", help="Let it get this share of the calls, and no more."

@@ -19,7 +19,7 @@ import msgspec
 from appliance.cli.output import size_words
 from appliance.cli.target import NodeFile, read_node_file
 from appliance.core.addresses import parse_address
-from appliance.core.errors import BadInputError
+from appliance.core.errors import BadInputError, NotFoundError
 from appliance.core.listening import why_not
 from appliance.core.own_program import own_command
 from appliance.security.tls import TLS_BUNDLE, read_tls
@@ -184,7 +184,7 @@ def _tls(settings: Settings) -> Iterator[Finding]:
         return
     try:
         yield Finding("TLS", "ok", f"certificate {chain}, SHA-256 {read_tls(chain, key).fingerprint}")
-    except BadInputError as error:
+    except (BadInputError, NotFoundError) as error:
         yield Finding("TLS", "fail", error.sentence)
 
 

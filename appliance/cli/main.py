@@ -28,7 +28,7 @@ EXIT_CODES: tuple[tuple[int, str, tuple[type[IngleError], ...]], ...] = (
     (0, "done", ()),
     (FAILED, "failed", ()),
     (USAGE, "usage: the command line itself is wrong", ()),
-    (3, "not found", (NotFoundError,)),
+    (3, "not found: the model, the file or whatever else was named", (NotFoundError,)),
     (4, "not allowed: the key is missing, unknown or not meant for this", (UnauthenticatedError, ForbiddenError)),
     (5, "busy or unreachable: the same may pass later", (BusyError, UnavailableError, DeadlineError)),
     (6, "refused: the model was looked at and not taken", (RefusedError, ConflictError)),

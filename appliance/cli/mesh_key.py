@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from appliance.cli.output import print_json
+from appliance.cli.paths import EXISTING_FILE
 from appliance.cli.stopped import stopped_node
 from appliance.cli.target import Target, talks_to_a_node, talks_to_a_node_or_its_folder
 from appliance.core.errors import BadInputError, UnsupportedError
@@ -66,7 +67,7 @@ def rotate(target: Target) -> None:
 
 
 @key.command("import")
-@click.argument("file", metavar="FILE", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("file", metavar="FILE", type=EXISTING_FILE)
 @click.option("--leave", is_flag=True, help="Also where this node is in a mesh with others, which it then leaves.")
 @talks_to_a_node_or_its_folder
 def import_key(target: Target, file: Path, leave: bool) -> None:

@@ -6,13 +6,12 @@ from pathlib import Path
 
 import click
 
+from appliance.cli.paths import EXISTING_FILE, EXISTING_PATH
 from appliance.core.errors import BadInputError
-
-_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
 @click.command("pack", short_help="Make one file of a model, signed on request.")
-@click.argument("source", metavar="[SOURCE]", required=False, type=click.Path(exists=True, path_type=Path))
+@click.argument("source", metavar="[SOURCE]", required=False, type=EXISTING_PATH)
 @click.option(
     "-o",
     "--output",
@@ -20,9 +19,9 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
     metavar="FILE",
     help="The bundle (default: NAME.ingle).",
 )
-@click.option("--manifest", type=_FILE, help="What the model wants and is, in TOML.")
-@click.option("--labels", type=_FILE, help="Its labels, one a line.")
-@click.option("--sign", type=_FILE, metavar="KEYFILE", help="Sign it with this private key (PEM, Ed25519).")
+@click.option("--manifest", type=EXISTING_FILE, help="What the model wants and is, in TOML.")
+@click.option("--labels", type=EXISTING_FILE, help="Its labels, one a line.")
+@click.option("--sign", type=EXISTING_FILE, metavar="KEYFILE", help="Sign it with this private key (PEM, Ed25519).")
 @click.option(
     "--new-key", type=click.Path(path_type=Path), metavar="KEYFILE", help="Make a key pair; show the public key."
 )

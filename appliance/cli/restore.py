@@ -7,13 +7,14 @@ from pathlib import Path
 import click
 
 from appliance.cli.output import print_json, size_words, time_words
+from appliance.cli.paths import EXISTING_FILE
 from appliance.cli.target import Target, talks_to_a_node
 
 _CHUNK_BYTES = 1024 * 1024
 
 
 @click.command("restore", short_help="Put a backup in the place of all that a node has.")
-@click.argument("file", metavar="FILE", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("file", metavar="FILE", type=EXISTING_FILE)
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @talks_to_a_node
 def command(target: Target, file: Path, yes: bool) -> None:

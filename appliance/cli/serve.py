@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from appliance.cli.paths import EXISTING_FILE
 from appliance.core.errors import BadInputError, IngleError
 from appliance.settings import SETTINGS, Setting, check_together, load_settings
 
@@ -65,7 +66,7 @@ command = click.Command(
             ["files"],
             nargs=-1,
             metavar="[FILE.onnx ...]",
-            type=click.Path(exists=True, dir_okay=False, path_type=Path),
+            type=EXISTING_FILE,
         ),
         *(_option(setting) for setting in SETTINGS),
         click.Option(

@@ -13,6 +13,7 @@ import click
 import msgspec
 from click.shell_completion import CompletionItem
 
+from appliance.cli.paths import EXISTING_FILE
 from appliance.core.errors import IngleError, UnavailableError
 from appliance.core.names import ModelName, parse_reference
 
@@ -176,7 +177,7 @@ def _told_of_a_node(verb: Callable[..., Any], finds: Callable[..., Target]) -> C
         "ca_file",
         envvar="INGLE_CA",
         metavar="FILE",
-        type=click.Path(exists=True, dir_okay=False, path_type=Path),
+        type=EXISTING_FILE,
         help="Certificates that the node's must be, or be signed by (default: the system's).",
     )
     @click.option(

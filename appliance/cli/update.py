@@ -18,6 +18,7 @@ from pathlib import Path
 
 import click
 
+from appliance.cli.paths import EXISTING_FILE
 from appliance.cli.quantities import Number
 from appliance.cli.target import NodeFile, find, read_node_file
 from appliance.cli.update_choice import check_newer
@@ -44,7 +45,7 @@ _LOOK_EVERY_S = 0.05
 
 
 @click.command("update", short_help="Replace this program by a newer one.")
-@click.argument("file", required=False, type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("file", required=False, type=EXISTING_FILE)
 @click.option("--from", "from_node", metavar="NODE", help="What this node of the mesh runs, instead of a FILE.")
 @click.option("--from-mesh", is_flag=True, help="The newest that any node of the mesh runs, instead of a FILE.")
 @click.option("--allow-downgrade", is_flag=True, help="Take an older version too.")

@@ -8,7 +8,7 @@ import ssl
 from pathlib import Path
 from typing import NamedTuple
 
-from appliance.core.errors import BadInputError
+from appliance.core.errors import BadInputError, NotFoundError
 
 CERTIFICATE_NAME = "tls.crt"  # the same certificate alone, for callers
 TLS_BUNDLE = "tls.pem"  # key and certificate of a node's own making, in its data folder
@@ -35,7 +35,8 @@ class Tls(NamedTuple):
 def read_tls(chain_file: Path, key_file: Path) -> Tls:
     """The certificate in `chain_file` (its issuers may follow it) with the key in `key_file`.
 
-    Raises BadInputError, naming the file, where one cannot be read, is not PEM, or they do not belong together.
+    Raises NotFoundError where one is not there and BadInputError, naming the file, where one cannot be read, is not
+    PEM, or they do not belong together.
     """
     chain, key = _read(chain_file, "certificate"), _read(key_file, "key")
     fingerprint = _fingerprint(chain_file, chain)
@@ -60,6 +61,8 @@ def read_tls(chain_file: Path, key_file: Path) -> Tls:
 def _read(file: Path, what: str) -> bytes:
     try:
         return file.read_bytes()
+    except FileNotFoundError:
+        raise NotFoundError(f"the TLS {what} {file} is not there") from None
     except OSError as error:
         raise BadInputError(f"the TLS {what} {file} cannot be read: {error.strerror}") from None
 

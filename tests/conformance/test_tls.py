@@ -166,5 +166,10 @@ def test_files_that_do_not_fit_keep_the_node_from_starting_with_a_sentence(secur
     assert refused.returncode == 1
     assert "no private key" in refused.stderr
     assert "Traceback" not in refused.stderr
+    absent = str(tmp_path / "absent.pem")
+    for flags in (("--tls-cert", absent, "--tls-key", own), ("--mesh", "127.0.0.1:0", "--mesh-key-file", absent)):
+        missing = ingle(*serve, *flags, data_dir=data)
+        assert missing.returncode == 3
+        assert f"{absent} is not there" in missing.stderr
     for flags in (("--tls-cert", own), ("--tls", "self", "--tls-cert", own, "--tls-key", own), ("--tls", "other")):
         assert ingle(*serve, *flags, data_dir=data).returncode == 2

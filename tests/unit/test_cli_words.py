@@ -21,6 +21,7 @@ from appliance.gateway import answers
 from converters.report import OutputParity, RowDifference
 
 README = Path(__file__).parents[2] / "README.md"
+MISSING = "/nowhere/model.onnx"
 
 
 @pytest.mark.parametrize(
@@ -68,7 +69,8 @@ def test_every_verb_explains_itself(verb: str, capsys: pytest.CaptureFixture[str
         ["show"],
         ["show", "a/b/c"],
         ["rollback", "me/model:1.0.0"],
-        ["deploy", "/nowhere/model.onnx"],
+        ["deploy", str(README), "--manifest", "/tmp"],
+        ["call", "me/model", "@/tmp"],
         ["alias", "me/model", "prod"],
         ["alias", "me/model", "--remove"],
         ["serve", "--http", "nonsense"],
@@ -86,6 +88,38 @@ def test_a_wrong_command_line_is_one_sentence_and_status_2(
     assert shown.out == ""
     assert shown.err.count("\n") == 1
     assert "Traceback" not in shown.err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["serve", MISSING],
+        ["serve", "--config", MISSING],
+        ["deploy", MISSING],
+        ["deploy", str(README), "--manifest", MISSING],
+        ["deploy", str(README), "--labels", MISSING],
+        ["convert", MISSING],
+        ["convert", str(README), "--sample", MISSING],
+        ["convert", str(README), "--weights", MISSING],
+        ["pack", MISSING],
+        ["pack", str(README), "--sign", MISSING],
+        ["call", "me/model", f"@{MISSING}"],
+        ["bench", "me/model", "--input", MISSING],
+        ["restore", MISSING],
+        ["update", MISSING],
+        ["mesh", "key", "import", MISSING],
+        ["models", "--ca", MISSING],
+    ],
+)
+def test_a_file_that_is_not_there_is_status_3_with_every_verb(
+    arguments: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("INGLE_NODE", "http://127.0.0.1:9")
+    assert run(arguments) == 3
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert f"{MISSING} is not there" in shown.err
+    assert shown.err.count("\n") == 1
 
 
 @pytest.mark.parametrize(

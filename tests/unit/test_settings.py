@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from appliance.core.addresses import Address, parse_address
-from appliance.core.errors import BadInputError
+from appliance.core.errors import BadInputError, NotFoundError
 from appliance.settings import SETTINGS, Setting, Settings, check_together, default_data_dir, load_settings
 
 DOCUMENTED_IN = Path(__file__).parents[2] / "README.md"
@@ -136,7 +136,7 @@ def test_what_cannot_be_taken_is_named_with_what_was_expected(tmp_path: Path, wr
 
 
 def test_a_config_that_is_not_there_is_an_error_and_not_ignored(tmp_path: Path) -> None:
-    with pytest.raises(BadInputError, match="cannot be read"):
+    with pytest.raises(NotFoundError, match="is not there"):
         load_settings({}, {"INGLE_DATA_DIR": str(tmp_path)}, tmp_path / "absent.toml")
 
 
