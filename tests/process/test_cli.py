@@ -243,5 +243,7 @@ def test_why_says_what_became_of_a_call(ingle: Ingle, tmp_path: Path) -> None:
     called = ingle("call", "cli/why", "[1, 2, 3]", "--json").json
     told = ingle("why", called["call"])
     assert "cli/why:1.0.0 was answered on node" in told.out
+    assert "is alone, it knows no other node." in told.out
+    assert " or " not in told.out
     assert ingle("why", called["call"], "--json").json["status"] == "ok"
     assert ingle("why", "never").status == 3
