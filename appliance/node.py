@@ -449,7 +449,9 @@ def _check_addresses(settings: Settings) -> None:
         address = parse_address(getattr(settings, front))
         if address is None:
             continue
-        if why := why_not(address) or (why_not(address, datagrams=True) if front == "mesh" else ""):
+        # Of a name's addresses HTTP takes all or fails; the others are content with one.
+        why = why_not(address, every=front == "http")
+        if why := why or (why_not(address, datagrams=True) if front == "mesh" else ""):
             raise IngleError(
                 f"the node could not start: it cannot listen on {address}, {why}; name another address with "
                 f"--{front} HOST:PORT"

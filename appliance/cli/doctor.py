@@ -52,10 +52,10 @@ def mesh(address: str, as_json: bool) -> int:
     from appliance.settings import load_settings
 
     try:
-        target = parse_target(address) if address else None
+        targets = parse_target(address) if address else []
     except BadInputError as error:
         raise click.UsageError(error.sentence, click.get_current_context()) from None
-    return _told(list(findings_of(gather(load_settings(), target), target)), as_json=as_json)
+    return _told(list(findings_of(gather(load_settings(), targets), is_asked=bool(targets))), as_json=as_json)
 
 
 def _told(findings: "Sequence[Finding]", *, as_json: bool) -> int:

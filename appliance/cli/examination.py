@@ -164,7 +164,7 @@ def _ports(settings: Settings) -> Iterator[Finding]:
         address = parse_address(said)
         if address is None or address.port == 0:
             continue
-        why = why_not(address)
+        why = why_not(address, every=front == "http")
         if why and getattr(running, front) is not None:
             yield Finding(f"port: {front}", "ok", f"{said}: the node that runs here (pid {running.pid}) has it")
         elif why:

@@ -7,7 +7,7 @@ only reads. What is not known, because there is no node yet or it is another use
 import asyncio
 import ipaddress
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import msgspec
@@ -50,6 +50,12 @@ class Tried(msgspec.Struct):
     known: MeshNode | None = None
     node_id: str = ""
     other: str = ""  # who is at that address in its place
+    others: list["Tried"] = []  # its other addresses
+
+    @property
+    def outcome(self) -> tuple[str, bool, str]:
+        """What it gave, to be told apart from what another address gave."""
+        return self.tcp.ending, self.tcp.is_mesh, "" if self.name == str(self.address) else self.name
 
     @property
     def found(self) -> int:
@@ -80,7 +86,8 @@ class Facts(msgspec.Struct, kw_only=True):
 
 
 class Candidate(msgspec.Struct):
-    """A node that could be met. `addresses`: where it may be, the likeliest first."""
+    """A node that could be met. `addresses`: where it may be, the likeliest first. `name`: empty where only an
+    address was given."""
 
     name: str
     addresses: list[str]
@@ -88,11 +95,12 @@ class Candidate(msgspec.Struct):
     bulk_port: int = 0
     seen: Introduction | None = None
     known: MeshNode | None = None
-    node_id: str = ""  # empty where only an address was given
+    node_id: str = ""  # likewise
 
 
-def gather(settings: Settings, target: Address | None) -> Facts:
-    """All of it, in about LOOK_S + KNOCK_S; `target`: the one address to knock at, in place of all that are known."""
+def gather(settings: Settings, targets: Sequence[Address]) -> Facts:
+    """All of it, in about LOOK_S + KNOCK_S; `targets`: the addresses of the one node to knock at, in place of all that
+    are known."""
     mesh = parse_address(settings.mesh)
     advertised = parse_advertised(settings.federation.advertise)
     facts = Facts(mesh=mesh, discover=settings.federation.discover, join=settings.join, advertised=advertised)
@@ -109,16 +117,18 @@ def gather(settings: Settings, target: Address | None) -> Facts:
     except (IngleError, OSError) as error:
         facts.key_fault = str(error)
     facts.interfaces = read_interfaces()
-    asyncio.run(_look(facts, mesh, identity, target, settings.data_dir))
+    asyncio.run(_look(facts, mesh, identity, targets, settings.data_dir))
     return facts
 
 
-async def _look(facts: Facts, mesh: Address, identity: Identity | None, target: Address | None, data_dir: Path) -> None:
+async def _look(
+    facts: Facts, mesh: Address, identity: Identity | None, targets: Sequence[Address], data_dir: Path
+) -> None:
     places = multicast_places(facts.interfaces, mesh.host)
     own_id = identity.node_id if identity else ""
     own_addresses = frozenset(address for interface in facts.interfaces for address in interface.addresses)
     called_the_same: set[str] = set()
-    heard_at = places if target is None else []
+    heard_at = [] if targets else places
     listening = asyncio.ensure_future(listen_everywhere(heard_at, own=own_addresses, wait_s=LOOK_S))
     try:
         facts.seen = await look_around(
@@ -134,8 +144,9 @@ async def _look(facts: Facts, mesh: Address, identity: Identity | None, target: 
         own = Introduction(
             identity.node_id, "doctor", identity.public_key, key.id, credential, [], mesh.port, mesh.port
         )
-    if target is not None:
-        candidates = [Candidate(str(target), [target.host], target.port, seen=_at(facts.seen, target))]
+    if targets:
+        hosts = [target.host for target in targets]
+        candidates = [Candidate("", hosts, targets[0].port, seen=_at(facts.seen, targets))]
     else:
         remembered = Remembered(data_dir).peers() if facts.key is not None else []
         candidates = candidates_of(facts, remembered, own_id)
@@ -166,13 +177,15 @@ def candidates_of(facts: Facts, remembered: Iterable[Introduction], own_id: str)
 async def _try(candidate: Candidate, key: MeshKey | None, own: Introduction | None) -> Tried:
     addresses = [Address(host, candidate.port) for host in candidate.addresses[:_MAX_ADDRESSES]]
     tries = await asyncio.gather(*(_try_address(address, candidate, key, own) for address in addresses))
-    return max(tries, key=lambda tried: tried.found)
+    best = max(tries, key=lambda tried: tried.found)
+    best.others = [tried for tried in tries if tried is not best]
+    return best
 
 
 async def _try_address(address: Address, candidate: Candidate, key: MeshKey | None, own: Introduction | None) -> Tried:
     asking = ask(address, key, own, wait_s=KNOCK_S) if key is not None and own is not None else _nothing()
     tcp, udp = await asyncio.gather(knock(address, wait_s=KNOCK_S), asking)
-    tried = Tried(candidate.name, address, tcp, udp, seen=candidate.seen, known=candidate.known)
+    tried = Tried(candidate.name or str(address), address, tcp, udp, seen=candidate.seen, known=candidate.known)
     tried.node_id = candidate.node_id
     if udp is not None and udp.introduction is not None and candidate.node_id not in ("", udp.introduction.node_id):
         tried.other = udp.introduction.name
@@ -188,9 +201,9 @@ async def _nothing() -> None:
     return None
 
 
-def _at(seen: list[Introduction], target: Address) -> Introduction | None:
-    """Who advertises itself at an address."""
-    at = [told for told in seen if told.mesh_port == target.port and target.host in told.addresses]
+def _at(seen: list[Introduction], targets: Sequence[Address]) -> Introduction | None:
+    """Who advertises itself at one of the addresses."""
+    at = [told for told in seen if any(told.mesh_port == port and host in told.addresses for host, port in targets)]
     return at[0] if at else None
 
 
@@ -224,8 +237,9 @@ def _port_faults(mesh: Address) -> dict[str, str]:
     return faults
 
 
-def parse_target(text: str) -> Address:
-    """`HOST`, `HOST:PORT` or `[v6]:PORT`, the host resolved. Raises BadInputError."""
+def parse_target(text: str) -> list[Address]:
+    """`HOST`, `HOST:PORT` or `[v6]:PORT`: the addresses that the host resolves to, the first _MAX_ADDRESSES of them.
+    Raises BadInputError."""
     try:
         address = Address(str(ipaddress.ip_address(text.strip("[]"))), DEFAULT_PORT)
     except ValueError:
@@ -241,4 +255,5 @@ def parse_target(text: str) -> Address:
         raise BadInputError(
             f"the name '{address.host[:80]}' is not known here ({error.strerror}): say its address"
         ) from None
-    return Address(str(found[0][4][0]), address.port)
+    hosts = dict.fromkeys(str(place[0]) for *_, place in found)
+    return [Address(host, address.port) for host in hosts][:_MAX_ADDRESSES]

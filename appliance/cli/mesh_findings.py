@@ -20,14 +20,14 @@ _AWAITED_S = 4.0  # one attempt to come in has failed by then
 _JOIN = "'ingle mesh invite' on the one that stays, then 'ingle mesh join CODE' on the other"
 
 
-def findings_of(facts: Facts, target: Address | None) -> Iterator[Finding]:
-    """`target`: the address that was asked about, if one was."""
+def findings_of(facts: Facts, *, is_asked: bool) -> Iterator[Finding]:
+    """`is_asked`: about the one node that was tried, and not about all."""
     if facts.mesh is None:
         yield Finding("mesh", "fail", "it is off on this node (--mesh off): it meets no other")
         return
     yield from _node(facts, facts.mesh)
     yield _key(facts)
-    if target is None:
+    if not is_asked:
         yield from _network(facts)
         yield from _in_sight(facts)
     if facts.twin_at:
@@ -35,7 +35,9 @@ def findings_of(facts: Facts, target: Address | None) -> Iterator[Finding]:
     yield from _names(facts)
     for tried in facts.tried:
         yield from _tried(tried, facts)
-    if target is None and not facts.tried:
+        if is_asked:
+            yield from _other_addresses(tried)
+    if not is_asked and not facts.tried:
         yield _nobody(facts)
 
 
@@ -253,6 +255,22 @@ def _mesh_port(about: str, tried: Tried) -> Finding:
     return Finding(
         about, "fail", f"there is no way to it ({tried.tcp.detail}): is it on this network, and the address right?"
     )
+
+
+def _other_addresses(tried: Tried) -> Iterator[Finding]:
+    """What the other addresses of a name gave, where that is not the same at all of them."""
+    if all(other.outcome == tried.outcome for other in tried.others):
+        return
+    each = "; ".join(f"{one.address} {_outcome_words(one)}" for one in (tried, *tried.others))
+    yield Finding("addresses", "warn", f"the name has {len(tried.others) + 1}, and they differ: {each}")
+
+
+def _outcome_words(tried: Tried) -> str:
+    if tried.tcp.ending != "open":
+        return _ENDINGS[tried.tcp.ending]
+    if not tried.tcp.is_mesh:
+        return "is open, and no mesh's"
+    return "answers as a mesh does" + ("" if tried.name == str(tried.address) else f" ({tried.name})")
 
 
 def _introduced(about: str, tried: Tried, *, other_key: bool) -> Iterator[Finding]:

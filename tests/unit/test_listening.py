@@ -23,3 +23,15 @@ def test_what_no_box_can_have_says_why() -> None:
     assert why_not(Address("192.0.2.1", 0)) == "this box has no such address"
     assert why_not(Address("not a host", 0)).startswith("its host is not known: ")
     assert why_not(Address("127.0.0.1", 0)) == ""
+
+
+def test_all_addresses_of_a_name_are_tried_and_said_where_they_differ(monkeypatch: pytest.MonkeyPatch) -> None:
+    def resolved(host: str, port: int, **_asked: object) -> list[object]:
+        hosts = ["127.0.0.1", "192.0.2.1"] if host == "mixed" else ["192.0.2.1", "198.51.100.1"]
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (place, port)) for place in hosts]
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolved)
+    assert why_not(Address("elsewhere", 0)) == "this box has no such address"
+    assert why_not(Address("mixed", 0)) == ""
+    said = "127.0.0.1: it could be had; 192.0.2.1: this box has no such address"
+    assert why_not(Address("mixed", 0), every=True) == said

@@ -1,13 +1,18 @@
 """Why two nodes do not meet, by tables: what was found out, and the sentence that names the cause and what to do."""
 
+import socket
+from pathlib import Path
+
 import pytest
 
+from appliance.cli import mesh_facts
 from appliance.cli.examination import Finding
-from appliance.cli.mesh_facts import Candidate, Facts, Tried, candidates_of, parse_target
+from appliance.cli.mesh_facts import Candidate, Facts, Tried, candidates_of, gather, parse_target
 from appliance.cli.mesh_findings import findings_of
 from appliance.client_answers import MeshNode, NodeLink, Nodes
 from appliance.core.addresses import Address
 from appliance.core.errors import BadInputError
+from appliance.settings import load_settings
 from federation.interfaces import Interface
 from federation.keyring import mesh_key
 from federation.knocking import Answer, Ending, Knock
@@ -41,8 +46,8 @@ def facts(**fields: object) -> Facts:
     return Facts(**given | fields)  # type: ignore[arg-type]
 
 
-def found(facts: Facts, target: Address | None = None) -> list[Finding]:
-    return list(findings_of(facts, target))
+def found(facts: Facts, *, is_asked: bool = False) -> list[Finding]:
+    return list(findings_of(facts, is_asked=is_asked))
 
 
 def about(findings: list[Finding], about: str) -> list[tuple[str, str]]:
@@ -136,7 +141,7 @@ def test_what_is_wrong_with_this_box_or_its_network_is_named_with_what_to_do(
     ],
 )
 def test_why_one_node_is_not_met_is_named(what: Tried, verdict: str, says: str) -> None:
-    told = about(found(facts(tried=[what]), THERE), "box (10.0.0.7:8004)")
+    told = about(found(facts(tried=[what]), is_asked=True), "box (10.0.0.7:8004)")
     assert verdict in [each for each, sentence in told if says in sentence]
 
 
@@ -162,11 +167,12 @@ def test_whoever_stays_away_from_a_port_of_this_box_tells_of_its_own_firewall(
 
 @pytest.mark.parametrize("ending", ["closed", "silent", "no way"])
 def test_of_a_port_that_does_not_open_no_more_is_guessed(ending: Ending) -> None:
-    assert len(about(found(facts(tried=[tried(Knock(ending), Answer("silent"))]), THERE), "box")) == 1
+    assert len(about(found(facts(tried=[tried(Knock(ending), Answer("silent"))]), is_asked=True), "box")) == 1
 
 
 def test_one_address_is_tried_without_words_about_the_rest() -> None:
-    words = {finding.about for finding in found(facts(tried=[tried()], seen=[introduction("x", "b0b0")]), THERE)}
+    one = facts(tried=[tried()], seen=[introduction("x", "b0b0")])
+    words = {finding.about for finding in found(one, is_asked=True)}
     assert words == {"node", "key", "box (10.0.0.7:8004)"}
 
 
@@ -189,6 +195,15 @@ def test_a_node_is_tried_once_wherever_it_is_known_from() -> None:
     ]
 
 
+def resolve(monkeypatch: pytest.MonkeyPatch, *hosts: str) -> None:
+    """Every name has these addresses."""
+
+    def resolved(_host: str, port: int, **_asked: object) -> list[object]:
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (host, port)) for host in hosts]
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolved)
+
+
 @pytest.mark.parametrize(
     ("text", "address"),
     [
@@ -200,7 +215,41 @@ def test_a_node_is_tried_once_wherever_it_is_known_from() -> None:
     ],
 )
 def test_an_address_may_leave_out_its_port(text: str, address: Address) -> None:
-    assert parse_target(text) == address
+    assert parse_target(text) == [address]
+
+
+def test_a_name_means_all_its_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
+    resolve(monkeypatch, "10.0.0.7", "10.0.0.8", "10.0.0.7")
+    assert parse_target("box.lan") == [Address("10.0.0.7", 8004), Address("10.0.0.8", 8004)]
+    resolve(monkeypatch, *(f"10.0.0.{host}" for host in range(200)))
+    assert len(parse_target("box.lan")) == 4
+
+
+def test_what_the_addresses_of_a_name_gave_is_said_where_they_differ() -> None:
+    old = Tried("10.0.0.8:8004", Address("10.0.0.8", 8004), Knock("silent"))
+    one = tried(others=[old])
+    [(verdict, sentence)] = about(found(facts(tried=[one]), is_asked=True), "addresses")
+    assert verdict == "warn"
+    assert "has 2, and they differ: 10.0.0.7:8004 answers as a mesh does (box); 10.0.0.8:8004 is silent" in sentence
+    assert about(found(facts(tried=[one])), "addresses") == []  # that nodes have some that are not reached is usual
+    for alike in ([], [tried()]):
+        assert about(found(facts(tried=[tried(others=alike)]), is_asked=True), "addresses") == []
+
+
+def test_all_addresses_of_a_name_are_knocked_at(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    with socket.create_server(("127.0.0.2", port)):
+        resolve(monkeypatch, "127.0.0.1", "127.0.0.2")
+        targets = parse_target(f"box.lan:{port}")
+        monkeypatch.undo()
+        monkeypatch.setenv("INGLE_DATA_DIR", str(tmp_path))
+        for wait in ("LOOK_S", "KNOCK_S"):
+            monkeypatch.setattr(mesh_facts, wait, 0.1)
+        settings = load_settings({"mesh": "127.0.0.1:0"})
+        [box] = gather(settings, targets).tried
+    assert (box.address, box.tcp.ending) == (Address("127.0.0.2", port), "open")
+    assert [(other.address, other.tcp.ending) for other in box.others] == [(Address("127.0.0.1", port), "closed")]
 
 
 @pytest.mark.parametrize("text", ["off", "10.0.0.7:0", "10.0.0.7:http", ":8004", "no.such.name.invalid"])
