@@ -50,6 +50,7 @@ from appliance.security.keys import KeyRing
 from appliance.security.scopes import Principal, Scope
 from appliance.security.tls import CERTIFICATE_NAME, Tls, read_tls
 from appliance.settings import Settings, load_settings
+from appliance.variables import unknown_variables
 from appliance.workers.device_engines import DeviceEngines
 from appliance.workers.devices import parse_device
 from appliance.workers.engine_cache import EngineCache
@@ -414,6 +415,7 @@ def _announce(node: Node, settings: Settings) -> None:
         )
     if settings.open:
         lines.append("  OPEN: anyone who reaches this node may call its models and read its catalogue")
+    lines += [f"  warning: {sentence}" for sentence in unknown_variables()]
     print("\n".join(lines), flush=True)
 
 
@@ -466,6 +468,8 @@ async def serve(settings: Settings, files: Sequence[Path]) -> Trial | None:
     """
     set_up_allocator()
     set_up_logs()
+    for sentence in unknown_variables():
+        _log.warning("%s", sentence)
     raise_descriptor_limit()
     bound_umask()
     node = Node(settings)

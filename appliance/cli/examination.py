@@ -24,6 +24,7 @@ from appliance.core.listening import why_not
 from appliance.core.own_program import own_command
 from appliance.security.tls import TLS_BUNDLE, read_tls
 from appliance.settings import Settings
+from appliance.variables import unknown_variables
 
 MIN_FREE_DISK_BYTES = 2**30
 MIN_AVAILABLE_MEMORY_BYTES = 512 * 2**20
@@ -45,6 +46,7 @@ def examine(settings: Settings) -> list[Finding]:
         *_runtime(settings.device),
         *_sandbox(),
         _data_dir(settings.data_dir),
+        *(Finding("settings", "warn", sentence) for sentence in unknown_variables()),
         *_ports(settings),
         *_tls(settings),
         _memory(),

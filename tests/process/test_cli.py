@@ -228,6 +228,23 @@ def test_a_second_node_on_the_same_data_folder_is_told_so(node: RunningNode, tmp
     assert "--http HOST:PORT" in taken.stderr
 
 
+def test_a_mistyped_variable_is_told_of_at_the_start_and_keeps_no_node_from_it(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "appliance.cli.main", "serve", "--data-dir", tmp_path / "data"]
+    fronts = ["--http", "127.0.0.1:0", "--grpc", "off", "--zmq", "off", "--mesh", "off"]
+    environ = {**os.environ, "INGLE_MEMORY_BUGDET": "4GiB"}
+    sentence = "INGLE_MEMORY_BUGDET is set, and there is no such setting: it changes nothing; the nearest is "
+    with subprocess.Popen(
+        [*command, *fronts], env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as node:
+        assert node.stdout is not None
+        told = next((line for line in node.stdout if "warning" in line), "")
+        node.terminate()
+        _, log = node.communicate(timeout=60)
+    assert told == f"  warning: {sentence}INGLE_MEMORY_BUDGET\n"
+    assert log.count(f"warning node {sentence}INGLE_MEMORY_BUDGET") == 1
+    assert node.returncode == 0
+
+
 def test_a_node_that_is_started_with_what_is_no_model_says_which_file_once(tmp_path: Path) -> None:
     page = tmp_path / "page.onnx"
     page.write_text("<!DOCTYPE html><html></html>")
