@@ -27,7 +27,7 @@ from msgspec import Meta
 
 from appliance.core.addresses import OFF, parse_address
 from appliance.core.errors import BadInputError, NotFoundError
-from appliance.core.manifest import parse_size
+from appliance.core.sizes import LEAST_BYTES, parse_size
 from appliance.gateway.settings import GatewaySettings
 from appliance.routing.settings import RoutingSettings
 from appliance.workers.devices import parse_device
@@ -113,6 +113,12 @@ class Setting(NamedTuple):
     @property
     def is_size(self) -> bool:
         return self.path[-1].endswith("_bytes")
+
+    @property
+    def least_bytes(self) -> int:
+        """Of a size that is not 0: what is declared, else LEAST_BYTES."""
+        declared = next((meta.ge for meta in self.type.__metadata__ if isinstance(meta, Meta)), None)
+        return int(declared or 0) or LEAST_BYTES
 
 
 def _declared(struct: type[msgspec.Struct], path: tuple[str, ...] = ()) -> Iterator[Setting]:
@@ -239,7 +245,7 @@ def _value(setting: Setting, source: str, raw: object) -> Any:
         raw = str(raw)
     try:
         if setting.is_size:
-            raw = parse_size(int(raw) if isinstance(raw, str) and raw.isdigit() else raw)
+            raw = parse_size(raw, least_bytes=setting.least_bytes)
         if setting.path[0] in ADDRESS_FIELDS:
             parse_address(str(raw))
         if setting.key == "device":

@@ -11,7 +11,7 @@ from appliance.cli.output import print_json, print_table
 from appliance.cli.paths import EXISTING_FILE, EXISTING_PATH
 from appliance.cli.quantities import Number, WholeNumber
 from appliance.core.errors import BadInputError
-from appliance.core.manifest import parse_size
+from appliance.core.sizes import LEAST_BYTES, parse_size
 
 _OPTIONS = (
     click.option("--sample", type=EXISTING_PATH, help="Rows to compare on: CSV, NPZ, Parquet, pictures."),
@@ -50,7 +50,7 @@ def asked(*, quiet: bool, **said: Any) -> Asked:
         weights=str(said["weights"].resolve()) if said["weights"] else "",
     )
     try:
-        memory_bytes = parse_size(said["memory"])
+        memory_bytes = parse_size(said["memory"], least_bytes=LEAST_BYTES)
     except BadInputError as error:
         raise click.UsageError(error.sentence) from None
     return Asked(

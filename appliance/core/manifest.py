@@ -13,6 +13,7 @@ from typing import Any, Literal, get_args
 import msgspec
 
 from appliance.core.errors import BadInputError
+from appliance.core.sizes import LEAST_BYTES, parse_size
 
 Sizes = tuple[int, ...]
 
@@ -194,21 +195,6 @@ _FIELDS = sorted(
     }
     | {"memory", "run_seconds"}
 )
-_BYTES = {"": 1, "B": 1, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "KB": 10**3, "MB": 10**6, "GB": 10**9}
-
-_SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,9})?) ?([A-Z]*)", re.ASCII)
-
-
-def parse_size(value: object) -> int:
-    """`4GiB`, `512 MB` or a number of bytes, as bytes. Raises BadInputError."""
-    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
-        return value
-    match = _SIZE.fullmatch(str(value).strip().upper())
-    if match is None or match[2] not in _BYTES:
-        raise BadInputError(
-            f"'{str(value)[:40]}' is no size: expected bytes, or a number with KiB, MiB, GiB, kB, MB or GB"
-        )
-    return int(float(match[1]) * _BYTES[match[2]])
 
 
 def manifest_from_table(table: dict[str, Any]) -> Manifest:
@@ -221,7 +207,7 @@ def manifest_from_table(table: dict[str, Any]) -> Manifest:
     if isinstance(limits, dict):
         limits = dict(limits)
         if "memory" in limits:
-            limits["memory_bytes"] = parse_size(limits.pop("memory"))
+            limits["memory_bytes"] = parse_size(limits.pop("memory"), least_bytes=LEAST_BYTES)
         if "run_seconds" in limits:
             limits["run_s"] = limits.pop("run_seconds")
         table["limits"] = limits

@@ -36,7 +36,7 @@ PACKAGE = (sys.executable, "-m", "appliance.cli.main")
 _STOP_TIMEOUT_S = 40.0
 # Flags of a node that warms no model: a mesh copies what is slow to answer to where there is memory for it, which is
 # not wanted of an entry node whose calls are to go to others.
-WITHOUT_MEMORY = ("--memory-budget", "1")
+WITHOUT_MEMORY = ("--memory-budget", "1MiB")
 _ASK_TIMEOUT_S = 60.0
 # The node dies with whoever started it, and with nothing between them that would have to be killed too.
 _DIES_WITH_ITS_PARENT = ("setpriv", "--pdeathsig", "KILL")

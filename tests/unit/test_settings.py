@@ -122,6 +122,9 @@ def test_the_file_in_the_data_folder_is_read_only_when_no_other_is_named(tmp_pat
         ("federation.heartbeat_s = nan", "federation.heartbeat_s"),
         ("federation.heartbeat_s = 1e300", "<= 3600"),
         ("memory_budget = '4 parsecs'", "is no size"),
+        ("memory_budget = 4", "memory_budget: '4' was read as 4 bytes"),
+        ("gateway.max_body = '4'", "expected 1024 bytes or more"),
+        ("gateway.max_body = 0", ">= 1024"),
         ("name = 'my box'", "what this node is called"),
         ("data_dir = '/tmp'", "--data-dir or --config"),
         ("this is not toml", "is no TOML"),
@@ -133,6 +136,16 @@ def test_what_cannot_be_taken_is_named_with_what_was_expected(tmp_path: Path, wr
         load_settings({}, {"INGLE_DATA_DIR": str(tmp_path)})
     assert sentence in str(caught.value)
     assert "ingle.toml" in str(caught.value)
+
+
+@pytest.mark.parametrize("setting", [setting for setting in SETTINGS if setting.is_size], ids=lambda one: one.key)
+def test_a_size_without_its_unit_is_not_taken_for_bytes(setting: Setting, tmp_path: Path) -> None:
+    with pytest.raises(BadInputError, match=f"{setting.variable}: '16' was read as 16 bytes, .* such as 4G"):
+        load_settings({}, {"INGLE_DATA_DIR": str(tmp_path), setting.variable: "16"})
+    if setting.key != "gateway.max_body":  # of which a few kB may be meant, and not 0
+        with pytest.raises(BadInputError, match="expected 1 MiB or more"):
+            load_settings({setting.key: "16384"}, {"INGLE_DATA_DIR": str(tmp_path)})
+        assert value_in(load_settings({setting.key: "0"}, {"INGLE_DATA_DIR": str(tmp_path)}), setting) == 0
 
 
 def test_a_config_that_is_not_there_is_an_error_and_not_ignored(tmp_path: Path) -> None:
