@@ -6,8 +6,9 @@ import os
 import shutil
 import signal
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -243,37 +244,40 @@ def test_no_call_fails_when_the_gpus_worker_is_killed(on_gpu: StartGpu, tmp_path
     assert on(node, "doubling") == "CUDAExecutionProvider"
 
 
-def test_a_model_that_breaks_the_gpu_for_its_process_goes_to_the_cpu_and_its_neighbours_come_back(
+@contextmanager
+def neighbour_comes_back(node: RunningNode, tmp_path: Path) -> Iterator[None]:
+    """`net` is on the GPU when the context begins, where the device is broken: after it, it answers as before, there,
+    in another process."""
+    deploy(node, "net", normalised(tmp_path / "n.onnx"))
+    expected = ask(node, "/v1/models/net", {"x": ROW})["outputs"]
+    before = worker_of(node, "net")["pid"]
+    yield
+    assert ask(node, "/v1/models/net", {"x": ROW})["outputs"] == expected
+    assert on(node, "net") == "CUDAExecutionProvider"
+    assert worker_of(node, "net")["pid"] != before
+
+
+def test_a_model_whose_run_breaks_the_gpu_for_its_process_goes_to_the_cpu_and_its_neighbours_come_back(
     on_gpu: StartGpu, tmp_path: Path
 ) -> None:
     node = on_gpu(breaks_at=13.0)
     deploy(node, "doubling", doubling(tmp_path / "d.onnx"))
-    deploy(node, "net", normalised(tmp_path / "n.onnx"))
-    expected = ask(node, "/v1/models/net", {"x": ROW})["outputs"]
     assert double(node, 1.0) == 2.0
-    before = worker_of(node, "net")["pid"]
-    assert double(node, 13.0) == 26.0  # which the CPU has said
-    worker = worker_of(node, "doubling")
-    assert worker["providers"] == ["CPUExecutionProvider"]
-    assert "it broke the device: CUDA error 700, an illegal memory access was encountered" in worker["note"]
-    assert ask(node, "/v1/models/net", {"x": ROW})["outputs"] == expected
-    assert on(node, "net") == "CUDAExecutionProvider"
-    assert worker_of(node, "net")["pid"] != before
+    with neighbour_comes_back(node, tmp_path):
+        assert double(node, 13.0) == 26.0  # which the CPU has said
+        worker = worker_of(node, "doubling")
+        assert worker["providers"] == ["CPUExecutionProvider"]
+        assert "it broke the device: CUDA error 700, an illegal memory access was encountered" in worker["note"]
 
 
 def test_a_model_whose_load_breaks_the_gpu_goes_to_the_cpu_and_its_neighbours_come_back(
     on_gpu: StartGpu, tmp_path: Path
 ) -> None:
     node = on_gpu(breaks_at=13.0)
-    deploy(node, "net", normalised(tmp_path / "n.onnx"))
-    expected = ask(node, "/v1/models/net", {"x": ROW})["outputs"]
-    before = worker_of(node, "net")["pid"]
-    deploy(node, "doubling", proven(tmp_path / "v.ingle", 13.0, 26.0))
-    assert double(node, 1.0) == 2.0
-    assert on(node, "doubling") == "CPUExecutionProvider"
-    assert ask(node, "/v1/models/net", {"x": ROW})["outputs"] == expected
-    assert on(node, "net") == "CUDAExecutionProvider"
-    assert worker_of(node, "net")["pid"] != before
+    with neighbour_comes_back(node, tmp_path):
+        deploy(node, "doubling", proven(tmp_path / "v.ingle", 13.0, 26.0))
+        assert double(node, 1.0) == 2.0
+        assert on(node, "doubling") == "CPUExecutionProvider"
 
 
 def test_a_model_that_ends_the_gpus_worker_twice_goes_to_the_cpu_and_its_neighbour_stays(
