@@ -1,13 +1,11 @@
 """PMML, read into plain structures. Pure.
 
-Of the standard: regression (general regression by pmml_general.py), trees and their ensembles, k-means. What else a
-document holds is refused by name, as is whatever would change the meaning of what is read.
+Of the standard: regressions (pmml_regressions.py), trees (pmml_trees.py), k-means (pmml_clusters.py), and ensembles and
+chains of them. What else a document holds is refused by name, as is whatever would change the meaning of what is read.
 Source: PMML 4.4, dmg.org (RegressionModel, TreeModel, MiningModel, ClusteringModel, MiningSchema).
 """
 
-import math
 import re
-import struct
 from collections.abc import Callable
 from xml.etree import ElementTree
 
@@ -15,24 +13,21 @@ from appliance.core.errors import RefusedError
 from converters.pmml_clusters import read_clusters
 from converters.pmml_derived import Deriving, needed
 from converters.pmml_fields import number, read_field, refuse_other_treatment
-from converters.pmml_general import read_general
 from converters.pmml_model import (
-    LINKS,
     Chain,
     Clusters,
     Document,
     Ensemble,
-    Equation,
     Model,
-    Node,
     Regression,
     Step,
     Target,
     Test,
-    Tree,
     walked,
 )
-from converters.pmml_predicates import tests_of
+from converters.pmml_predicates import in_its_type, tests_of
+from converters.pmml_regressions import read_general_regression, read_regression
+from converters.pmml_trees import read_tree
 
 MAX_ELEMENTS = 5_000_000
 Element = ElementTree.Element
@@ -143,8 +138,8 @@ class _Reader:
     def read(self, element: Element) -> Model:
         self._derive(element.find("LocalTransformations"))
         readers: dict[str, Callable[[Element], Model]] = {
-            "TreeModel": self._tree,
-            "RegressionModel": self._regression,
+            "TreeModel": lambda tree: read_tree(tree, self._deriving.kinds),
+            "RegressionModel": lambda model: read_regression(model, self._derived_numbers()),
             "GeneralRegressionModel": self._general,
             "MiningModel": self._mining,
             "ClusteringModel": read_clusters,
@@ -155,100 +150,15 @@ class _Reader:
             )
         return readers[element.tag](element)
 
-    def _tree(self, element: Element) -> Tree:
-        strategy = element.get("missingValueStrategy", "none")
-        if strategy not in ("none", "defaultChild", "lastPrediction", "nullPrediction"):
-            raise RefusedError(f"missingValueStrategy '{strategy}' is not converted: expected none or defaultChild")
-        node = element.find("Node")
-        if node is None:
-            raise RefusedError("a TreeModel has no Node")
-        if tests_of(node):
-            raise RefusedError("a tree that holds for some rows alone is not converted")
-        last = element.get("noTrueChildStrategy", "returnNullPrediction") == "returnLastPrediction"
-        classifies = element.get("functionName") == "classification"
-        root = self._node(node, strategy)
-        if not classifies:
-            _refuse_unknown_scores(root)
-        return Tree(root, classifies, last)
-
-    def _node(self, element: Element, strategy: str) -> Node:
-        found = element.findall("Node")
-        default = element.get("defaultChild")
-        place = next((i for i, child in enumerate(found) if default is not None and child.get("id") == default), -1)
-        found_shares = element.findall("ScoreDistribution")
-        counted = "probability" if found_shares and all(d.get("probability") for d in found_shares) else "recordCount"
-        shares = tuple((d.get("value", ""), number(d.get(counted, "0"), "ScoreDistribution")) for d in found_shares)
-        children = tuple(self._node(child, strategy) for child in found)
-        unknown = {"nullPrediction": "null", "lastPrediction": "last"}.get(strategy, "next")
-        if strategy == "defaultChild" and place >= 0:
-            unknown = "default"
-        tests = tuple(self._in_its_type(test) for test in tests_of(element))
-        score = element.get("score", "") or (max(shares, key=lambda share: share[1])[0] if shares else "")
-        return Node(tests, score, shares, children, place, unknown)
-
-    def _in_its_type(self, test: Test) -> Test:
-        """What is compared has the field's type: of a `float` field it is of single precision."""
-        if test.parts:
-            return test._replace(parts=tuple(map(self._in_its_type, test.parts)))
-        kind = self._deriving.kinds.get(test.field)
-        if kind is None:
-            return test
-        if kind == "text":
-            if test.operator[:4] in ("less", "grea"):
-                raise RefusedError(
-                    f"texts of field '{test.field[:60]}' are compared by their order, which is not converted: "
-                    "make them numbers"
-                )
-            return test
-        values = (*test.values, *((test.value,) if test.value != "" else ()))
-        numbers = [number(str(value), test.field) for value in values]
-        if kind == "float":
-            try:
-                numbers = [struct.unpack("f", struct.pack("f", value))[0] for value in numbers]
-            except OverflowError:
-                raise RefusedError(f"'{values[0]}' of field '{test.field[:60]}' is no float") from None
-        if test.values:
-            return test._replace(values=tuple(map(repr, numbers)))
-        return test._replace(value=numbers[0]) if numbers else test
-
-    def _regression(self, element: Element) -> Regression:
-        normalization = element.get("normalizationMethod", "none")
-        classifies = element.get("functionName") == "classification"
-        equations = tuple(self._typed(_equation(table)) for table in element.findall("RegressionTable"))
-        known = ("none", "softmax", "logit", "simplemax" if classifies else "exp", *LINKS)
-        if normalization not in known or (normalization in LINKS and len(equations) > 2):
-            raise RefusedError(
-                f"normalizationMethod '{normalization}' is not converted of {len(equations)} equations of a "
-                f"{element.get('functionName', '')[:40]}: expected one of {', '.join(known[:4])}"
-            )
-        if not equations or (len(equations) > 1 and not classifies):
-            raise RefusedError(f"a regression has {len(equations)} tables: expected one, or one of each class")
-        return Regression(equations, normalization, classifies)
-
-    def _typed(self, equation: Equation) -> Equation:
-        """What a derived number is compared with is a number."""
-        derived = {name for name, one in self._deriving.derived.items() if one.kind != "text"}
-        categories = tuple(
-            (name, number(str(level), name) if name in derived else level, coefficient)
-            for name, level, coefficient in equation.categories
-        )
-        return equation._replace(categories=categories)
+    def _derived_numbers(self) -> set[str]:
+        return {name for name, one in self._deriving.derived.items() if one.kind != "text"}
 
     def _general(self, element: Element) -> Regression:
         values = {
             name: tuple(value.get("value", "") for value in field.iter("Value"))
             for name, field in self._dictionary.items()
         }
-        read = read_general(element, values)
-        equations = []
-        for target, terms in read.equations:
-            intercept = math.fsum(beta for parameters, beta in terms if not parameters)
-            named = [(parameters[0], beta) for parameters, beta in terms if len(parameters) == 1]
-            products = tuple((tuple(parameters), beta) for parameters, beta in terms if len(parameters) > 1)
-            numbers = tuple((p.field, p.exponent, beta) for p, beta in named if p.category is None)
-            categories = tuple((p.field, p.category, beta) for p, beta in named if p.category is not None)
-            equations.append(self._typed(Equation(target, intercept, numbers, categories, read.factors, products)))
-        return Regression(tuple(equations), read.normalization, element.get("functionName") == "classification")
+        return read_general_regression(element, self._derived_numbers(), values)
 
     def _mining(self, element: Element) -> Model:
         segmentation = element.find("Segmentation")
@@ -273,7 +183,7 @@ class _Reader:
         weights = []
         tests = []
         for segment, inner in _segments(segmentation):
-            tests.append(tuple(map(self._in_its_type, tests_of(segment))))
+            tests.append(tuple(in_its_type(test, self._deriving.kinds) for test in tests_of(segment)))
             members.append(self._member(inner, classifies=classifies))
             weights.append(number(segment.get("weight", "1"), "Segment"))
         if not members:
@@ -345,37 +255,6 @@ def _segments(segmentation: Element | None) -> list[tuple[Element, Element]]:
             raise RefusedError("a segment has no model of its own")
         found.append((segment, inner))
     return found
-
-
-def _equation(element: Element) -> Equation:
-    products = []
-    for term in element.findall("PredictorTerm"):
-        named = [(ref.get("field", ""), 1.0, None) for ref in term.findall("FieldRef")]
-        if not named or any(ref.get("mapMissingTo") is not None for ref in term.iter("FieldRef")):
-            raise RefusedError("a PredictorTerm needs fields, without mapMissingTo: make it a field of its own")
-        products.append((tuple(named), number(term.get("coefficient", ""), "PredictorTerm")))
-    numbers = [
-        (p.get("name", ""), number(p.get("exponent", "1"), "exponent"), number(p.get("coefficient", ""), "coefficient"))
-        for p in element.findall("NumericPredictor")
-    ]
-    categories = [
-        (p.get("name", ""), p.get("value", ""), number(p.get("coefficient", ""), "coefficient"))
-        for p in element.findall("CategoricalPredictor")
-    ]
-    intercept = number(element.get("intercept", "0"), "intercept")
-    return Equation(
-        element.get("targetCategory", ""), intercept, tuple(numbers), tuple(categories), products=tuple(products),
-    )  # fmt: skip
-
-
-def _refuse_unknown_scores(root: Node) -> None:
-    """Raises RefusedError where a leaf of a tree of numbers has none."""
-    stack = [root]
-    while stack:
-        node = stack.pop()
-        stack.extend(node.children)
-        if node.score or not node.children:
-            number(node.score, "score")
 
 
 def _classes_within(model: Model) -> list[str]:

@@ -4,9 +4,12 @@ Source: PMML 4.4, dmg.org (TreeModel: SimplePredicate, SimpleSetPredicate, Compo
 """
 
 import re
+import struct
+from collections.abc import Mapping
 from xml.etree import ElementTree
 
 from appliance.core.errors import RefusedError
+from converters.pmml_fields import number
 from converters.pmml_model import Test
 
 Element = ElementTree.Element
@@ -58,3 +61,30 @@ def _predicate(element: Element) -> list[Test]:
         part[0] if len(part) == 1 else Test("and", parts=tuple(part)) if part else Test("always") for part in parts
     )
     return [Test(operator, parts=joined)]
+
+
+def in_its_type(test: Test, kinds: Mapping[str, str]) -> Test:
+    """What is compared has the field's type, of `kinds` (integer, float, double or text, by field): of a `float` field
+    it is of single precision. Raises RefusedError."""
+    if test.parts:
+        return test._replace(parts=tuple(in_its_type(part, kinds) for part in test.parts))
+    kind = kinds.get(test.field)
+    if kind is None:
+        return test
+    if kind == "text":
+        if test.operator[:4] in ("less", "grea"):
+            raise RefusedError(
+                f"texts of field '{test.field[:60]}' are compared by their order, which is not converted: "
+                "make them numbers"
+            )
+        return test
+    values = (*test.values, *((test.value,) if test.value != "" else ()))
+    numbers = [number(str(value), test.field) for value in values]
+    if kind == "float":
+        try:
+            numbers = [struct.unpack("f", struct.pack("f", value))[0] for value in numbers]
+        except OverflowError:
+            raise RefusedError(f"'{values[0]}' of field '{test.field[:60]}' is no float") from None
+    if test.values:
+        return test._replace(values=tuple(map(repr, numbers)))
+    return test._replace(value=numbers[0]) if numbers else test
