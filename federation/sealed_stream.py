@@ -1,9 +1,8 @@
 """One TCP connection between two nodes whose every record is sealed: whole messages in, whole messages out.
 
 Runs in the gateway's event loop, with no thread between it and the wire. Knows the mesh's frames as far as their sizes
-go, and no heads. The dialling end says an opening (sealing.py) and an empty record; the other a banner and, once that
-record has proved who dials, an empty record too. Then both say messages: a record of the head and a small body, and as
-many more as a large body takes. A record is the four bytes of its size and what was sealed.
+go, and no heads. How it begins, its two ends know (stream_ends.py). Then both say messages: a record of the head and a
+small body, and as many more as a large body takes. A record is the four bytes of its size and what was sealed.
 """
 
 import asyncio
@@ -22,7 +21,7 @@ from appliance.core.frames import MAX_HEAD_BYTES, PREFIX, PREFIX_SIZE
 from appliance.core.requests import Buffer
 from federation.frames import PART_FROM_BYTES
 from federation.record_buffer import SIZE, RecordBuffer
-from federation.sealing import BANNER, OPENING_BYTES, TAG_BYTES, BrokenStreamError, Opening, Sealed, read_opening
+from federation.sealing import TAG_BYTES, BrokenStreamError, Sealed
 
 # Each record costs some 25 µs besides its bytes; one of a large body is opened there while the next is sealed here.
 RECORD_BYTES = 512 * 1024
@@ -64,7 +63,7 @@ class StreamEvents(msgspec.Struct, frozen=True):
 
 
 class SealedStream(asyncio.BufferedProtocol):
-    """A Wire, once it has begun: see DialledStream and AcceptedStream."""
+    """A Wire, once it has begun. How that comes about, DialledStream and AcceptedStream say (stream_ends.py)."""
 
     dialled: bool
 
@@ -318,85 +317,6 @@ class SealedStream(asyncio.BufferedProtocol):
         self._unsealed.clear()
         self._unsealed_bytes = 0
         self._events.on_end(self, self._reason)
-
-
-class DialledStream(SealedStream):
-    """The end that dials: give it to a connection to where the ticket's maker listens."""
-
-    dialled = True
-
-    def __init__(
-        self, tuning: StreamTuning, events: StreamEvents, *, node_id: str, opening: Opening, out: Sealed, into: Sealed
-    ) -> None:
-        """`out` and `into`: how what this end says, and what it hears, is sealed."""
-        super().__init__(tuning, events, preamble_bytes=len(BANNER))
-        self.node_id, self.ticket_id = node_id, opening.ticket_id
-        self._opening = opening
-        self._out = out
-        self._later_in = into
-
-    def _say_preamble(self, transport: asyncio.Transport) -> None:
-        assert self._out is not None
-        self._tune(self._tuning)
-        transport.write(self._opening.encoded() + _proof(self._out))
-
-    def _hear_preamble(self, preamble: Buffer) -> None:
-        if bytes(preamble) != BANNER:
-            raise BrokenStreamError("what answers there is no node that this one can talk to")
-        self._in = self._later_in
-
-    def _hear_proof(self) -> None:
-        self._begin()
-
-
-class Admission(msgspec.Struct, frozen=True):
-    """Whom a ticket lets in, for what, and how what this end says and hears is sealed."""
-
-    node_id: str
-    tuning: StreamTuning
-    out: Sealed
-    into: Sealed
-
-
-class AcceptedStream(SealedStream):
-    """The end that listens. Until it has begun it is a stranger's connection."""
-
-    dialled = False
-
-    def __init__(
-        self, events: StreamEvents, admit: Callable[[Opening], Admission | None], take: Callable[[bytes], bool]
-    ) -> None:
-        """`admit` says what an opening's ticket means; None: there is no such ticket. `take` uses up the ticket with
-        this id once its opening is proved; False: it is good no more."""
-        super().__init__(None, events, preamble_bytes=OPENING_BYTES)
-        self._admit = admit
-        self._take = take
-
-    def _say_preamble(self, transport: asyncio.Transport) -> None:
-        transport.write(BANNER)
-
-    def _hear_preamble(self, preamble: Buffer) -> None:
-        opening = read_opening(preamble)
-        admission = self._admit(opening)
-        if admission is None:
-            raise BrokenStreamError("it has no ticket")
-        self._tune(admission.tuning)
-        self.ticket_id = opening.ticket_id
-        self.node_id, self._out, self._in = admission.node_id, admission.out, admission.into
-
-    def _hear_proof(self) -> None:
-        assert self._out is not None
-        assert self._transport is not None
-        if not self._take(self.ticket_id):  # its opening may have been repeated: two streams would have the same keys
-            raise BrokenStreamError("its ticket is used")
-        self._transport.write(_proof(self._out))
-        self._begin()
-
-
-def _proof(out: Sealed) -> bytes:
-    """A record of nothing, first each way: only who knows the keys can make it."""
-    sealed = out.seal(b"")
-    return SIZE.pack(len(sealed)) + sealed
 
 
 def _set_options(sock: socket.socket, tuning: StreamTuning) -> None:

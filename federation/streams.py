@@ -36,15 +36,9 @@ from federation.messages import (
     Ticket,
 )
 from federation.peer_link import AnyWire, PeerLink
-from federation.sealed_stream import (
-    AcceptedStream,
-    Admission,
-    DialledStream,
-    SealedStream,
-    StreamEvents,
-    StreamTuning,
-)
+from federation.sealed_stream import SealedStream, StreamEvents, StreamTuning
 from federation.sealing import SECRET_BYTES, TICKET_ID_BYTES, Opening, has_aes, keys_of, new_opening
+from federation.stream_ends import AcceptedStream, Admission, DialledStream
 from federation.stream_watch import StreamWatch
 from federation.wires import LOW_DELAY, THROUGHPUT
 

@@ -16,8 +16,9 @@ from federation.identity import Identity, new_identity
 from federation.keyring import Keyring
 from federation.mesh import Mesh
 from federation.messages import PROTOCOL, Head, Hello, Introduction, Ticket
-from federation.sealed_stream import DialledStream, SealedStream, StreamEvents, StreamTuning
+from federation.sealed_stream import SealedStream, StreamEvents, StreamTuning
 from federation.sealing import keys_of, new_opening
+from federation.stream_ends import DialledStream
 from federation.streams import Purpose
 from federation.wires import Tuning
 from tests.mesh.meshed import until
