@@ -42,6 +42,7 @@ ORDER = (
     "mesh_peer",
     "mesh_routing",
     "mesh_faults",
+    "mesh_only_holder",
     "mesh_restart",
     "mesh_copies",
     "mesh_idle",

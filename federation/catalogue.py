@@ -13,6 +13,7 @@ from federation.holdings import MAX_HOLDINGS_BYTES, Holdings, record_key
 from federation.hybrid_clock import HybridClock
 from federation.messages import Catalogue, CatalogueAsked, Record, Records, Register, Registers
 from federation.outbox import Outbox
+from federation.peer import AWAITED_S
 from federation.registers import RegisterKey, RegisterSet, register_key
 from federation.view import MeshView
 
@@ -53,6 +54,7 @@ class MeshCatalogue:
         self._outside: dict[str, dict[str, Record]] = {}  # of servers that are no nodes: by id, by key
         self._links: dict[str, _Link] = {}
         self._turn = 0
+        self._awaited_until_s: dict[str, float] = {}  # by node id
         self._registers = RegisterSet(HybridClock(node_id, unix_s), unix_s, kept)
         self._forget_s = now_s + FORGET_TOMBSTONES_S
         self._is_full = False
@@ -94,19 +96,34 @@ class MeshCatalogue:
         return self._heard.setdefault(node_id, Holdings())
 
     def link_up(self, node_id: str, now_s: float) -> None:
-        self.link_down(node_id)
+        self.link_down(node_id, now_s)
         self._links[node_id] = _Link(self.holdings_of(node_id), now_s)
         self._outbox.send(node_id, self._catalogue())
 
-    def link_down(self, node_id: str) -> None:
-        """What it holds is not to be had now."""
+    def link_down(self, node_id: str, now_s: float) -> None:
+        """What it holds is not to be had now; for AWAITED_S it may be again soon."""
         link = self._links.pop(node_id, None)
         if link is not None and link.believed:
-            self._show(node_id, link.holdings.records.values(), ())
+            self._awaited_until_s[node_id] = now_s + AWAITED_S
+            for key, record in link.holdings.records.items():
+                self.view.lose(node_id, key, record)
+                self._outbox.names_changed(record.name)
 
-    def forget(self, node_id: str) -> None:
-        self.link_down(node_id)
+    def forget(self, node_id: str, now_s: float) -> None:
+        self.link_down(node_id, now_s)
         self._heard.pop(node_id, None)
+        self._awaited_until_s.pop(node_id, None)
+        self._give_up(node_id, forget=True)
+
+    def _give_up(self, node_id: str, *, forget: bool) -> None:
+        for name in self.view.give_up(node_id, forget=forget):
+            self._outbox.names_changed(name)
+
+    def _stop_awaiting(self, now_s: float) -> None:
+        for node_id in [node_id for node_id, until_s in self._awaited_until_s.items() if now_s >= until_s]:
+            del self._awaited_until_s[node_id]
+            link = self._links.get(node_id)
+            self._give_up(node_id, forget=link is not None and link.believed)
 
     def forget_revoked(self) -> None:
         """This node left its mesh: whom that threw out, and whom that let call, is nothing to the next one."""
@@ -136,6 +153,7 @@ class MeshCatalogue:
                     link.tell_s = min(link.tell_s, now_s)
 
     def tick(self, now_s: float) -> None:
+        self._stop_awaiting(now_s)
         if self._changed_buckets:
             self._push()
             for link in self._links.values():
@@ -177,6 +195,8 @@ class MeshCatalogue:
             for bucket in holdings:
                 link.holdings.set_bucket(bucket, ())
             link.believed = True
+            if node_id in self._awaited_until_s or self.view.lost.names(node_id):
+                self._awaited_until_s[node_id] = now_s + AWAITED_S  # what it has still, it says meanwhile
             self._show(node_id, (), link.holdings.records.values())
         if holdings or registers:
             link.asking.busy(now_s)

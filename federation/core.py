@@ -255,7 +255,7 @@ class MeshCore:
         """This node left its mesh: whoever was in it is cut off, and nobody is known any more."""
         for member in self._membership.all():
             self._outbox.put(Cut(member.node_id, "this node left the mesh"))
-            self._forget(member)
+            self._forget(member, now_s)
         self._catalogue.forget_revoked()
 
     def tick(self, now_s: float) -> None:
@@ -287,7 +287,7 @@ class MeshCore:
         node_id = member.node_id
         if is_new:
             for gone in self._talks.keys() - self._membership.peers.keys():
-                self._drop(gone)
+                self._drop(gone, now_s)
             self._talks[node_id] = talk = Talk()
             member.peer.models = talk.heard.models
             member.peer.holdings = self._catalogue.holdings_of(node_id).records
@@ -336,22 +336,22 @@ class MeshCore:
         self._membership.link_down(member, now_s)
         self._talks[member.node_id].start(now_s)
         self._talks[member.node_id].show(member.peer)
-        self._catalogue.link_down(member.node_id)
+        self._catalogue.link_down(member.node_id, now_s)
         self._outbox.peer_changed(member.node_id)
         if member.leaving:
-            self._forget(member)
+            self._forget(member, now_s)
 
     def _cut(self, member: Member, reason: str, now_s: float) -> None:
         self._outbox.put(Cut(member.node_id, reason))
         self._lose(member, now_s)
 
-    def _forget(self, member: Member) -> None:
+    def _forget(self, member: Member, now_s: float) -> None:
         self._membership.forget(member)
-        self._drop(member.node_id)
+        self._drop(member.node_id, now_s)
 
-    def _drop(self, node_id: str) -> None:
+    def _drop(self, node_id: str, now_s: float) -> None:
         del self._talks[node_id]
-        self._catalogue.forget(node_id)
+        self._catalogue.forget(node_id, now_s)
         self._outbox.peer_changed(node_id)
 
     def _is_revoked(self, introduction: Introduction) -> bool:
@@ -365,7 +365,7 @@ class MeshCore:
                 if member.linked:
                     self._cut(member, "its key was revoked", now_s)
                 else:
-                    self._forget(member)
+                    self._forget(member, now_s)
 
     # Time.
 
@@ -398,7 +398,7 @@ class MeshCore:
     def _seek(self, member: Member, now_s: float) -> None:
         """A peer without a link: is it to be dialled?"""
         if self._membership.is_to_be_forgotten(member, now_s):
-            self._forget(member)
+            self._forget(member, now_s)
             return
         self._restand(member, now_s)
         if self._membership.is_to_be_dialled(member, now_s):

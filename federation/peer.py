@@ -10,6 +10,9 @@ from federation.messages import Hello, Load, ModelState, Record
 # on. draining: it answers what it has and takes no more.
 PeerStanding = Literal["joining", "alive", "suspect", "draining", "dead"]
 
+# A peer that was lost so lately may only be silent, or start again: calls of what it alone has wait for it meanwhile.
+AWAITED_S = 5.0
+
 
 class Peer(msgspec.Struct, kw_only=True):
     """Read it, never change it: federation/core.py does, or who made it. `models` and `holdings` are by model_key().

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import msgspec
 
+from federation.lost_holdings import LostHoldings
 from federation.messages import Record, Register, removal_key
 
 _WISHES = ("scale", "traffic", "copies", "earlier")
@@ -35,7 +36,8 @@ class MeshConflict(msgspec.Struct, frozen=True):
 class MeshModel(msgspec.Struct, frozen=True):
     """One model of the mesh. `aliases`: an empty one takes away what a node has of its own. `dead`: what nodes hold
     still and a removal killed, by node id: each is to delete its own. `wishes`: `scale`, `traffic`, `copies`, `earlier`
-    (JSON; empty: withdrawn)."""
+    (JSON; empty: withdrawn). `lost`: versions that nobody in reach has, but a peer that was lost a moment ago: nobody
+    answers them now, and may soon."""
 
     name: str
     versions: dict[str, MeshVersion] = {}
@@ -43,11 +45,15 @@ class MeshModel(msgspec.Struct, frozen=True):
     aliases: dict[str, str] = {}
     dead: dict[str, tuple[Record, ...]] = {}
     wishes: dict[str, str] = {}
+    lost: dict[str, Record] = {}
 
 
-def model_of(name: str, holdings: Mapping[str, Iterable[Record]], registers: Iterable[Register]) -> MeshModel | None:
+def model_of(
+    name: str, holdings: Mapping[str, Iterable[Record]], registers: Iterable[Register], lost: Iterable[Record] = ()
+) -> MeshModel | None:
     """The model as all nodes see it that know the same. `holdings`: what lies on each node's disk of it, by node id;
-    `registers`: those about it, of any kind. None where there is nothing to say of it."""
+    `registers`: those about it, of any kind; `lost`: what lies on nodes that were lost a moment ago. None where there
+    is nothing to say of it."""
     aliases: dict[str, str] = {}
     wishes: dict[str, str] = {}
     removals: dict[str, Register] = {}
@@ -62,30 +68,38 @@ def model_of(name: str, holdings: Mapping[str, Iterable[Record]], registers: Ite
     dead: dict[str, list[Record]] = {}
     for node_id in sorted(holdings):
         for record in holdings[node_id]:
-            if _is_removed(record, removals.get(removal_key(record.version, record.digest))):
+            if _is_removed(record, removals):
                 dead.setdefault(node_id, []).append(record)
             else:
                 held.setdefault(record.version, {}).setdefault(record.digest, []).append((node_id, record))
-    if not (held or dead or aliases or wishes):
+    missing = {
+        record.version: record
+        for record in _oldest_last(lost)
+        if record.version not in held and not _is_removed(record, removals)
+    }
+    if not (held or dead or aliases or wishes or missing):
         return None
     firsts = {
         version: min((first for copies in digests.values() for first in copies), key=_age)[1]
         for version, digests in held.items()
     }
-    ordinals = dealt_ordinals(firsts.values())
+    ordinals = dealt_ordinals((*firsts.values(), *missing.values()))
     versions: dict[str, MeshVersion] = {}
     conflicts: dict[str, MeshConflict] = {}
     for version in sorted(held):
         holders = {digest: tuple(node_id for node_id, _ in copies) for digest, copies in sorted(held[version].items())}
         if len(holders) == 1:
-            record = firsts[version]
-            if record.ordinal != ordinals[version]:
-                record = msgspec.structs.replace(record, ordinal=ordinals[version])
+            record = _with_ordinal(firsts[version], ordinals[version])
             versions[version] = MeshVersion(record, holders[record.digest])
         else:
             conflicts[version] = MeshConflict(version, ordinals[version], holders, firsts[version])
     dead_by_node = {node_id: tuple(records) for node_id, records in dead.items()}
-    return MeshModel(name, versions, conflicts, aliases, dead_by_node, wishes)
+    missing = {version: _with_ordinal(record, ordinals[version]) for version, record in missing.items()}
+    return MeshModel(name, versions, conflicts, aliases, dead_by_node, wishes, missing)
+
+
+def _with_ordinal(record: Record, ordinal: int) -> Record:
+    return record if record.ordinal == ordinal else msgspec.structs.replace(record, ordinal=ordinal)
 
 
 def dealt_ordinals(firsts: Iterable[Record]) -> dict[str, int]:
@@ -111,18 +125,25 @@ def _age(copy: tuple[str, Record]) -> tuple[float, int, str, str]:
     return (record.created_s, record.ordinal, record.digest, node_id)
 
 
-def _is_removed(record: Record, removal: Register | None) -> bool:
+def _oldest_last(records: Iterable[Record]) -> list[Record]:
+    return sorted(records, key=lambda record: _age(("", record)), reverse=True)
+
+
+def _is_removed(record: Record, removals: Mapping[str, Register]) -> bool:
+    removal = removals.get(removal_key(record.version, record.digest))
     return removal is not None and removal.value == record.digest and record.created_s * 1000 <= removal.stamp.ms
 
 
 class MeshView:
     """What the mesh has now. It follows what the core hears: one object serves for good. What it gives are immutable
-    structs, made when they are asked for and kept until something about their model changes."""
+    structs, made when they are asked for and kept until something about their model changes. `lost`: what nodes out of
+    reach have."""
 
     def __init__(self, registers_of: Callable[[str], Iterable[Register]]) -> None:
         self._registers_of = registers_of
         self._held: dict[str, dict[str, dict[str, Record]]] = {}  # by name, by node id, by key
         self._made: dict[str, MeshModel | None] = {}
+        self.lost = LostHoldings()
 
     def names(self) -> list[str]:
         """Of all models that some node holds, sorted."""
@@ -132,7 +153,7 @@ class MeshView:
         """None where nobody holds it and no register is about it."""
         if name not in self._made:
             holdings = {node_id: records.values() for node_id, records in self._held.get(name, {}).items()}
-            made = model_of(name, holdings, self._registers_of(name))
+            made = model_of(name, holdings, self._registers_of(name), self.lost.awaited(name))
             if made is None:
                 return None
             self._made[name] = made
@@ -154,6 +175,7 @@ class MeshView:
 
     def hold(self, node_id: str, key: str, record: Record) -> None:
         self._held.setdefault(record.name, {}).setdefault(node_id, {})[key] = record
+        self.lost.found(node_id, key, record.name)
         self.forget_made(record.name)
 
     def let_go(self, node_id: str, key: str, record: Record) -> None:
@@ -165,6 +187,21 @@ class MeshView:
         if not by_node:
             del self._held[record.name]
         self.forget_made(record.name)
+
+    def lose(self, node_id: str, key: str, record: Record) -> None:
+        """Its node is out of reach."""
+        self.let_go(node_id, key, record)
+        self.lost.put(node_id, key, record)
+        self.forget_made(record.name)
+
+    def give_up(self, node_id: str, *, forget: bool) -> list[str]:
+        """A node that was lost is awaited no longer; with `forget`, what it has not told again is gone for good. Gives
+        the names of the models of which something else is to be said now."""
+        names = [name for name in self.lost.names(node_id) if (model := self.model(name)) is not None and model.lost]
+        (self.lost.forget if forget else self.lost.give_up)(node_id)
+        for name in names:
+            self.forget_made(name)
+        return names
 
     def forget_made(self, name: str) -> None:
         self._made.pop(name, None)

@@ -16,7 +16,8 @@ from appliance.core.versions import Version
 class Elsewhere(msgspec.Struct, frozen=True, kw_only=True):
     """One model as the rest of the mesh knows it.
 
-    `versions` lie on other nodes (they may lie here too); `holders` are the ids of the nodes that hold each.
+    `versions` lie on other nodes (they may lie here too); `holders` are the ids of the nodes that hold each. `lost` lie
+    on nodes alone that were lost a moment ago.
     `ordinals` are those that all nodes agreed on; `aliases` come before this node's own, an empty one takes one away.
     `conflicts`: versions that nodes hold with different content, and the sentence that says so. `removed` were deleted
     in the mesh and are on their way out here. `earlier`: what the default was before, the latest last; None where it
@@ -30,17 +31,26 @@ class Elsewhere(msgspec.Struct, frozen=True, kw_only=True):
     conflicts: dict[Version, str] = {}
     removed: frozenset[Version] = frozenset()
     earlier: tuple[str, ...] | None = None
+    lost: tuple[ModelVersion, ...] = ()
 
 
 def merged(own: ModelEntry | None, elsewhere: Elsewhere | None) -> ModelEntry | None:
-    """The model as callers see it: this node's versions, and those of the others; None where there is none."""
+    """The model as callers see it: this node's versions, and those of the others; None where there is none. What is
+    lost is meant where a caller asks for it, and by calls without a version where nothing else is there."""
     if elsewhere is None:
         return own
     versions = {version.version: version for version in elsewhere.versions}
     if own is not None:
         versions |= {version.version: version for version in own.versions if version.version not in elsewhere.removed}
-    if not versions:
-        return None
+    lost = {version.version: version for version in elsewhere.lost if version.version not in versions}
+    there = _entry(own, elsewhere, versions) if versions else None
+    if not lost:
+        return there
+    whole = _entry(own, elsewhere, versions | lost)
+    return whole if there is None else msgspec.structs.replace(whole, default=there.default)
+
+
+def _entry(own: ModelEntry | None, elsewhere: Elsewhere, versions: Mapping[Version, ModelVersion]) -> ModelEntry:
     dealt = [_with_ordinal(version, elsewhere.ordinals.get(version.version)) for version in versions.values()]
     return make_entry(dealt, _aliases(own.aliases if own else {}, elsewhere.aliases, versions))
 

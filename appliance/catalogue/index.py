@@ -29,6 +29,8 @@ class ModelEntry(msgspec.Struct, frozen=True, gc=False):
 
     def find(self, asked: str, *, by_ordinal: bool = False) -> ModelVersion:
         """The version that a caller's word means. Raises NotFoundError, which says what exists."""
+        if not asked:
+            return self.default
         ordinals = {v.ordinal: v.version for v in self.versions}
         # isascii: int() and str.isdigit() disagree on digits of other scripts.
         choose = resolve_ordinal if by_ordinal else resolve

@@ -218,6 +218,8 @@ class Copies:
                 f"{outside[0]} lies on a Triton server, whose models are not deleted from here: unload it there, or "
                 "take the server out with `ingle mesh remove`"
             )
+        # What is lost for the moment is among those out of reach.
+        doomed = [m for m in doomed if m.folder or self._catalogue.holders(m) or self._catalogue.conflict(m)]
         for model in doomed:
             if not model.folder and (conflict := self._catalogue.conflict(model)):
                 raise ConflictError(conflict)  # which of them is meant, only a node that holds one can say

@@ -17,7 +17,14 @@ import msgspec
 
 from appliance.catalogue.catalogue import Catalogue
 from appliance.core.client_memory import MemorySpan
-from appliance.core.errors import DeadlineError, IngleError, NotFoundError, UnavailableError, WorkerFailedError
+from appliance.core.errors import (
+    BadInputError,
+    DeadlineError,
+    IngleError,
+    NotFoundError,
+    UnavailableError,
+    WorkerFailedError,
+)
 from appliance.core.frames import Answer, AnswerForm, Invoke
 from appliance.core.machine import memory_bytes
 from appliance.core.models import ModelVersion
@@ -150,6 +157,7 @@ class DataPlane:
         # Set where there is a mesh.
         self.remote: Remote | None = None
         self.warm_elsewhere: Callable[[ModelVersion], Awaitable[None]] | None = None
+        self.away: Callable[[str, str], list[str]] = lambda _model, _version: []  # nodes that have it, out of reach
         self.sight: Sight | None = None
         self.membership: MeshMembership | None = None
         self.tritons: Tritons | None = None
@@ -207,7 +215,10 @@ class DataPlane:
             raise UnavailableError("the node is shutting down and takes no new calls: ask another", retry_after_s=5.0)
         step = request.sequence
         goes_on = step is not None and not step.start
-        route = self._routes.find(request.model, request.version, request.by_ordinal, goes_on=goes_on)
+        try:
+            route = self._routes.find(request.model, request.version, request.by_ordinal, goes_on=goes_on)
+        except NotFoundError as error:
+            raise self._not_found(request, principal, error) from None
         if principal is not route.allowed:
             principal.require("call", route.model.name)
             route.allowed = principal
@@ -215,6 +226,20 @@ class DataPlane:
             return self._begin(request, principal, future, route, None, started_ns)
         with self._sequences.step(request, principal.key_id, route) as (place, sequence):
             return self._begin(request, principal, future, place, sequence, started_ns)
+
+    def _not_found(self, request: CallRequest, principal: Principal, error: NotFoundError) -> IngleError:
+        """What a model lies on that is out of reach comes back with it, maybe: its callers may try again."""
+        try:
+            name = parse_name(request.model)
+        except BadInputError:
+            return error
+        nodes = self.away(str(name), request.version) if principal.allows("call", name) else []
+        if not nodes:
+            return error
+        return UnavailableError(
+            f"{name} lies on {', '.join(nodes)} alone, out of reach now: `ingle mesh` says since when",
+            retry_after_s=1.0,
+        )
 
     def _begin(
         self,
@@ -263,11 +288,7 @@ class DataPlane:
         route, work = begun.route, begun.work
         if request.pin == "local" or work.sequence is not None or not (request.pin or self._concerns_others(route)):
             if not route.model.folder:
-                if request.pin:
-                    raise UnavailableError(f"the call must run on {self.node_name}, which does not have {route.model}")
-                raise UnavailableError(
-                    f"{route.model} is on other nodes alone, and none is in reach", retry_after_s=1.0
-                )
+                raise UnavailableError(f"the call must run on {self.node_name}, which does not have {route.model}")
             route.pool.submit(work)
         elif self.remote is not None:
             self.remote.submit(route, work, request, begun.id, principal.key_id)
@@ -278,9 +299,9 @@ class DataPlane:
 
     def _concerns_others(self, route: Route) -> bool:
         """Whether other nodes have the version, or had better have it."""
-        return bool(route.holders) or (
-            self.remote is not None and bool(route.model.folder) and self.remote.may_spread(route)
-        )
+        if route.holders or not route.model.folder:
+            return True
+        return self.remote is not None and self.remote.may_spread(route)
 
     def _submit_metered(self, begun: BegunCall, request: CallRequest, principal: Principal, meter: Meter) -> None:
         """Counts a call against its key's limits; one that is not taken is not held against the quota."""

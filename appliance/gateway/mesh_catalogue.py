@@ -125,6 +125,18 @@ class MeshCatalogue:
             except IngleError as error:
                 _log.warning("what the mesh wishes of %s is not kept on this node's disk: %s", name, error.sentence)
 
+    def away(self, model: str, version: str) -> list[str]:
+        """The nodes that are out of reach and had what a caller means by these words, by name."""
+        known = self._mesh.view.model(model)
+        meant = known.aliases.get(version, version) if known else version
+        return sorted(
+            {
+                self._name_of(node_id)
+                for node_id, record in self._mesh.view.lost.of(model)
+                if meant in ("", record.version, str(record.ordinal))
+            }
+        )
+
     def _name_of(self, node_id: str) -> str:
         if node_id == self._mesh.node_id:
             return self._name
@@ -232,6 +244,7 @@ def elsewhere(model: MeshModel, own_id: str, name_of: Callable[[str], str] = str
             "one are deleted, each on a node that holds it"
         )
     removed = frozenset(parse_version(record.version) for record in model.dead.get(own_id, ()))
+    ordinals |= {parse_version(text): record.ordinal for text, record in model.lost.items()}
     told = Elsewhere(
         versions=tuple(versions),
         holders=holders,
@@ -240,5 +253,6 @@ def elsewhere(model: MeshModel, own_id: str, name_of: Callable[[str], str] = str
         conflicts=conflicts,
         removed=removed - ordinals.keys(),
         earlier=_earlier(model.wishes.get("earlier", "")),
+        lost=tuple(map(version_of, model.lost.values())),
     )
     return told if told != Elsewhere() else None

@@ -129,6 +129,7 @@ class Meshed:
         self._dataplane.remote = self.calls
         self._dataplane.deployer.copies = self.copies
         self._dataplane.warm_elsewhere = self._warm_elsewhere
+        self._dataplane.away = self.catalogue.away
         self._dataplane.tritons = self.tritons
         self._publishing = asyncio.get_running_loop().create_task(self._publish())
 

@@ -21,6 +21,7 @@ from appliance.core.errors import (
     UnavailableError,
     WorkerFailedError,
 )
+from federation.peer import AWAITED_S
 
 # free: it may run anywhere, and twice. once: it must not run twice (`no_retry`), so it is neither repeated nor hedged.
 # sequence: the same, and its state is where it runs.
@@ -29,7 +30,7 @@ Binding = Literal["free", "once", "sequence"]
 MAX_FAULTS = 2  # runs of one call that may fail, each on another node: it may be the call that kills its workers
 FIRST_PAUSE_S = 0.05  # when nobody is left to ask, before those are asked again that may have come back
 MAX_PAUSE_S = 0.5
-PATIENCE_S = 5.0  # so long is waited for anybody to come back: a node starts again in less
+PATIENCE_S = AWAITED_S  # so long is waited for anybody to come back: a node starts again in less
 
 # Faults of a node rather than of the call: another node may fare better.
 RETRYABLE = frozenset((IngleError.code, WorkerFailedError.code, UnavailableError.code, BusyError.code))
@@ -81,9 +82,14 @@ def _nobody(_excluded: Collection[str], _now_s: float) -> Choice | None:
     return None
 
 
+def _never(_now_s: float) -> bool:
+    return False
+
+
 class Flight:
-    """`choose(excluded, now_s)`: the node to ask next, none of those, or None. `may_hedge()` takes a hedge from the
-    budget. Each event gives what to do, in order; after the end all give nothing."""
+    """`choose(excluded, now_s)`: the node to ask next, none of those, or None. `may_return(now_s)`: whether one that
+    it might name was lost a moment ago. `may_hedge()` takes a hedge from the budget. Each event gives what to do, in
+    order; after the end all give nothing."""
 
     __slots__ = (
         "_asked",
@@ -95,6 +101,7 @@ class Flight:
         "_hedge_after_s",
         "_hedge_at_s",
         "_may_hedge",
+        "_may_return",
         "_passed_over",
         "_patient_until_s",
         "_pause_s",
@@ -108,6 +115,7 @@ class Flight:
         *,
         choose: Callable[[Collection[str], float], Choice | None],
         may_hedge: Callable[[], bool],
+        may_return: Callable[[float], bool] = _never,
         deadline_s: float,
         binding: Binding = "free",
         wanted: str = "",
@@ -115,6 +123,7 @@ class Flight:
         self.over = False
         self._choose = choose
         self._may_hedge = may_hedge
+        self._may_return = may_return
         self._deadline_s = deadline_s
         self._binding = binding
         self._wanted = wanted
@@ -131,11 +140,14 @@ class Flight:
     # Events.
 
     def start(self, now_s: float) -> list[Action]:
-        """The first node is asked. Where there is none the call fails at once."""
+        """The first node is asked. Where there is none the call fails at once, unless one may be back soon."""
         choice = self._choose((), now_s)
-        if choice is None:
-            return self._end(Fail(UnavailableError(self._nobody())))
-        return [self._ask(choice, "first", now_s), self._wake()]
+        if choice is not None:
+            return [self._ask(choice, "first", now_s), self._wake()]
+        if not self._may_return(now_s):
+            return self._end(Fail(UnavailableError(self._nobody(), retry_after_s=1.0)))
+        self._error = UnavailableError("the node that has the model was lost, and did not come back", retry_after_s=1.0)
+        return self._go_on(now_s)
 
     def _nobody(self) -> str:
         if not self._wanted:
@@ -263,7 +275,7 @@ class Flight:
     def _end(self, last: Answer | Fail | None) -> list[Action]:
         """The end comes before the cancelling, so that a cancelled node's word finds the flight over."""
         self.over = True
-        self._choose = _nobody  # it holds whoever made this flight
+        self._choose, self._may_return = _nobody, _never  # they hold whoever made this flight
         actions: list[Action] = [Cancel(node_id) for node_id in self._asked]
         self._asked.clear()
         return actions if last is None else [last, *actions]

@@ -21,7 +21,7 @@ from appliance.routing.cost import (
 )
 from appliance.routing.learned import LearnedModel
 from federation.messages import ModelState
-from federation.peer import Peer, PeerStanding
+from federation.peer import AWAITED_S, Peer, PeerStanding
 
 _STANDING: dict[PeerStanding, Standing] = {"alive": "alive", "suspect": "suspect", "draining": "draining"}
 _COLD = ModelState()
@@ -82,6 +82,19 @@ class Prices:
                 )
             )
         return seen
+
+    def may_return(self, call: Call, now_s: float) -> bool:
+        """Whether a node may run the call that was lost a moment ago, and may be back soon."""
+        return any(
+            peer.standing == "dead"
+            and now_s - peer.since_s <= AWAITED_S
+            and call.key in peer.holdings
+            and call.bound_to in ("", node_id)
+            and (
+                call.pin is None or call.pin.admits(node_id=node_id, name=peer.name, tags=peer.hello.tags, local=False)
+            )
+            for node_id, peer in self._peers.items()
+        )
 
     def _may_be_here(self, call: Call, excluded: Collection[str]) -> bool:
         if self._node_id in excluded or call.bound_to not in ("", self._node_id):

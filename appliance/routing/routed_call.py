@@ -146,6 +146,7 @@ class RoutedCall(Generic[Outcome]):
         self._flight = Flight(
             choose=self._choose,
             may_hedge=shared.budget.spend,
+            may_return=self._may_return,
             deadline_s=call.deadline_s,
             binding=call.binding,
             wanted=str(call.pin) if call.pin else "",
@@ -224,6 +225,9 @@ class RoutedCall(Generic[Outcome]):
             suspect=chosen.candidate.standing == "suspect",
             poor=chosen.candidate.standing != "alive" or chosen.would_load,
         )
+
+    def _may_return(self, now_s: float) -> bool:
+        return self._shared.prices.may_return(self._call, now_s)
 
     def _perform(self, actions: list[Action]) -> None:
         """What an event gives while others' actions are performed comes after those."""

@@ -191,6 +191,37 @@ def test_no_call_is_lost_with_a_replica(five: Mesh, fault: str) -> None:
     assert victim.name in {call.node for call in report.calls}
 
 
+def test_calls_wait_for_the_only_holder_that_is_silent_for_a_moment(five: Mesh, model: bytes) -> None:
+    a, e = five.nodes["a"], five.nodes["e"]
+    e.deploy("owner/on-e-alone", model)
+    until(lambda: answers(a, "owner/on-e-alone"), "a's calls are answered by e")
+    with ThreadPoolExecutor(2) as pool:
+        e.freeze()
+        until(lambda: "e" not in a.sees(), "a has lost e")
+        waiting = [pool.submit(a.call, name, {"x": ROW.tolist()}) for name in ("owner/on-e-alone", "on-nobody")]
+        assert waiting[1].result().status == 404
+        e.thaw()
+        answer = waiting[0].result()
+    assert answer.status == 200, answer.body
+    assert answer.headers["x-ingle-node"] == "e"
+    mend(five)
+
+
+def test_calls_of_what_lies_on_a_lost_node_alone_are_told_where_it_lies(five: Mesh, model: bytes) -> None:
+    a, e = five.nodes["a"], five.nodes["e"]
+    e.deploy("owner/lost-with-e", model)
+    until(lambda: answers(a, "owner/lost-with-e"), "a's calls are answered by e")
+    e.kill()
+    until(lambda: a.ask("GET", "/v1/models/owner/lost-with-e").status == 404, "a waits for e no longer")
+    answer = a.call("owner/lost-with-e", {"x": ROW.tolist()})
+    assert answer.status == 503
+    assert answer.json["error"] == ("owner/lost-with-e lies on e alone, out of reach now: `ingle mesh` says since when")
+    assert answer.headers["retry-after"] == "1"
+    assert a.call("owner/lost-with-e:7.0.0", {"x": ROW.tolist()}).status == 404
+    mend(five)
+    assert answers(a, "owner/lost-with-e")
+
+
 def test_no_call_is_lost_with_the_entry_node_through_a_client_that_knows_several(five: Mesh) -> None:
     e, a = five.nodes["e"], five.nodes["a"]
     with load(five, e, a) as calls:

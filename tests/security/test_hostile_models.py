@@ -400,17 +400,20 @@ def test_a_model_that_never_ends_is_killed_at_its_limit_and_the_next_call_is_ans
 def test_an_upload_that_breaks_off_leaves_nothing(node_: Node) -> None:
     host, port = node_.node.http.rsplit(":", 1)
     head = f"PUT /v1/models/{HOSTILE} HTTP/1.1\r\nHost: node\r\nAuthorization: Bearer {node_.node.admin_key}\r\n"
+    incoming = node_.node.data_dir / "incoming"
+    deadline_s = time.monotonic() + 30
     with socket.create_connection((host, int(port)), timeout=30) as connection:
         connection.sendall(head.encode() + b"Content-Length: 1000000\r\n\r\n" + NEGATES)
+        while not any(incoming.iterdir()) and time.monotonic() < deadline_s:
+            time.sleep(0.01)
+        assert any(incoming.iterdir())
         connection.shutdown(socket.SHUT_WR)
         while connection.recv(65536):
             pass
-    # Nobody is told when the node has tidied up; that it began may come even later, so it is asked something first.
-    node_.check_answers()
-    deadline_s = time.monotonic() + 30
-    while any((node_.node.data_dir / "incoming").iterdir()) and time.monotonic() < deadline_s:
+    while any(incoming.iterdir()) and time.monotonic() < deadline_s:  # nobody is told when the node has tidied up
         time.sleep(0.01)
     node_.check_nothing_stored()
+    node_.check_answers()
 
 
 @pytest.mark.parametrize(

@@ -64,6 +64,28 @@ def test_a_version_that_lies_elsewhere_is_found_here(catalogue: Catalogue, mine:
     assert catalogue.resolve("acme/digits") == mine
 
 
+def test_what_is_lost_is_meant_where_it_is_asked_for_or_nothing_else_is_there(
+    catalogue: Catalogue, mine: ModelVersion
+) -> None:
+    lost = theirs(mine, "2.0.0", 2)
+    catalogue.put_elsewhere({NAME: Elsewhere(lost=(lost,), aliases={"prod": "2.0.0"})})
+    assert catalogue.resolve("acme/digits") == mine
+    assert catalogue.resolve("acme/digits", "2.0.0") == catalogue.resolve("acme/digits", "prod") == lost
+    assert catalogue.holders(lost) == ()
+    other = parse_name("acme/other")
+    alone = msgspec.structs.replace(lost, name=other)
+    catalogue.put_elsewhere({other: Elsewhere(lost=(alone,))})
+    assert catalogue.resolve("acme/other") == alone
+    catalogue.put_elsewhere({other: None})
+    with pytest.raises(NotFoundError):
+        catalogue.resolve("acme/other")
+
+
+def test_what_is_lost_and_lies_here_too_is_here(catalogue: Catalogue, mine: ModelVersion) -> None:
+    catalogue.put_elsewhere({NAME: Elsewhere(lost=(theirs(mine, "1.0.0"),))})
+    assert catalogue.resolve("acme/digits", "1.0.0") == mine
+
+
 def test_what_lies_elsewhere_is_no_artifact_of_this_node(catalogue: Catalogue, mine: ModelVersion) -> None:
     there = theirs(mine, "2.0.0", 2, digest="f" * 64)
     catalogue.put_elsewhere({NAME: Elsewhere(versions=(there,))})

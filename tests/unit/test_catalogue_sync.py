@@ -22,6 +22,7 @@ from federation.messages import (
     removal_key,
 )
 from federation.outbox import Outbox
+from federation.peer import AWAITED_S
 from tests.unit.mesh_network import UNIX_S, record_of
 
 A, B = "a" * 32, "b" * 32
@@ -114,8 +115,8 @@ def test_only_buckets_that_differ_are_sent(pair: Pair) -> None:
     pair.connect()
     pair.tick(20)
     assert len(pair.names(B)) == 600
-    pair.ends[A].link_down(B)
-    pair.ends[B].link_down(A)
+    pair.ends[A].link_down(B, pair.now_s)
+    pair.ends[B].link_down(A, pair.now_s)
     assert pair.names(B) == []  # whoever has no link has nothing to offer
     pair.ends[A].set_holdings([*records[1:], record_of("acme/new")])
     pair.said.clear()
@@ -125,12 +126,59 @@ def test_only_buckets_that_differ_are_sent(pair: Pair) -> None:
     assert 0 < pair.records_said() < 30  # of 600, some 2 in each of 256
 
 
+def lost(pair: Pair, name: str) -> list[str]:
+    """The versions of a model that B takes for lost."""
+    model = pair.ends[B].view.model(name)
+    return sorted(model.lost) if model is not None else []
+
+
+def test_what_a_lost_peer_has_is_lost_for_a_moment_and_out_of_reach_for_longer(pair: Pair) -> None:
+    pair.ends[A].set_holdings([record_of("acme/m")])
+    pair.connect()
+    pair.tick()
+    pair.actions.clear()
+    pair.ends[B].link_down(A, pair.now_s)
+    assert (pair.names(B), lost(pair, "acme/m")) == ([], ["1.0.0"])
+    pair.tick(int(AWAITED_S * 10) + 1)
+    assert lost(pair, "acme/m") == []
+    assert [node_id for node_id, _ in pair.ends[B].view.lost.of("acme/m")] == [A]
+    pair.ends[B].forget(A, pair.now_s)
+    assert list(pair.ends[B].view.lost.of("acme/m")) == []
+
+
+def test_what_a_peer_has_stays_lost_until_it_says_so_again(pair: Pair) -> None:
+    pair.ends[A].set_holdings([record_of("acme/m"), record_of("acme/gone")])
+    pair.connect()
+    pair.tick()
+    for node_id, other in ((A, B), (B, A)):
+        pair.ends[node_id].link_down(other, pair.now_s)
+    pair.ends[A].set_holdings([record_of("acme/m"), record_of("acme/new")])
+    pair.ends[B].link_up(A, pair.now_s)
+    assert lost(pair, "acme/m") == ["1.0.0"]  # it is not known yet whether it is what it was
+    pair.connect()
+    pair.tick(5)
+    assert (pair.names(B), lost(pair, "acme/m")) == (["acme/m", "acme/new"], [])
+    pair.tick(int(AWAITED_S * 10) + 1)
+    assert lost(pair, "acme/gone") == []
+    assert list(pair.ends[B].view.lost.of("acme/gone")) == []
+
+
+def test_what_is_deleted_while_its_only_holder_is_away_is_lost_no_more(pair: Pair) -> None:
+    record = record_of("acme/m")
+    pair.ends[A].set_holdings([record])
+    pair.connect()
+    pair.tick()
+    pair.ends[B].link_down(A, pair.now_s)
+    pair.ends[B].write("removed", "acme/m", removal_key(record.version, record.digest), record.digest)
+    assert lost(pair, "acme/m") == []
+
+
 def test_what_did_not_change_while_a_link_was_down_is_not_sent_again(pair: Pair) -> None:
     pair.ends[A].set_holdings(many(100))
     pair.connect()
     pair.tick(10)
-    pair.ends[B].link_down(A)
-    pair.ends[A].link_down(B)
+    pair.ends[B].link_down(A, pair.now_s)
+    pair.ends[A].link_down(B, pair.now_s)
     pair.said.clear()
     pair.connect()
     assert len(pair.names(B)) == 100
@@ -180,7 +228,7 @@ def test_until_a_peers_old_holdings_are_confirmed_none_counts(pair: Pair) -> Non
     pair.connect()
     pair.tick(5)
     for node_id, other in ((A, B), (B, A)):
-        pair.ends[node_id].link_down(other)
+        pair.ends[node_id].link_down(other, pair.now_s)
     pair.ends[B].link_up(A, pair.now_s)
     assert pair.names(B) == []
     pair.ends[B].heard(A, Records([1], []), 100, pair.now_s)

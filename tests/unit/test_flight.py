@@ -145,6 +145,17 @@ def test_with_nobody_there_it_fails_at_once() -> None:
     assert said(Plan().flight().start(0.0)) == ["unavailable"]
 
 
+def test_who_was_lost_a_moment_ago_is_waited_for_by_calls_that_come_now() -> None:
+    plan = Plan()
+    flight = Flight(
+        choose=plan.choose, may_hedge=plan.may_hedge, may_return=lambda now_s: now_s < 1.0, deadline_s=DEADLINE_S
+    )
+    assert wakes_at_s(flight.start(0.5)) == 0.5 + FIRST_PAUSE_S
+    plan.nodes = ["a"]
+    assert said(flight.timer(0.5 + FIRST_PAUSE_S)) == ["retry a"]
+    assert tell(flight, "answered a") == ["answer a"]
+
+
 def test_where_a_caller_wanted_a_place_the_failure_names_it() -> None:
     flight = Flight(choose=lambda _, __: None, may_hedge=lambda: False, deadline_s=1.0, wanted="node:attic")
     [end] = flight.start(0.0)

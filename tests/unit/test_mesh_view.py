@@ -38,6 +38,22 @@ def test_a_version_on_several_nodes_with_one_digest_is_one_version() -> None:
     assert not model.conflicts
 
 
+def test_what_a_lost_node_alone_has_is_lost_and_what_others_have_too_is_not() -> None:
+    newer = record("2.0.0", ordinal=2)
+    model = model_of(NAME, {A: [record()]}, [], [record(), newer])
+    assert model is not None
+    assert list(model.versions) == ["1.0.0"]
+    assert model.lost == {"2.0.0": newer}
+    assert model_of(NAME, {}, [removal(newer)], [newer]) is None
+
+
+def test_of_what_is_lost_with_two_digests_the_older_is_meant() -> None:
+    older, newer = record(content="x", age_s=5), record(content="y")
+    model = model_of(NAME, {}, [], [newer, older])
+    assert model is not None
+    assert model.lost == {"1.0.0": older}
+
+
 def test_two_digests_of_one_version_are_a_conflict_and_neither_is_a_version() -> None:
     one, two = record(content="x", age_s=5), record(content="y")
     model = seen({A: [one], B: [two], C: [two]})

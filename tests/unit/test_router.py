@@ -72,6 +72,44 @@ def test_a_call_runs_where_it_must(asked: dict[str, object], expected: str) -> N
     assert {line for line in caller.said if line.startswith("ask")} == {f"ask {expected}"}
 
 
+@pytest.mark.parametrize(
+    ("lost_s", "asked", "waits"),
+    [
+        pytest.param(1.0, {}, True, id="lost a moment ago"),
+        pytest.param(6.0, {}, False, id="lost long ago"),
+        pytest.param(1.0, {"key": "local/other:1.0.0@0123456789abcdef"}, False, id="it did not have the model"),
+        pytest.param(1.0, {"pin": Pin("node", "box-a")}, True, id="a pin that means it"),
+        pytest.param(1.0, {"pin": Pin("node", "box-b")}, False, id="a pin that does not"),
+        pytest.param(1.0, {"binding": "once"}, True, id="nothing was run yet"),
+    ],
+)
+def test_a_call_waits_for_the_only_holder_that_was_lost_a_moment_ago(
+    lost_s: float, asked: dict[str, object], waits: bool
+) -> None:
+    mesh = Mesh(peer := make_peer("a"))
+    record = Record("local/tiny", "1.0.0", 1, "0" * 64, 10, Signature((), ()), Manifest(), False, "", 0.0)
+    peer.standing, peer.since_s = "dead", mesh.clock.now_s - lost_s
+    told, peer.models, peer.holdings = peer.models, {}, {KEY: record}
+    _, caller = mesh.call(**asked)
+    assert caller.said == ([] if waits else ["unavailable"])
+    mesh.clock.pass_s(2.0)
+    peer.standing, peer.models = "alive", told
+    mesh.clock.pass_s(0.6)
+    assert caller.said == (["ask a"] if waits else ["unavailable"])
+
+
+def test_a_holder_that_does_not_come_back_is_waited_for_so_long_and_no_longer() -> None:
+    mesh = Mesh(peer := make_peer("a"))
+    record = Record("local/tiny", "1.0.0", 1, "0" * 64, 10, Signature((), ()), Manifest(), False, "", 0.0)
+    peer.standing, peer.since_s, peer.models, peer.holdings = "dead", mesh.clock.now_s, {}, {KEY: record}
+    _, caller = mesh.call()
+    mesh.clock.pass_s(4.5)
+    assert caller.said == []
+    mesh.clock.pass_s(1.5)
+    assert caller.said == ["unavailable"]
+    assert mesh.clock.alarms == 0
+
+
 def test_a_pin_that_nobody_meets_fails() -> None:
     assert Mesh(make_peer("a")).call(pin=Pin("tag", "gpu"))[1].said == ["unavailable"]
 
