@@ -298,9 +298,11 @@ class DataPlane:
             raise NotFoundError(f"no node is known here for '{request.pin}': this one is '{self.node_name}', and alone")
 
     def _concerns_others(self, route: Route) -> bool:
-        """Whether other nodes have the version, or had better have it."""
+        """Whether other nodes have the version, had it a moment ago, or had better have it."""
         if route.holders or not route.model.folder:
             return True
+        if route.awaits_until_s and time.monotonic() < route.awaits_until_s:
+            return True  # what cannot be answered here now may be there soon
         return self.remote is not None and self.remote.may_spread(route)
 
     def _submit_metered(self, begun: BegunCall, request: CallRequest, principal: Principal, meter: Meter) -> None:

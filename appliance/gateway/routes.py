@@ -4,6 +4,7 @@ Runs in the gateway's event loop, for every call. When a spelling comes to mean 
 one that is warm until the new one is, so that a swap is no gap.
 """
 
+import time
 from collections.abc import Callable
 
 from appliance.catalogue.catalogue import Catalogue
@@ -19,6 +20,7 @@ from appliance.security.scopes import Principal
 from appliance.workers.pool import Pool
 from appliance.workers.supervisor import Supervisor
 from federation.messages import model_key
+from federation.peer import AWAITED_S
 
 _MAX_ROUTES = 10_000
 
@@ -31,6 +33,7 @@ class Route:
     __slots__ = (
         "admission",
         "allowed",
+        "awaits_until_s",
         "canary",
         "canary_share",
         "counters",
@@ -52,6 +55,7 @@ class Route:
         self.admission = Admission(model.signature)
         self.counters = counters
         self.holders: tuple[str, ...] = ()  # other nodes that hold the version
+        self.awaits_until_s = 0.0  # other nodes did a moment ago, and may be back by then
         self.key = model_key(self.name, self.version, model.digest)
         self.allowed: Principal | None = None  # the last caller that was found to be allowed
         self.predecessor: Route | None = None  # what the spelling meant before, while that is warm and this is not
@@ -127,6 +131,9 @@ class Routes:
         if traffic.shadow:
             route.shadow = self._shadow(found.name, traffic)
         before = self._stale.pop(key, None)
+        if before is not None and not route.holders and before.model.key == found.key:
+            lost_now = time.monotonic() + AWAITED_S if before.holders else 0.0
+            route.awaits_until_s = max(before.awaits_until_s, lost_now)
         if before is not None and before.predecessor is not None:
             before = before.predecessor
         if (before is not None and before.model.key == found.key) or not found.folder:

@@ -16,6 +16,7 @@ SLOW_S = 0.05
 SLOW_RUNS = 3.0
 CONSIDER_S = 0.25  # a model is looked at this often at most
 GIVE_UP_S = 120.0  # a load of which nothing was heard for so long is not under way any more
+LEAST_WORKER_BYTES = 4 * 1024 * 1024  # what a warm worker of the smallest model takes (benchmarks/density.py)
 PASS_OVER_S = 60.0  # a place where a load has failed: the reason (no room, no memory, no link) is there for a while
 
 
@@ -50,13 +51,13 @@ def places(call: Call, best: Terms, peers: Mapping[str, Peer], node_id: str, own
     holders = [peer for peer in peers.values() if key in peer.holdings]
     if any(peer.outside for peer in holders):
         return []
-    size_bytes = max((peer.holdings[key].size_bytes for peer in holders), default=0)
+    need_bytes = max((peer.holdings[key].size_bytes for peer in holders), default=0) + LEAST_WORKER_BYTES
     found = []
-    if (call.local is None or not _is_warm_or_refused(call.local)) and own.memory_free_bytes >= size_bytes:
+    if (call.local is None or not _is_warm_or_refused(call.local)) and own.memory_free_bytes >= need_bytes:
         found.append(Place(node_id, own.backlog_s + _run_s(call.local, call, best), call.local is not None))
     for peer in peers.values():
         state = peer.models.get(key)
-        if peer.outside or peer.standing != "alive" or peer.load.memory_free_bytes < size_bytes:
+        if peer.outside or peer.standing != "alive" or peer.load.memory_free_bytes < need_bytes:
             continue
         if state is None or not _is_warm_or_refused(state):
             way_s = peer.rtt_s + call.size_bytes / (peer.bytes_per_s or ASSUMED_BYTES_PER_S)

@@ -8,10 +8,11 @@ from appliance.core.errors import IngleError
 from appliance.routing.call import Call
 from appliance.routing.routed_call import RoutedCall
 from appliance.routing.router import Router
-from federation.messages import Hello, Introduction, ModelState
+from federation.messages import Hello, Introduction, Load, ModelState
 from federation.peer import Peer
 
 KEY = "local/tiny:1.0.0@0123456789abcdef"
+ROOM = Load(memory_free_bytes=2**30)
 
 
 def make_peer(node_id: str, *, rtt_s: float = 0.001, tags: tuple[str, ...] = (), **state: object) -> Peer:
@@ -24,6 +25,7 @@ def make_peer(node_id: str, *, rtt_s: float = 0.001, tags: tuple[str, ...] = (),
         hello=Hello(1, "1.0", Introduction(node_id, "", b"", "", b"", [], 0, 0), 1, tags=list(tags)),
         rtt_s=rtt_s,
         bytes_per_s=1e9,
+        load=ROOM,
         models={KEY: ModelState(**told)},  # type: ignore[arg-type]
     )
 
@@ -106,6 +108,7 @@ class Mesh:
             clock=self.clock.time,
             dice=random.Random(1),
             load=lambda _, place: self.loaded.append(place.node_id),
+            own_load=lambda: ROOM,
         )
 
     def call(self, **asked: object) -> tuple[RoutedCall[str], Caller]:

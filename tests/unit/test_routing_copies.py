@@ -39,6 +39,9 @@ def test_a_model_that_is_slow_is_loaded_elsewhere_too(total_s: float, found: lis
     assert (place.node_id if place else None) == expected
 
 
+ROOM = Load(memory_free_bytes=2**30)
+
+
 def peer(node_id: str, standing: PeerStanding = "alive", load: Load | None = None, **state: object) -> Peer:
     return Peer(
         node_id=node_id,
@@ -48,7 +51,7 @@ def peer(node_id: str, standing: PeerStanding = "alive", load: Load | None = Non
         hello=Hello(1, "", Introduction(node_id, "", b"", "", b"", [], 0, 0), 1),
         rtt_s=0.001,
         bytes_per_s=1e6,
-        load=load or Load(),
+        load=load or ROOM,
         models={KEY: ModelState(**state)} if state else {},  # type: ignore[arg-type]
     )
 
@@ -56,13 +59,14 @@ def peer(node_id: str, standing: PeerStanding = "alive", load: Load | None = Non
 def test_places_are_where_the_model_could_be_warm() -> None:
     peers = [
         peer("cold", run_s={1: 0.02}),
-        peer("busy", load=Load(backlog_s=3.0)),
+        peer("busy", load=Load(backlog_s=3.0, memory_free_bytes=ROOM.memory_free_bytes)),
+        peer("full", load=Load(memory_free_bytes=2**20)),  # not even for a worker of the smallest model
         peer("warm", replicas=1),
         peer("refuses", refused="set aside"),
         peer("suspect", "suspect", run_s={1: 0.02}),
     ]
     call = Call(KEY, 1000, 10.0, ModelState(run_s={1: 0.05}))
-    found = places(call, best(1.0), {one.node_id: one for one in peers}, "me", Load(backlog_s=0.1))
+    found = places(call, best(1.0), {one.node_id: one for one in peers}, "me", Load(0.1, memory_free_bytes=2**30))
     assert {place.node_id: pytest.approx(place.cost_s) for place in found} == {
         "me": 0.15,
         "cold": 0.022,
