@@ -58,6 +58,7 @@ class DialledWire:
         self._on_end = on_end
         self._max_message_bytes = tuning.max_message_bytes
         self._tcp: TcpEnd | None = None
+        self._dialled_s = asyncio.get_running_loop().time()
         self._messages = 0
         self._look: asyncio.TimerHandle | None = None
         self._unsent = Unsent(tuning.unsent_bytes)
@@ -78,6 +79,11 @@ class DialledWire:
         sock.set(zmq.IPV6, int(":" in self.address.host))
         sock.connect(f"tcp://{self.address}")
         self._socket.drive()
+
+    def is_unheard(self, after_s: float) -> bool:
+        """Whether the other end has not so much as acknowledged it in this time. The system sends a SYN that was lost
+        again after a second, and then after two: a new attempt is sooner there."""
+        return self._tcp is None and not self.begun and asyncio.get_running_loop().time() - self._dialled_s >= after_s
 
     def has_room(self, size_bytes: int) -> bool:
         """As Wire.has_room()."""

@@ -37,6 +37,7 @@ from federation.zap import Gate
 
 _SOCKETS = 8192
 _YIELD_TO_LOWER_S = 0.25
+_UNHEARD_S = 0.2  # a LAN acknowledges in milliseconds; what is dialled twice at once goes on
 _HELLO_S = 3.0
 _GRACE_S = 2.0
 _MAX_HEADS_BYTES = 8 * 1024 * 1024
@@ -146,8 +147,9 @@ class Links:
     # Getting a link, and losing it.
 
     def dial(self, introduction: Introduction) -> None:
-        """Tries each of a node's addresses once, all at a time; the first that answers is the link. Does nothing where
-        there is a link, or the node is not allowed. Of two the one with the higher id waits a moment for the other."""
+        """Tries each of a node's addresses once, all at a time; the first that answers is the link. An attempt that is
+        under way goes on, unless nothing was heard of the other end. Does nothing where there is a link, or the node is
+        not allowed. Of two the one with the higher id waits a moment for the other."""
         link = self._links.get(introduction.node_id)
         if link is None:
             return
@@ -162,6 +164,9 @@ class Links:
             return
         assert link.introduction is not None
         for address in dialable(link.introduction):
+            pending = link.attempts.get(address)
+            if pending is not None and pending.is_unheard(_UNHEARD_S):
+                pending.end("it has not answered so far")  # and is asked anew
             if address not in link.attempts:
                 try:
                     link.attempts[address] = self._dialled(link, address)

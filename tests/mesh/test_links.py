@@ -4,18 +4,24 @@ import asyncio
 import contextlib
 import functools
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import uvloop
 
 from appliance.core.addresses import Address
 from appliance.core.frames import TensorHead
 from appliance.core.requests import Buffer
+from federation.dialled import DialledWire
+from federation.identity import new_identity
+from federation.links import LinkEvents, Links
 from federation.mesh import Mesh
-from federation.messages import Chunk, Fetch, Head, MeshInvoke, MeshReply
+from federation.messages import Chunk, Fetch, Head, Introduction, MeshInvoke, MeshReply
+from federation.settings import MeshSettings
 from tests.mesh.meshed import shells, stands, until
 
 
@@ -99,6 +105,38 @@ def test_a_node_that_ends_is_dead_at_once_and_alive_when_it_is_back(tmp_path: Pa
             assert again.node_id == other.node_id
             await nodes.met(one, again)  # it remembers whom it had met
             assert one.by_id[other.node_id].hello.incarnation > before
+
+    uvloop.run(run())
+
+
+def test_an_address_that_acknowledges_nothing_is_dialled_anew_and_one_that_does_is_waited_for() -> None:
+    async def run() -> None:
+        own, other = sorted((new_identity(), new_identity()), key=lambda identity: identity.node_id)
+        hello: Any = None  # nobody comes so far
+        links = Links(own, MeshSettings(), max_body_bytes=1000, hello=lambda _: hello, events=LinkEvents(*[hello] * 4))
+        links.allow(other.node_id, other.public_key)
+        attempts = links._links[other.node_id].attempts
+
+        def dial(server: socket.socket) -> DialledWire:
+            port = server.getsockname()[1]
+            links.dial(Introduction(other.node_id, "", other.public_key, "", b"", ["127.0.0.1"], port, 0))
+            return attempts[Address("127.0.0.1", port)]
+
+        with socket.create_server(("127.0.0.1", 0), backlog=0) as full, socket.create_server(("127.0.0.1", 0)) as mute:
+            with contextlib.ExitStack() as callers:
+                for _ in range(3):  # as many as it takes, and more: what comes now is dropped
+                    caller = callers.enter_context(socket.socket())
+                    caller.setblocking(False)
+                    caller.connect_ex(full.getsockname())
+                lost = dial(full)
+                assert dial(full) is lost
+                lost._dialled_s -= 1.0
+                assert dial(full) is not lost
+                heard = dial(mute)
+                await until(lambda: heard._tcp is not None)
+                heard._dialled_s -= 1.0
+                assert dial(mute) is heard
+        links.close()
 
     uvloop.run(run())
 

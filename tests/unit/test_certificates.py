@@ -67,7 +67,7 @@ def test_files_that_will_not_do_are_named_with_the_reason(tmp_path: Path) -> Non
     ):
         with pytest.raises(BadInputError, match=words):
             read_tls(chain, key)
-    with pytest.raises(NotFoundError, match="certificate .*none.pem is not there"):
+    with pytest.raises(NotFoundError, match=r"certificate .*none\.pem is not there"):
         read_tls(tmp_path / "none.pem", good)
 
 
