@@ -23,14 +23,22 @@ def why_not(address: Address, *, datagrams: bool = False, every: bool = False) -
         found = socket.getaddrinfo(address.host, address.port, type=kind, flags=socket.AI_PASSIVE)
     except OSError as error:
         return f"its host is not known: {error.strerror}"
-    faults = {
-        str(place[0]): _fault(family, kind, protocol, place) for family, _, protocol, _, place in found[:_MAX_TRIED]
-    }
+    # As servers do: what this kernel does not speak at all is passed over (`localhost` is ::1 too, without IPv6).
+    spoken = [one for one in found[:_MAX_TRIED] if _is_spoken(one[0], kind)] or found[:1]
+    faults = {str(place[0]): _fault(family, kind, protocol, place) for family, _, protocol, _, place in spoken}
     if not any(faults.values()) or not (every or all(faults.values())):
         return ""
     if len(set(faults.values())) == 1:
         return next(iter(faults.values()))
     return "; ".join(f"{host}: {fault or 'it could be had'}" for host, fault in faults.items())
+
+
+def _is_spoken(family: int, kind: socket.SocketKind) -> bool:
+    try:
+        socket.socket(family, kind).close()
+    except OSError:
+        return False
+    return True
 
 
 def _fault(family: int, kind: socket.SocketKind, protocol: int, place: tuple[Any, ...]) -> str:

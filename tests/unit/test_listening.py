@@ -35,3 +35,17 @@ def test_all_addresses_of_a_name_are_tried_and_said_where_they_differ(monkeypatc
     assert why_not(Address("mixed", 0)) == ""
     said = "127.0.0.1: it could be had; 192.0.2.1: this box has no such address"
     assert why_not(Address("mixed", 0), every=True) == said
+
+
+def test_an_address_of_a_family_that_the_kernel_does_not_speak_is_in_nobodys_way(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """`localhost` is ::1 as well, also where the kernel has no IPv6; servers pass over it."""
+    found = [
+        (200, socket.SOCK_STREAM, 6, "", ("::1", 0)),
+        (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", 0)),
+    ]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+    assert why_not(Address("localhost", 0), every=True) == ""
+    del found[1]
+    assert "not supported" in why_not(Address("localhost", 0), every=True)
