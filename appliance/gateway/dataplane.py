@@ -70,6 +70,7 @@ _log = logging.getLogger("ingle.gateway")
 _NOT_READY = frozenset({"unloaded", "set_aside", "unreachable", "conflict"})
 _TO_BLAME = (IngleError.code, WorkerFailedError.code, UnavailableError.code, DeadlineError.code)
 _PLAIN = int(AnswerForm.PLAIN)
+_DRAINED_S = 0.02  # between two looks at whether all calls are answered
 
 
 class BegunCall(NamedTuple):
@@ -107,7 +108,10 @@ def _explained(choice: Choice | None, node: str) -> str:
 
 
 class Remote(Protocol):
-    """Whoever has a call answered by this node or another."""
+    """Whoever has a call answered by this node or another. `under_way`: the calls that wait for their answer so."""
+
+    @property
+    def under_way(self) -> int: ...
 
     def submit(self, route: Route, work: Work, request: CallRequest, call_id: str, key_id: str) -> None:
         """The call's future is told the outcome. Raises IngleError where the call is not taken."""
@@ -625,3 +629,6 @@ class DataPlane:
         """Takes no more calls, and returns when those in flight are answered."""
         self.draining = True
         await self._supervisor.drained()
+        # No event for each call, for the sake of what happens once.
+        while self.remote is not None and self.remote.under_way:  # noqa: ASYNC110
+            await asyncio.sleep(_DRAINED_S)

@@ -104,6 +104,7 @@ class RemoteCalls:
         self.next_number = next_number
         self._asked: dict[int, tuple[str, Asked]] = {}  # by the number that the peer was given
         self.joint = JointCalls(self, peer)
+        self.under_way = 0  # calls that were submitted, and whose callers were told nothing yet
         self.nearest_s = 0.0  # the least round trip to a peer; whoever publishes this node's state measures it
         self._bound: dict[SequenceKey, str] = {}  # the peers that keep sequences' states
 
@@ -140,6 +141,7 @@ class RemoteCalls:
         )
         carrier.routed = self._router.route(call, carrier)
         work.flight, work.choice = carrier, carrier.routed.considered
+        self.under_way += 1
         carrier.routed.start()
 
     def _is_near(self, route: Route) -> bool:
@@ -264,6 +266,7 @@ class _Carrier:
         "_calls",
         "_local",
         "_may_join",
+        "_over",
         "_placed",
         "_route",
         "_work",
@@ -280,6 +283,7 @@ class _Carrier:
         self._work = work
         self._call_id = call_id
         self._may_join = may_join
+        self._over = False
         self._placed: Mapping[str, PlacedOutput] = {}
         self.sequence = ""
         self.step: SequenceStep | None = None
@@ -358,6 +362,7 @@ class _Carrier:
             self._calls.asks_no_more(asked, node_id)
 
     def deliver(self, node_id: str, outcome: Outcome) -> None:
+        self._ends()
         work = self._work
         if node_id != self._calls.node_id:
             work.ran_on = self._calls.name_of(node_id)
@@ -365,6 +370,7 @@ class _Carrier:
             work.future.set_result(outcome)
 
     def fail(self, error: IngleError) -> None:
+        self._ends()
         if not self._work.future.done():
             self._work.future.set_exception(error)
 
@@ -425,7 +431,13 @@ class _Carrier:
 
     def caller_gone(self) -> None:
         """The caller has hung up, or its deadline has passed."""
+        self._ends()
         self.routed.cancelled()
+
+    def _ends(self) -> None:
+        if not self._over:
+            self._over = True
+            self._calls.under_way -= 1
 
     def _drop_local(self) -> None:
         if (attempt := self._local) is not None:

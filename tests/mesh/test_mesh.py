@@ -1,5 +1,6 @@
 """A mesh of real nodes: they find each other, answer for each other, and lose no call to what befalls one of them."""
 
+import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
@@ -21,6 +22,7 @@ from tests.process.models import counting, doubling, table
 
 ROW = np.array([[1.5, -2.0]], np.float32)
 DOUBLED = [[3.0, -4.0]]
+JSON = {"Content-Type": "application/json"}
 REPLICATED = Call("replicated", ROW, ROW + ROW)
 _RATE_PER_S = 100.0
 _FAULT_AT_S, _ENDS_S = 1.0, 3.5
@@ -220,6 +222,27 @@ def test_calls_of_what_lies_on_a_lost_node_alone_are_told_where_it_lies(five: Me
     assert a.call("owner/lost-with-e:7.0.0", {"x": ROW.tolist()}).status == 404
     mend(five)
     assert answers(a, "owner/lost-with-e")
+
+
+def test_a_node_that_ends_answers_the_calls_first_that_wait_for_a_lost_holder(five: Mesh, model: bytes) -> None:
+    a, e = five.nodes["a"], five.nodes["e"]
+    e.deploy("owner/waited-for", model)
+    until(lambda: answers(a, "owner/waited-for"), "a's calls are answered by e")
+    e.freeze()
+    until(lambda: "e" not in a.sees(), "a has lost e")
+    port = int(a.told["http"].rpartition(":")[2])
+    with ExitStack() as stack, ThreadPoolExecutor() as threads:
+        with a.host.entered():
+            callers = [stack.enter_context(closing(HTTPConnection("127.0.0.1", port, timeout=20))) for _ in range(4)]
+            for caller in callers:
+                caller.request("POST", "/v1/models/owner/waited-for", json.dumps({"x": ROW.tolist()}), JSON)
+        assert a.call("owner/replicated", {"x": ROW.tolist()}).status == 404  # what came before was taken
+        ends = threads.submit(a.stop)
+        answers_read = [caller.getresponse() for caller in callers]
+        assert [answer.status for answer in answers_read] == [503] * 4
+        assert "was lost, and did not come back" in answers_read[0].read().decode()
+        assert ends.result() == 0
+    mend(five)
 
 
 def test_no_call_is_lost_with_the_entry_node_through_a_client_that_knows_several(five: Mesh) -> None:
