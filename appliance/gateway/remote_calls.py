@@ -137,7 +137,15 @@ class RemoteCalls:
             carrier.step = step
             carrier.key = key
         call = Call(
-            route.key, sum(map(len, work.parts)), work.deadline_s, local, _rows(route, request), pin, bound, bound_to
+            route.key,
+            sum(map(len, work.parts)),
+            work.deadline_s,
+            local,
+            _rows(route, request),
+            pin,
+            bound,
+            bound_to,
+            route.pool.max_waiting,
         )
         carrier.routed = self._router.route(call, carrier)
         work.flight, work.choice = carrier, carrier.routed.considered

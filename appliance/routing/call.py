@@ -11,7 +11,8 @@ class Call(msgspec.Struct, frozen=True, gc=False):
     """`key`: the version's model_key(). `size_bytes`: of its tensors. `deadline_s` is on the router's clock.
 
     `local`: how this node fares with the version at this moment, None where it does not have it. `bound_to`: the node
-    that keeps the sequence's state; empty where the sequence begins.
+    that keeps the sequence's state; empty where the sequence begins. `max_waiting`: so many calls may wait for the
+    version's only holder to come back.
     """
 
     key: str
@@ -22,3 +23,4 @@ class Call(msgspec.Struct, frozen=True, gc=False):
     pin: Pin | None = None
     binding: Binding = "free"
     bound_to: str = ""
+    max_waiting: int = 1024

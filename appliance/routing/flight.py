@@ -88,7 +88,8 @@ def _never(_now_s: float) -> bool:
 
 class Flight:
     """`choose(excluded, now_s)`: the node to ask next, none of those, or None. `may_return(now_s)`: whether one that
-    it might name was lost a moment ago. `may_hedge()` takes a hedge from the budget. Each event gives what to do, in
+    it might name was lost a moment ago, and the call may wait for it. `refused`: why this node, which has the model,
+    does not run it now. `may_hedge()` takes a hedge from the budget. Each event gives what to do, in
     order; after the end all give nothing."""
 
     __slots__ = (
@@ -105,6 +106,7 @@ class Flight:
         "_passed_over",
         "_patient_until_s",
         "_pause_s",
+        "_refused",
         "_resume_at_s",
         "_wanted",
         "over",
@@ -119,6 +121,7 @@ class Flight:
         deadline_s: float,
         binding: Binding = "free",
         wanted: str = "",
+        refused: str = "",
     ) -> None:
         self.over = False
         self._choose = choose
@@ -127,6 +130,7 @@ class Flight:
         self._deadline_s = deadline_s
         self._binding = binding
         self._wanted = wanted
+        self._refused = refused
         self._asked: dict[str, bool] = {}  # who has not spoken yet; True: is suspect
         self._passed_over: list[str] = []  # who refused, failed or was lost
         self._error: IngleError | None = None  # the last one
@@ -140,14 +144,19 @@ class Flight:
     # Events.
 
     def start(self, now_s: float) -> list[Action]:
-        """The first node is asked. Where there is none the call fails at once, unless one may be back soon."""
+        """The first node is asked. Where there is none the call fails at once, unless one may be back soon; of a
+        sequence, whose calls must keep their order, none waits."""
         choice = self._choose((), now_s)
         if choice is not None:
             return [self._ask(choice, "first", now_s), self._wake()]
-        if not self._may_return(now_s):
-            return self._end(Fail(UnavailableError(self._nobody(), retry_after_s=1.0)))
-        self._error = UnavailableError("the node that has the model was lost, and did not come back", retry_after_s=1.0)
+        if self._binding == "sequence" or not self._may_return(now_s):
+            return self._end(Fail(UnavailableError(self._nobody() + self._here(), retry_after_s=1.0)))
+        sentence = "the node that has the model was lost, and did not come back"
+        self._error = UnavailableError(sentence + self._here(), retry_after_s=1.0)
         return self._go_on(now_s)
+
+    def _here(self) -> str:
+        return f"; this one, which has it too, does not run it: {self._refused}" if self._refused else ""
 
     def _nobody(self) -> str:
         if not self._wanted:

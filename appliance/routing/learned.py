@@ -8,13 +8,15 @@ _ANSWER_WEIGHT = 0.2  # of the newest answer in the running mean of their size
 
 
 class LearnedModel:
-    """One version. `sites`: by node id, this node among them. `troubled`: those whose last call there failed."""
+    """One version. `sites`: by node id, this node among them. `troubled`: those whose last call there failed.
+    `awaiting`: the calls that wait for a node that was lost."""
 
-    __slots__ = ("answer_bytes", "centile", "considered_at_s", "sites", "troubled")
+    __slots__ = ("answer_bytes", "awaiting", "centile", "considered_at_s", "sites", "troubled")
 
     def __init__(self) -> None:
         self.centile = Centile()  # from beginning to answer, wherever it was run
         self.answer_bytes = 0.0
+        self.awaiting = 0
         self.considered_at_s = float("-inf")  # when another place for it was last thought of
         self.sites: dict[str, Site] = {}
         self.troubled: set[str] = set()

@@ -123,6 +123,7 @@ class RoutedCall(Generic[Outcome]):
     __slots__ = (
         "_actions",
         "_attempts",
+        "_awaits",
         "_began_s",
         "_call",
         "_carrier",
@@ -150,7 +151,9 @@ class RoutedCall(Generic[Outcome]):
             deadline_s=call.deadline_s,
             binding=call.binding,
             wanted=str(call.pin) if call.pin else "",
+            refused=call.local.refused if call.local and not (call.pin or call.bound_to) else "",
         )
+        self._awaits = False  # a node that was lost, and nobody was asked yet
         self._attempts: dict[str, _Attempt] = {}
         self._chosen: Terms | None = None
         self._actions: deque[Action] | None = None  # those that are being performed
@@ -227,7 +230,16 @@ class RoutedCall(Generic[Outcome]):
         )
 
     def _may_return(self, now_s: float) -> bool:
-        return self._shared.prices.may_return(self._call, now_s)
+        """Counts the call in, where it may wait."""
+        has_room = self._model.awaiting < self._call.max_waiting
+        self._awaits = has_room and self._shared.prices.may_return(self._call, now_s)
+        self._model.awaiting += self._awaits
+        return self._awaits
+
+    def _awaits_no_more(self) -> None:
+        if self._awaits:
+            self._awaits = False
+            self._model.awaiting -= 1
 
     def _perform(self, actions: list[Action]) -> None:
         """What an event gives while others' actions are performed comes after those."""
@@ -251,6 +263,7 @@ class RoutedCall(Generic[Outcome]):
         finally:
             self._actions = None
         if self._flight.over:
+            self._awaits_no_more()
             self._carrier, self._outcome = _NOBODY, None
             if self._timer is not None:
                 self._timer.cancel()
@@ -259,6 +272,7 @@ class RoutedCall(Generic[Outcome]):
     def _ask(self, ask: Ask) -> None:
         terms, shared, node_id = self._chosen, self._shared, ask.node_id
         assert terms is not None  # who is asked was chosen just before
+        self._awaits_no_more()
         now_s = shared.clock()
         site = self._model.site(node_id)
         if terms.would_load:

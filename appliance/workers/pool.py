@@ -61,7 +61,7 @@ class Pool:
         self.last_load_s = 0.0
         self.waits_because = ""  # why no worker is started for what waits; the scheduler says so
         self._arrived = 0
-        self._max_waiting = max_waiting
+        self.max_waiting = max_waiting
         self._spawn = spawn
         self._need = need
         self._waiting = WorkQueue()
@@ -143,10 +143,10 @@ class Pool:
 
     def _check_room(self, work: Work) -> None:
         ready = self.replicas_that_are("ready")
-        if self.waiting >= self._max_waiting:
+        if self.waiting >= self.max_waiting:
             wait_s = self.run_times.wait_s(self.waiting, ready)
             raise BusyError(
-                f"{self._max_waiting} calls wait for {self.model.name} already: come back in a moment",
+                f"{self.max_waiting} calls wait for {self.model.name} already: come back in a moment",
                 retry_after_s=min(30.0, max(1.0, wait_s)),
             )
         if ready and self.run_times.runs >= _KNOWN_RUNS:

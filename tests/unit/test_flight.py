@@ -156,6 +156,24 @@ def test_who_was_lost_a_moment_ago_is_waited_for_by_calls_that_come_now() -> Non
     assert tell(flight, "answered a") == ["answer a"]
 
 
+@pytest.mark.parametrize("may_return", [True, False])
+def test_where_this_node_has_the_model_and_does_not_run_it_the_failure_says_why(may_return: bool) -> None:
+    flight = Flight(
+        choose=lambda _, __: None,
+        may_hedge=lambda: False,
+        may_return=lambda _: may_return,
+        deadline_s=60.0,
+        refused="it was set aside",
+    )
+    actions, now_s = flight.start(0.0), 0.0
+    while not flight.over:
+        now_s = wakes_at_s(actions)
+        actions = flight.timer(now_s)
+    [end] = actions
+    assert isinstance(end, Fail)
+    assert "this one, which has it too, does not run it: it was set aside" in str(end.error)
+
+
 def test_where_a_caller_wanted_a_place_the_failure_names_it() -> None:
     flight = Flight(choose=lambda _, __: None, may_hedge=lambda: False, deadline_s=1.0, wanted="node:attic")
     [end] = flight.start(0.0)

@@ -81,6 +81,8 @@ def test_a_call_runs_where_it_must(asked: dict[str, object], expected: str) -> N
         pytest.param(1.0, {"pin": Pin("node", "box-a")}, True, id="a pin that means it"),
         pytest.param(1.0, {"pin": Pin("node", "box-b")}, False, id="a pin that does not"),
         pytest.param(1.0, {"binding": "once"}, True, id="nothing was run yet"),
+        pytest.param(1.0, {"binding": "sequence"}, False, id="a sequence's next call would come before it"),
+        pytest.param(1.0, {"max_waiting": 0}, False, id="too many wait already"),
     ],
 )
 def test_a_call_waits_for_the_only_holder_that_was_lost_a_moment_ago(
@@ -108,6 +110,24 @@ def test_a_holder_that_does_not_come_back_is_waited_for_so_long_and_no_longer() 
     mesh.clock.pass_s(1.5)
     assert caller.said == ["unavailable"]
     assert mesh.clock.alarms == 0
+
+
+def test_so_many_calls_wait_for_a_lost_holder_and_no_more() -> None:
+    mesh = Mesh(peer := make_peer("a"))
+    record = Record("local/tiny", "1.0.0", 1, "0" * 64, 10, Signature((), ()), Manifest(), False, "", 0.0)
+    peer.standing, peer.since_s = "dead", mesh.clock.now_s
+    told, peer.models, peer.holdings = peer.models, {}, {KEY: record}
+    calls = [mesh.call(max_waiting=2) for _ in range(3)]
+    assert [caller.said for _, caller in calls] == [[], [], ["unavailable"]]
+    calls[0][0].cancelled()
+    assert mesh.call(max_waiting=2)[1].said == []
+    peer.standing, peer.models = "alive", told
+    mesh.clock.pass_s(0.1)
+    peer.standing, peer.models = "dead", {}
+    assert [mesh.call(max_waiting=2)[1].said for _ in range(3)] == [[], [], ["unavailable"]]
+    mesh.clock.pass_s(5.5)
+    peer.since_s = mesh.clock.now_s
+    assert mesh.call(max_waiting=2)[1].said == []
 
 
 def test_a_pin_that_nobody_meets_fails() -> None:
