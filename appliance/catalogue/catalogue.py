@@ -483,7 +483,7 @@ class Catalogue:
         """How the model's calls are spread over the versions that there are now: one that lies on nodes out of reach
         gets none until one of them is back."""
         wish, entry = self._traffics.get(name), self._snapshot.entries.get(name)
-        return settled(wish, entry) if wish is not None and entry is not None else TO_THE_DEFAULT
+        return settled(wish, entry.in_reach) if wish is not None and entry is not None else TO_THE_DEFAULT
 
     def traffics(self) -> dict[ModelName, Traffic]:
         """The models that have a wish of that kind, and the wishes, whether or not their versions are in reach."""
@@ -520,7 +520,7 @@ class Catalogue:
         Raises NotFoundError for the model, ConflictError where nothing earlier is known.
         """
         with self._writing():
-            entry = self.entry(name)
+            entry = self.entry(name).in_reach  # nobody rolls back to what answers no call
             current = entry.default.version
             with self._changing(name, remember=False):
                 earlier, left = default_before(entry, self._earlier(entry))

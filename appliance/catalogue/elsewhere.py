@@ -47,7 +47,8 @@ def merged(own: ModelEntry | None, elsewhere: Elsewhere | None) -> ModelEntry | 
     if not lost:
         return there
     whole = _entry(own, elsewhere, versions | lost)
-    return whole if there is None else msgspec.structs.replace(whole, default=there.default)
+    default = whole.default if there is None else there.default
+    return msgspec.structs.replace(whole, default=default, lost=frozenset(lost))
 
 
 def _entry(own: ModelEntry | None, elsewhere: Elsewhere, versions: Mapping[Version, ModelVersion]) -> ModelEntry:

@@ -20,21 +20,32 @@ MAX_REMEMBERED = 8192
 
 
 class ModelEntry(msgspec.Struct, frozen=True, gc=False):
-    """A model with all its versions, oldest (lowest ordinal) first, and what a call without a version gets."""
+    """A model with all its versions, oldest (lowest ordinal) first, and what a call without a version gets. `lost` of
+    them lie on nodes alone that were lost a moment ago."""
 
     name: ModelName
     versions: tuple[ModelVersion, ...]
     aliases: dict[str, Version]
     default: ModelVersion
+    lost: frozenset[Version] = frozenset()
+
+    @property
+    def in_reach(self) -> "ModelEntry":
+        """The same without what is lost; as it is where nothing else is left."""
+        there = tuple(v for v in self.versions if v.version not in self.lost) if self.lost else ()
+        return msgspec.structs.replace(self, versions=there, lost=frozenset()) if there else self
 
     def find(self, asked: str, *, by_ordinal: bool = False) -> ModelVersion:
-        """The version that a caller's word means. Raises NotFoundError, which says what exists."""
+        """The version that a caller's word means; one that is lost where no other can be meant. Raises NotFoundError,
+        which says what exists."""
         if not asked:
             return self.default
-        ordinals = {v.ordinal: v.version for v in self.versions}
-        # isascii: int() and str.isdigit() disagree on digits of other scripts.
         choose = resolve_ordinal if by_ordinal else resolve
-        found = choose(asked, ordinals, self.aliases) if asked.isascii() else None
+        found = None
+        for entry in (self.in_reach, self) if self.lost else (self,):
+            # isascii: int() and str.isdigit() disagree on digits of other scripts.
+            if found is None and asked.isascii():
+                found = choose(asked, {v.ordinal: v.version for v in entry.versions}, self.aliases)
         for version in self.versions:
             if version.version == found:
                 return version

@@ -72,6 +72,8 @@ def test_what_is_lost_is_meant_where_it_is_asked_for_or_nothing_else_is_there(
     assert catalogue.resolve("acme/digits") == mine
     assert catalogue.resolve("acme/digits", "2.0.0") == catalogue.resolve("acme/digits", "prod") == lost
     assert catalogue.holders(lost) == ()
+    assert catalogue.resolve("acme/digits", "latest") == mine
+    assert catalogue.resolve("acme/digits", "2") == lost
     other = parse_name("acme/other")
     alone = msgspec.structs.replace(lost, name=other)
     catalogue.put_elsewhere({other: Elsewhere(lost=(alone,))})
@@ -191,6 +193,15 @@ def test_an_alias_is_read_where_it_was_set_before_the_mesh_says_it(catalogue: Ca
     assert catalogue.resolve("acme/digits") == mine
 
 
+def test_nothing_is_rolled_back_to_what_is_lost(catalogue: Catalogue, mine: ModelVersion) -> None:
+    publish(catalogue, b"b", "2.0.0")
+    lost = theirs(mine, "1.5.0", 3, digest="f" * 64)
+    told = Elsewhere(lost=(lost,), aliases={"default": "2.0.0"}, earlier=("1.0.0", "1.5.0"))
+    catalogue.put_elsewhere({NAME: told})
+    assert catalogue.rollback(NAME) == mine
+    assert catalogue.resolve("acme/digits") == mine
+
+
 def test_what_was_deployed_on_another_node_is_rolled_back_on_any(catalogue: Catalogue, mine: ModelVersion) -> None:
     there = theirs(mine, "1.1.0", 2, digest="f" * 64)
     catalogue.put_elsewhere({NAME: Elsewhere(versions=(there,))})
@@ -245,6 +256,8 @@ def test_a_canary_whose_nodes_are_out_of_reach_takes_no_call_until_one_is_back(
     catalogue.put_elsewhere({NAME: there})
     assert catalogue.traffic(NAME) == traffic
     catalogue.put_elsewhere({NAME: None})
+    assert catalogue.traffic(NAME) == Traffic()
+    catalogue.put_elsewhere({NAME: Elsewhere(lost=there.versions, aliases=there.aliases)})
     assert catalogue.traffic(NAME) == Traffic()
     catalogue.put_elsewhere({NAME: there})
     assert catalogue.traffic(NAME) == traffic
