@@ -104,6 +104,9 @@ class MeshCatalogue:
         """What it holds is not to be had now; for AWAITED_S it may be again soon."""
         link = self._links.pop(node_id, None)
         if link is not None and link.believed:
+            # What it had before this link and did not tell again is forgotten: of one that comes and goes, each time
+            # with other holdings, no more is kept than it told last.
+            self._give_up(node_id, forget=True)
             self._awaited_until_s[node_id] = now_s + AWAITED_S
             for key, record in link.holdings.records.items():
                 self.view.lose(node_id, key, record)
@@ -198,6 +201,7 @@ class MeshCatalogue:
             if node_id in self._awaited_until_s or self.view.lost.names(node_id):
                 self._awaited_until_s[node_id] = now_s + AWAITED_S  # what it has still, it says meanwhile
             self._show(node_id, (), link.holdings.records.values())
+            self._see_if_all_is_told(node_id, link)
         if holdings or registers:
             link.asking.busy(now_s)
             self._outbox.send(node_id, CatalogueAsked(holdings=holdings, registers=registers))
@@ -216,6 +220,13 @@ class MeshCatalogue:
                 self._tell_it_is_full()
         if link.asking.is_told(link.holdings.hash.total):
             link.asking.done()
+        self._see_if_all_is_told(node_id, link)
+
+    def _see_if_all_is_told(self, node_id: str, link: _Link) -> None:
+        """What a peer that is back has not told again by then it has no more: it is not awaited further."""
+        if node_id in self._awaited_until_s and link.asking.is_told(link.holdings.hash.total):
+            del self._awaited_until_s[node_id]
+            self._give_up(node_id, forget=True)
 
     def _tell_it_is_full(self) -> None:
         if not self._is_full:

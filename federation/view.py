@@ -56,12 +56,11 @@ def model_of(
     is nothing to say of it."""
     aliases: dict[str, str] = {}
     wishes: dict[str, str] = {}
-    removals: dict[str, Register] = {}
+    registers = tuple(registers)
+    removals = _removals(registers)
     for register in registers:
         if register.kind == "alias":
             aliases[register.key] = register.value
-        elif register.kind == "removed" and register.value:
-            removals[register.key] = register
         elif register.kind in _WISHES and not register.key:
             wishes[register.kind] = register.value
     held: dict[str, dict[str, list[tuple[str, Record]]]] = {}  # by version, by digest
@@ -129,6 +128,10 @@ def _oldest_last(records: Iterable[Record]) -> list[Record]:
     return sorted(records, key=lambda record: _age(("", record)), reverse=True)
 
 
+def _removals(registers: Iterable[Register]) -> dict[str, Register]:
+    return {register.key: register for register in registers if register.kind == "removed" and register.value}
+
+
 def _is_removed(record: Record, removals: Mapping[str, Register]) -> bool:
     removal = removals.get(removal_key(record.version, record.digest))
     return removal is not None and removal.value == record.digest and record.created_s * 1000 <= removal.stamp.ms
@@ -170,6 +173,11 @@ class MeshView:
     def holders(self, name: str) -> frozenset[str]:
         """The nodes that hold something of this model."""
         return frozenset(self._held.get(name, ()))
+
+    def out_of_reach(self, name: str) -> Iterator[tuple[str, Record]]:
+        """What nodes out of reach have of this model, as they told it last, and nobody removed; with the nodes' ids."""
+        removals = _removals(self._registers_of(name))
+        return ((node_id, record) for node_id, record in self.lost.of(name) if not _is_removed(record, removals))
 
     # The core alone calls what follows.
 

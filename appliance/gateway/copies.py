@@ -218,8 +218,16 @@ class Copies:
                 f"{outside[0]} lies on a Triton server, whose models are not deleted from here: unload it there, or "
                 "take the server out with `ingle mesh remove`"
             )
-        # What is lost for the moment is among those out of reach.
-        doomed = [m for m in doomed if m.folder or self._catalogue.holders(m) or self._catalogue.conflict(m)]
+        # What is lost for the moment is among those out of reach, unless its node is just coming back.
+        told = {(record.version, record.digest) for _, record in away}
+        doomed = [
+            m
+            for m in doomed
+            if m.folder
+            or self._catalogue.holders(m)
+            or self._catalogue.conflict(m)
+            or (str(m.version), m.digest) not in told
+        ]
         for model in doomed:
             if not model.folder and (conflict := self._catalogue.conflict(model)):
                 raise ConflictError(conflict)  # which of them is meant, only a node that holds one can say

@@ -161,7 +161,8 @@ class DataPlane:
         # Set where there is a mesh.
         self.remote: Remote | None = None
         self.warm_elsewhere: Callable[[ModelVersion], Awaitable[None]] | None = None
-        self.away: Callable[[str, str], list[str]] = lambda _model, _version: []  # nodes that have it, out of reach
+        # The nodes that have what a call means, and are out of reach: by model, version and whether that is an ordinal.
+        self.away: Callable[[str, str, bool], list[str]] = lambda _model, _version, _by_ordinal: []
         self.sight: Sight | None = None
         self.membership: MeshMembership | None = None
         self.tritons: Tritons | None = None
@@ -237,11 +238,14 @@ class DataPlane:
             name = parse_name(request.model)
         except BadInputError:
             return error
-        nodes = self.away(str(name), request.version) if principal.allows("call", name) else []
+        if not principal.allows("call", name):
+            return error
+        nodes = self.away(str(name), request.version, request.by_ordinal)
         if not nodes:
             return error
+        meant = f"{name}:{request.version}" if request.version else str(name)
         return UnavailableError(
-            f"{name} lies on {', '.join(nodes)} alone, out of reach now: `ingle mesh` says since when",
+            f"{meant} lies on {', '.join(nodes)} alone, out of reach now: `ingle mesh` says since when",
             retry_after_s=1.0,
         )
 

@@ -125,15 +125,16 @@ class MeshCatalogue:
             except IngleError as error:
                 _log.warning("what the mesh wishes of %s is not kept on this node's disk: %s", name, error.sentence)
 
-    def away(self, model: str, version: str) -> list[str]:
-        """The nodes that are out of reach and had what a caller means by these words, by name."""
+    def away(self, model: str, version: str, by_ordinal: bool) -> list[str]:
+        """The nodes that are out of reach and had what a caller means by these words, by name. `by_ordinal`: a bare
+        integer is V2's ordinal."""
         known = self._mesh.view.model(model)
         meant = known.aliases.get(version, version) if known else version
         return sorted(
             {
                 self._name_of(node_id)
-                for node_id, record in self._mesh.view.lost.of(model)
-                if meant in ("", record.version, str(record.ordinal))
+                for node_id, record in self._mesh.view.out_of_reach(model)
+                if meant in ("", "latest", record.version) or (by_ordinal and meant == str(record.ordinal))
             }
         )
 
@@ -243,7 +244,7 @@ def elsewhere(model: MeshModel, own_id: str, name_of: Callable[[str], str] = str
             f"{model.name}:{text} exists in the mesh with different content ({held}): nobody answers it until all but "
             "one are deleted, each on a node that holds it"
         )
-    removed = frozenset(parse_version(record.version) for record in model.dead.get(own_id, ()))
+    removed = frozenset(parse_version(record.version) for record in model.dead.get(own_id, ())) - ordinals.keys()
     ordinals |= {parse_version(text): record.ordinal for text, record in model.lost.items()}
     told = Elsewhere(
         versions=tuple(versions),
@@ -251,7 +252,7 @@ def elsewhere(model: MeshModel, own_id: str, name_of: Callable[[str], str] = str
         ordinals=ordinals,
         aliases=dict(model.aliases),
         conflicts=conflicts,
-        removed=removed - ordinals.keys(),
+        removed=removed,
         earlier=_earlier(model.wishes.get("earlier", "")),
         lost=tuple(map(version_of, model.lost.values())),
     )

@@ -158,8 +158,7 @@ def test_what_a_peer_has_stays_lost_until_it_says_so_again(pair: Pair) -> None:
     pair.connect()
     pair.tick(5)
     assert (pair.names(B), lost(pair, "acme/m")) == (["acme/m", "acme/new"], [])
-    pair.tick(int(AWAITED_S * 10) + 1)
-    assert lost(pair, "acme/gone") == []
+    assert lost(pair, "acme/gone") == []  # it has told all that it has
     assert list(pair.ends[B].view.lost.of("acme/gone")) == []
 
 
@@ -171,6 +170,20 @@ def test_what_is_deleted_while_its_only_holder_is_away_is_lost_no_more(pair: Pai
     pair.ends[B].link_down(A, pair.now_s)
     pair.ends[B].write("removed", "acme/m", removal_key(record.version, record.digest), record.digest)
     assert lost(pair, "acme/m") == []
+    assert list(pair.ends[B].view.out_of_reach("acme/m")) == []
+
+
+def test_of_a_peer_that_comes_and_goes_with_other_holdings_each_time_what_it_told_last_is_kept(pair: Pair) -> None:
+    end, names = pair.ends[B], [f"acme/m{number}" for number in range(5)]
+    for name in names:
+        record = record_of(name)
+        end.link_up(A, pair.now_s)
+        # It never says that this is all.
+        end.heard(A, Catalogue(b"more", b"", [b"other"] * BUCKETS, []), 100, pair.now_s)
+        end.heard(A, Records([record_bucket(record)], [record]), 100, pair.now_s)
+        assert name in pair.names(B)
+        end.link_down(A, pair.now_s)
+    assert [name for name in names if list(end.view.lost.of(name))] == names[-1:]
 
 
 def test_what_did_not_change_while_a_link_was_down_is_not_sent_again(pair: Pair) -> None:

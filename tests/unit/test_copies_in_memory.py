@@ -192,6 +192,24 @@ def test_what_lies_on_a_node_out_of_reach_alone_is_deleted_once_that_is_back(
     run(scenario)
 
 
+def test_what_is_deleted_while_its_node_is_just_coming_back_is_gone(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with lan_of(tmp_path, "bc") as lan:
+            lan["c"].deploy(CONTENT)
+            await until(lambda: versions_at(lan, "b") == 1)
+            b = lan["b"]
+            for key, record in lan["c"].mesh.held.items():  # its link is there again, what it has is not told yet
+                b.mesh.view.lose(lan["c"].mesh.node_id, key, record)
+            b.mesh.on_catalogue_change([str(NAME)])
+            await until(lambda: not b.catalogue.holders(b.catalogue.resolve(str(NAME))))
+            lan.unix_s += 60
+            deleted = await b.copies.delete(NAME, None)
+            assert [str(model.version) for model in deleted.versions] == ["1.0.0"]
+            await until(lambda: not lan["c"].holds())
+
+    run(scenario)
+
+
 def test_a_node_out_of_reach_that_holds_other_content_by_a_versions_name_keeps_it(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with lan_of(tmp_path, "abc") as lan:

@@ -4,13 +4,17 @@ import asyncio
 from types import SimpleNamespace
 from typing import Any
 
-from appliance.catalogue.elsewhere import Elsewhere
+import pytest
+
+from appliance.catalogue.elsewhere import Elsewhere, merged
+from appliance.catalogue.index import make_entry
 from appliance.core.manifest import Manifest
 from appliance.core.tensors import Signature
 from appliance.core.versions import Version
 from appliance.gateway.mesh_catalogue import MeshCatalogue, elsewhere, record_of, version_of
-from federation.messages import Record
-from federation.view import MeshConflict, MeshModel, MeshVersion
+from federation.holdings import record_key
+from federation.messages import Record, Register, Stamp, removal_key
+from federation.view import MeshConflict, MeshModel, MeshVersion, MeshView
 
 OWN, OTHER, THIRD = "a" * 32, "b" * 32, "c" * 32
 V1 = Version(1, 0, 0)
@@ -59,6 +63,42 @@ def test_what_others_hold_lies_elsewhere_and_what_is_mine_alone_does_not() -> No
     assert [str(version.version) for version in told.versions] == ["2.0.0", "3.0.0"]
     assert told.holders == {Version(2, 0, 0): (OTHER,), Version(3, 0, 0): (OTHER, THIRD)}
     assert told.ordinals == {V1: 1, Version(2, 0, 0): 2, Version(3, 0, 0): 3}
+
+
+def test_what_was_deleted_here_is_not_there_because_other_content_of_that_name_is_lost() -> None:
+    lost = record(digest="e" * 64)
+    told = elsewhere(MeshModel("acme/x", dead={OWN: (record(),)}, lost={"1.0.0": lost}), OWN)
+    assert told is not None
+    assert told.removed == {V1}
+    assert merged(make_entry([version_of(record())], {}), told) == merged(None, told)
+
+
+@pytest.mark.parametrize(
+    ("version", "by_ordinal", "nodes"),
+    [
+        ("", False, ["attic", "barn"]),
+        ("latest", False, ["attic", "barn"]),
+        ("2.0.0", False, ["barn"]),
+        ("prod", False, ["barn"]),
+        ("7", True, ["barn"]),
+        ("7", False, []),
+        ("3.0.0", False, []),
+    ],
+)
+def test_where_a_model_lies_that_is_out_of_reach(version: str, by_ordinal: bool, nodes: list[str]) -> None:
+    removed = Register("removed", "acme/x", removal_key("3.0.0", "d" * 64), Stamp(10_000, 0, OWN), "d" * 64)
+    alias = Register("alias", "acme/x", "prod", Stamp(10_000, 0, OWN), "2.0.0")
+    view = MeshView(lambda _: (removed, alias))
+    for node_id, one in ((OTHER, record()), (THIRD, record("2.0.0", ordinal=7)), (THIRD, record("3.0.0"))):
+        view.lose(node_id, record_key(one), one)
+    peers = [SimpleNamespace(node_id=OTHER, name="attic"), SimpleNamespace(node_id=THIRD, name="barn")]
+    known: Any = None
+    mesh: Any = SimpleNamespace(node_id=OWN, view=view, peers=lambda: peers)
+
+    async def away() -> list[str]:
+        return MeshCatalogue(known, mesh, "cellar").away("acme/x", version, by_ordinal)
+
+    assert asyncio.run(away()) == nodes
 
 
 def test_a_conflict_says_who_holds_what() -> None:
