@@ -229,7 +229,7 @@ def test_a_node_that_ends_answers_the_calls_first_that_wait_for_a_lost_holder(fi
     e.deploy("owner/waited-for", model)
     until(lambda: answers(a, "owner/waited-for"), "a's calls are answered by e")
     e.freeze()
-    until(lambda: "e" not in a.sees(), "a has lost e")
+    until(lambda: a.nodes()["e"]["standing"] == "dead", "a has lost e")
     port = int(a.told["http"].rpartition(":")[2])
     with ExitStack() as stack, ThreadPoolExecutor() as threads:
         with a.host.entered():
